@@ -1,0 +1,1 @@
+//! Simulation, oracle, fault injection and real-process kills.

@@ -1,0 +1,1 @@
+//! Barrier protocol, coordinator, job history, manifests, collection and savepoints.

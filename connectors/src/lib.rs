@@ -1,0 +1,1 @@
+//! Sources and two-phase-commit sinks, one folder per outside system.

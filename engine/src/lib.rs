@@ -1,0 +1,1 @@
+//! Job API, graph, operators, tasks, JobManager and TaskManager, recovery, REST.

@@ -1,0 +1,1 @@
+//! Tidegate: a stream processor built around its state.

@@ -1,0 +1,1 @@
+//! Typed state, the stores behind it, and the run file format.

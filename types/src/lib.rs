@@ -1,0 +1,21 @@
+//! Ids, ordered key bytes, key groups, event time, codecs, shapes and errors: the words that all crates share.
+//!
+//! Nothing here does I/O, knows a clock, or is asynchronous.
+
+mod error;
+mod id;
+mod key_group;
+mod time;
+
+pub use error::{Error, ErrorKind, Result};
+pub use id::{AttemptId, CheckpointId, JobId, Lineage, RecordNumber, SubtaskIndex, Uid};
+pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
+pub use time::Timestamp;
+pub use serde;
+
+/// The hash of ordered key bytes that chooses the key group: xxh3-64 with seed 0. Part of the snapshot format.
+#[must_use]
+#[inline]
+pub fn key_hash(ordered_key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(ordered_key)
+}
