@@ -1,0 +1,155 @@
+//! The real world: tokio for tasks and timers, the machine's clocks, files and sockets. Made by [`Env::real`](crate::Env::real).
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is the one way to the real world"
+)]
+
+mod fault;
+mod files;
+mod net;
+
+use std::{
+    io::Write,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rand::{TryRng, rngs::SysRng};
+use tokio::{
+    runtime::Handle,
+    task::{JoinError, JoinHandle},
+};
+use types::{Error, Result, Timestamp};
+
+use self::files::{RealFiles, timestamp};
+use crate::{
+    BoxFuture, Connection, FaultPoint, Files, Listener, Monotonic, Store, TaskHandle, World,
+    store::{Blocking, DirStore, Location, MemoryStores, locate},
+    world::panicked,
+};
+
+pub(crate) struct RealWorld {
+    start: Instant,
+    runtime: Handle,
+    memory: MemoryStores,
+}
+
+impl RealWorld {
+    /// Tasks run on the tokio runtime in whose context this is called.
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), runtime: Handle::current(), memory: MemoryStores::default() }
+    }
+}
+
+async fn finished(name: String, task: JoinHandle<()>) -> Result<()> {
+    task.await.map_err(|error| ended(&name, error))
+}
+
+fn ended(name: &str, error: JoinError) -> Error {
+    match error.try_into_panic() {
+        Ok(payload) => panicked(name, &*payload),
+        Err(_) => Error::cancelled(format!("{name} was aborted")),
+    }
+}
+
+fn run_blocking(
+    runtime: &Handle,
+    name: &str,
+    work: Box<dyn FnOnce() + Send>,
+) -> BoxFuture<'static, Result<()>> {
+    Box::pin(finished(name.to_owned(), runtime.spawn_blocking(work)))
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    SysRng.try_fill_bytes(&mut bytes).expect("the operating system has randomness once it has started");
+    bytes
+}
+
+impl World for RealWorld {
+    fn now(&self) -> Monotonic {
+        Monotonic(self.start.elapsed())
+    }
+
+    fn wall(&self) -> Timestamp {
+        timestamp(SystemTime::now())
+    }
+
+    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
+        let _context = self.runtime.enter();
+        Box::pin(tokio::time::sleep(span))
+    }
+
+    fn seed(&self, _name: &str) -> [u8; 32] {
+        random()
+    }
+
+    fn spawn(&self, name: &str, task: BoxFuture<'static, ()>) -> TaskHandle {
+        let task = self.runtime.spawn(task);
+        let abort = task.abort_handle();
+        TaskHandle {
+            abort: Box::new(move || abort.abort()),
+            joined: Box::pin(finished(name.to_owned(), task)),
+        }
+    }
+
+    fn run_blocking(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<()>> {
+        run_blocking(&self.runtime, name, work)
+    }
+
+    fn yield_now(&self) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::task::yield_now())
+    }
+
+    fn maybe_yield(&self) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
+
+    fn files(&self) -> Arc<dyn Files> {
+        Arc::new(RealFiles)
+    }
+
+    fn open_store(&self, url: &str) -> Result<Arc<dyn Store>> {
+        match locate(url)? {
+            Location::Memory(name) => Ok(self.memory.open(&name)),
+            Location::Dir(path) => {
+                let runtime = self.runtime.clone();
+                let blocking: Blocking = Arc::new(move |name, work| run_blocking(&runtime, name, work));
+                let nonce = u64::from_le_bytes(random());
+                Ok(Arc::new(DirStore::open(url, &path, self.files(), blocking, nonce, self.wall())?))
+            }
+        }
+    }
+
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Result<Box<dyn Connection>>> {
+        Box::pin(net::connect(address))
+    }
+
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Result<Listener>> {
+        Box::pin(net::listen(address))
+    }
+
+    fn var(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn print(&self, line: &str) {
+        // A reader that has gone away (`| head`) is no reason to fail.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    }
+
+    fn warn(&self, line: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+    }
+
+    fn process_id(&self) -> u32 {
+        std::process::id()
+    }
+
+    #[inline]
+    fn fault(&self, point: FaultPoint) -> Result<()> {
+        fault::hit(point)
+    }
+}

@@ -1,0 +1,111 @@
+//! Durable objects under relative paths: where checkpoints live. A local directory, or an object store.
+//!
+//! A path is made of parts of `[A-Za-z0-9._-]`, joined by `/`; no part is empty, `.` or `..`.
+
+mod dir;
+mod memory;
+mod path;
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use types::{Error, Result};
+
+pub(crate) use self::{
+    dir::{Blocking, DirStore},
+    memory::MemoryStores,
+    path::{Location, locate},
+};
+
+/// The bytes of an object, in pieces, so that nothing large must be copied together.
+pub type Payload = Vec<Bytes>;
+
+/// What a conditional create did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// This call created the object.
+    New,
+    /// An object was there; it is unchanged.
+    Exists,
+}
+
+/// An object found by a listing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoreEntry {
+    /// Its path below the store's URL.
+    pub path: String,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+/// An object being written piece by piece. Nothing is visible before [`finish`](StoreWriter::finish); dropping the
+/// writer leaves at most rubbish that no listing shows.
+#[async_trait]
+pub trait StoreWriter: Send {
+    /// Appends a piece.
+    ///
+    /// # Errors
+    /// `Retryable` or `Unavailable`; the writer must then be dropped.
+    async fn write(&mut self, bytes: Bytes) -> Result<()>;
+    /// Makes the object visible and durable. Fails if the path exists.
+    ///
+    /// # Errors
+    /// `Retryable` or `Unavailable`; the object then exists wholly or not at all.
+    async fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// A store with read-after-write consistency and conditional create. Every write is atomic, and durable when the call
+/// returns (local: file and directory are synced). Calls are not retried inside: the caller knows its deadline.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The URL under which the store was opened, for messages.
+    fn url(&self) -> &str;
+    /// Creates an object if there is none: exactly one of several racing callers gets [`Created::New`].
+    ///
+    /// # Errors
+    /// `Retryable`: it is unknown whether the object was created; read it back. `Unavailable`: it was not created.
+    async fn create(&self, path: &str, bytes: Payload) -> Result<Created>;
+    /// Writes an object, replacing one that is there. Only for names that nobody else writes, and for hints.
+    ///
+    /// # Errors
+    /// `Retryable` or `Unavailable`.
+    async fn put(&self, path: &str, bytes: Payload) -> Result<()>;
+    /// Begins to write a large object under a name that nobody else writes.
+    ///
+    /// # Errors
+    /// `Retryable` or `Unavailable`.
+    async fn writer(&self, path: &str) -> Result<Box<dyn StoreWriter>>;
+    /// The whole object, `None` if there is none.
+    ///
+    /// # Errors
+    /// `Retryable` or `Unavailable`.
+    async fn get(&self, path: &str) -> Result<Option<Bytes>>;
+    /// The bytes `range` of the object, fewer where it ends earlier; `None` if there is none.
+    ///
+    /// # Errors
+    /// `Retryable` or `Unavailable`.
+    async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Option<Bytes>>;
+    /// The object's length, `None` if there is none.
+    ///
+    /// # Errors
+    /// `Retryable` or `Unavailable`.
+    async fn len(&self, path: &str) -> Result<Option<u64>>;
+    /// Deletes an object; succeeds if there is none.
+    ///
+    /// # Errors
+    /// `Retryable` or `Unavailable`.
+    async fn delete(&self, path: &str) -> Result<()>;
+    /// All objects whose path begins with `prefix` (a whole number of parts, ended by `/`; empty for all), sorted.
+    ///
+    /// # Errors
+    /// `Retryable` or `Unavailable`.
+    async fn list(&self, prefix: &str) -> Result<Vec<StoreEntry>>;
+    /// The local directory behind the store, if it is one: lets the caller take a file lock beside it.
+    fn local_dir(&self) -> Option<std::path::PathBuf>;
+}
+
+/// What a writer says when its path is taken.
+fn exists(path: &str) -> Error {
+    Error::conflict(format!("{path} exists already, and objects are never replaced"))
+}

@@ -1,0 +1,110 @@
+//! Which object paths and store URLs are well formed. Called by every store before it touches anything.
+
+use std::path::PathBuf;
+
+use types::{Error, Result};
+
+/// The URLs that a store can be opened at, for messages.
+const KNOWN: &str = "a directory (file:///path or a plain path) or memory:NAME";
+
+/// Where a store lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// A local directory.
+    Dir(PathBuf),
+    /// A map in this process.
+    Memory(String),
+}
+
+/// Reads a store URL.
+pub(crate) fn locate(url: &str) -> Result<Location> {
+    let Some((scheme, rest)) = url.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
+        return if url.is_empty() {
+            Err(Error::invalid_job(format!("the store's URL is empty: give {KNOWN}")))
+        } else {
+            Ok(Location::Dir(url.into()))
+        };
+    };
+    match scheme {
+        "file" => match rest.strip_prefix("//") {
+            Some(path) if path.starts_with('/') && !path.contains('%') => Ok(Location::Dir(path.into())),
+            _ => Err(Error::invalid_job(format!(
+                "{url} is not file:/// and an absolute path without percent escapes: give the path itself"
+            ))),
+        },
+        "memory" if is_part(rest) => Ok(Location::Memory(rest.into())),
+        "memory" => Err(Error::invalid_job(format!("{url} has no name of letters, digits, '.', '_', '-'"))),
+        _ => Err(Error::invalid_job(format!("{url} has the unknown scheme {scheme}: give {KNOWN}"))),
+    }
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+}
+
+/// Whether `text` may stand between two slashes.
+pub(crate) fn is_part(text: &str) -> bool {
+    const LONGEST: usize = 200;
+    !matches!(text, "" | "." | "..")
+        && text.len() <= LONGEST
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// Refuses what is not the path of an object.
+pub(crate) fn check_object(path: &str) -> Result<()> {
+    if path.split('/').all(is_part) {
+        return Ok(());
+    }
+    Err(Error::internal(format!(
+        "{path:?} is no object path: parts of letters, digits, '.', '_', '-', joined by '/', were expected"
+    )))
+}
+
+/// Refuses what is not a prefix for a listing: empty, or whole parts with a slash at the end.
+pub(crate) fn check_prefix(prefix: &str) -> Result<()> {
+    match prefix.strip_suffix('/') {
+        Some(parts) => check_object(parts),
+        None if prefix.is_empty() => Ok(()),
+        None => {
+            Err(Error::internal(format!("{prefix:?} is no listing prefix: a '/' at its end was expected")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use types::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn urls() {
+        assert_eq!(locate("file:///a/b").unwrap(), Location::Dir("/a/b".into()));
+        assert_eq!(locate("a/b").unwrap(), Location::Dir("a/b".into()));
+        assert_eq!(locate("./a:b").unwrap(), Location::Dir("./a:b".into()));
+        assert_eq!(locate("memory:x").unwrap(), Location::Memory("x".into()));
+        for bad in ["", "file:a", "file://host/a", "file:///a%20b", "memory:", "memory:a/b", "hdfs://a/b"] {
+            assert_eq!(locate(bad).unwrap_err().kind(), ErrorKind::InvalidJob, "{bad}");
+        }
+        assert!(locate("hdfs://a/b").unwrap_err().to_string().contains("memory:NAME"));
+    }
+
+    #[test]
+    fn object_paths() {
+        for good in ["a", "history/12", "a-b_c.d/E"] {
+            check_object(good).unwrap();
+        }
+        for bad in ["", "/a", "a/", "a//b", ".", "a/..", "../a", "a b", "a~b", "ä", "a\0b", "staging~/x"] {
+            assert!(check_object(bad).is_err(), "{bad}");
+        }
+        for good in ["", "a/", "a/b/"] {
+            check_prefix(good).unwrap();
+        }
+        for bad in ["a", "/", "../", "a//"] {
+            assert!(check_prefix(bad).is_err(), "{bad}");
+        }
+    }
+}
