@@ -2,16 +2,24 @@
 //!
 //! Nothing here does I/O, knows a clock, or is asynchronous.
 
+mod codec;
 mod error;
 mod id;
+mod key_bytes;
 mod key_group;
+pub mod ordered;
+mod positional;
+mod snapshot_file;
 mod time;
 
+pub use codec::{Bincode, Codec};
 pub use error::{Error, ErrorKind, Result};
 pub use id::{AttemptId, CheckpointId, JobId, Lineage, RecordNumber, SubtaskIndex, Uid};
+pub use key_bytes::KeyBytes;
 pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
-pub use time::Timestamp;
 pub use serde;
+pub use snapshot_file::{Digest, DigestBuilder, Run, RunIdentity, SnapshotFile};
+pub use time::Timestamp;
 
 /// The hash of ordered key bytes that chooses the key group: xxh3-64 with seed 0. Part of the snapshot format.
 #[must_use]
