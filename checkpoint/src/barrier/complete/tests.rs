@@ -1,0 +1,105 @@
+//! Manifests from acknowledgements: what must be there, once.
+
+use types::{CheckpointId, KeyGroupRange, SubtaskIndex};
+
+use super::*;
+
+fn uid(name: &str) -> Uid {
+    Uid::new(name).expect("a good uid")
+}
+
+fn part(subtask: u32) -> SubtaskSnapshot {
+    SubtaskSnapshot {
+        subtask: SubtaskIndex(subtask),
+        groups: KeyGroupRange { start: 0, end: 0 },
+        runs: Vec::new(),
+        lists: Vec::new(),
+        prepared: Vec::new(),
+        watermark: Timestamp(i64::from(subtask)),
+        processing_time: Timestamp(0),
+    }
+}
+
+fn snapshot(subtask: u32, operators: &[&str]) -> TaskSnapshot {
+    TaskSnapshot {
+        task: TaskId { chain: 0, subtask: SubtaskIndex(subtask) },
+        operators: operators.iter().map(|name| (uid(name), part(subtask))).collect(),
+    }
+}
+
+fn operator_plan(name: &str, parallelism: u32, enumerator: bool) -> OperatorPlan {
+    OperatorPlan {
+        uid: uid(name),
+        kind: "test".into(),
+        parallelism,
+        key_shape: Vec::new(),
+        states: Vec::new(),
+        enumerator,
+    }
+}
+
+fn plan() -> AttemptPlan {
+    AttemptPlan {
+        job_name: "job".into(),
+        job: JobId(1),
+        lineage: Lineage(2),
+        attempt: AttemptId(3),
+        max_parallelism: MaxParallelism(128),
+        tasks: BTreeSet::new(),
+        sources: BTreeSet::new(),
+        operators: vec![operator_plan("words", 2, false), operator_plan("lines", 2, true)],
+    }
+}
+
+fn capture(enumerators: &[&str]) -> Capture {
+    let enumerators = enumerators.iter().map(|name| (uid(name), vec![9])).collect();
+    Capture { triggered_at: Timestamp(77), enumerators }
+}
+
+fn build(kind: BarrierKind, capture: &Capture, snapshots: &[TaskSnapshot]) -> Result<Manifest> {
+    manifest(&plan(), Barrier { checkpoint: CheckpointId(5), kind }, capture, snapshots)
+}
+
+#[test]
+fn operators_are_sorted_and_their_subtasks_in_order() -> Result<()> {
+    let snapshots = [snapshot(1, &["lines", "words"]), snapshot(0, &["lines", "words"])];
+    let manifest = build(BarrierKind::Checkpoint, &capture(&["lines"]), &snapshots)?;
+    let uids: Vec<_> = manifest.operators.iter().map(|operator| operator.uid.as_str()).collect();
+    assert_eq!(uids, ["lines", "words"]);
+    for operator in &manifest.operators {
+        assert_eq!(operator.subtasks, [part(0), part(1)]);
+    }
+    assert_eq!(manifest.operators[0].enumerator, Some(vec![9]));
+    assert_eq!(manifest.operators[1].enumerator, None);
+    assert_eq!((manifest.attempt, manifest.checkpoint), (AttemptId(3), CheckpointId(5)));
+    assert_eq!((manifest.drained, manifest.ended, manifest.triggered_at), (false, false, Timestamp(77)));
+    Ok(())
+}
+
+#[test]
+fn the_end_and_a_drain_are_marked() -> Result<()> {
+    let snapshots = [snapshot(0, &["lines", "words"]), snapshot(1, &["lines", "words"])];
+    let marks = |kind| {
+        build(kind, &capture(&["lines"]), &snapshots).map(|manifest| (manifest.drained, manifest.ended))
+    };
+    assert_eq!(marks(BarrierKind::Last)?, (true, true));
+    assert_eq!(marks(BarrierKind::Stop { drain: true })?, (true, false));
+    assert_eq!(marks(BarrierKind::Stop { drain: false })?, (false, false));
+    assert_eq!(marks(BarrierKind::Savepoint)?, (false, false));
+    Ok(())
+}
+
+#[test]
+fn a_missing_doubled_or_foreign_part_is_an_error() {
+    let whole = [snapshot(0, &["lines", "words"]), snapshot(1, &["lines", "words"])];
+    let refused = |capture: &Capture, snapshots: &[TaskSnapshot], word: &str| {
+        let error = build(BarrierKind::Checkpoint, capture, snapshots).expect_err("it is not whole");
+        assert!(error.message().contains(word), "{error}");
+    };
+    refused(&capture(&["lines"]), &whole[..1], "[0]");
+    refused(&capture(&["lines"]), &[whole[0].clone(), whole[0].clone()], "[0, 0]");
+    refused(&capture(&["lines"]), &[whole[0].clone(), snapshot(1, &["lines"])], "words");
+    refused(&capture(&["lines"]), &[whole[0].clone(), snapshot(1, &["lines", "words", "new"])], "new");
+    refused(&capture(&[]), &whole, "misses");
+    refused(&capture(&["lines", "words"]), &whole, "has the state");
+}
