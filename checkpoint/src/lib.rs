@@ -1,1 +1,15 @@
 //! Barrier protocol, coordinator, job history, manifests, collection and savepoints.
+//!
+//! The protocol, pure: [`barrier`] (the steps of a barrier's life).
+//!
+//! What becomes durable, in the order of a checkpoint's life: [`manifest`] (what it holds), [`history`] (whether it
+//! happened), [`collect`] (when its files go), [`savepoint`] (copies that belong to the user). [`snapshots`] reads all
+//! of them for the command line. [`storage`] names the files and guards the bytes.
+
+pub mod barrier;
+pub mod collect;
+pub mod history;
+pub mod manifest;
+pub mod savepoint;
+pub mod snapshots;
+pub mod storage;

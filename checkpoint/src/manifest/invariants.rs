@@ -1,0 +1,182 @@
+//! What is true of every manifest: predicates with names, run before each write and after each read. A violation
+//! before a write is a bug of ours; after a read it is damage.
+
+use std::{collections::BTreeMap, fmt};
+
+use types::{KeyGroupRange, MaxParallelism, SnapshotFile, SubtaskIndex};
+
+use super::{Manifest, OperatorSnapshot, SnapshotKind, SubtaskSnapshot};
+use crate::storage::paths;
+
+/// A predicate that a manifest breaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The predicate's name.
+    pub name: &'static str,
+    /// Where it is broken, and how.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.detail, self.name)
+    }
+}
+
+/// A predicate: says what is wrong, or nothing.
+type Predicate = fn(&Manifest) -> Result<(), String>;
+
+const PREDICATES: &[(&str, Predicate)] = &[
+    ("numbers-in-range", numbers_in_range),
+    ("uids-in-order", uids_in_order),
+    ("subtasks-complete", |manifest| each_operator(manifest, subtasks_complete)),
+    ("states-in-order", |manifest| each_operator(manifest, states_in_order)),
+    ("groups-partition", groups_partition),
+    ("runs-in-own-range", |manifest| each_subtask(manifest, runs_in_own_range)),
+    ("run-identity", |manifest| each_subtask(manifest, run_identity)),
+    ("run-counts", |manifest| each_subtask(manifest, run_counts)),
+    ("prepared-in-order", prepared_in_order),
+    ("savepoint-holds-no-transaction", savepoint_holds_no_transaction),
+    ("paths-well-formed", paths_well_formed),
+    ("one-description-per-file", one_description_per_file),
+];
+
+/// The first predicate that `manifest` breaks.
+#[must_use]
+pub fn violation(manifest: &Manifest) -> Option<Violation> {
+    PREDICATES.iter().find_map(|&(name, predicate)| {
+        predicate(manifest).err().map(|detail| Violation { name, detail })
+    })
+}
+
+fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+fn each_operator(
+    manifest: &Manifest,
+    check: impl Fn(&OperatorSnapshot) -> Result<(), String>,
+) -> Result<(), String> {
+    manifest
+        .operators
+        .iter()
+        .try_for_each(|operator| check(operator).map_err(|what| format!("operator {}: {what}", operator.uid)))
+}
+
+fn each_subtask(
+    manifest: &Manifest,
+    check: impl Fn(&OperatorSnapshot, &SubtaskSnapshot) -> Result<(), String>,
+) -> Result<(), String> {
+    each_operator(manifest, |operator| {
+        operator.subtasks.iter().try_for_each(|subtask| {
+            check(operator, subtask).map_err(|what| format!("subtask {}: {what}", subtask.subtask))
+        })
+    })
+}
+
+fn ascends<T: Ord>(items: impl IntoIterator<Item = T>) -> bool {
+    items.into_iter().is_sorted_by(|a, b| a < b)
+}
+
+fn numbers_in_range(manifest: &Manifest) -> Result<(), String> {
+    let max = manifest.max_parallelism.0;
+    require((1..=MaxParallelism::LIMIT).contains(&max), || format!("max parallelism is {max}"))?;
+    require(manifest.checkpoint.0 > 0, || "checkpoint 0 does not exist".into())?;
+    require(!manifest.job_name.is_empty(), || "the job has no name".into())
+}
+
+fn uids_in_order(manifest: &Manifest) -> Result<(), String> {
+    let uids = manifest.operators.iter().map(|operator| &operator.uid);
+    require(ascends(uids), || "the operators are not sorted by uid, or one stands there twice".into())
+}
+
+fn subtasks_complete(operator: &OperatorSnapshot) -> Result<(), String> {
+    let (found, expected) = (operator.subtasks.len(), operator.parallelism as usize);
+    require(found == expected && found > 0, || format!("it has {found} subtasks of {expected}"))?;
+    let in_order = (0..).zip(&operator.subtasks).all(|(index, part)| part.subtask == SubtaskIndex(index));
+    require(in_order, || "its subtasks are not in order".into())
+}
+
+fn states_in_order(operator: &OperatorSnapshot) -> Result<(), String> {
+    let names = operator.states.iter().map(|state| &state.name);
+    require(ascends(names), || "its states are not sorted by name, or one stands there twice".into())?;
+    operator.subtasks.iter().try_for_each(|subtask| {
+        let names = subtask.lists.iter().map(|list| &list.name);
+        require(ascends(names), || format!("the list states of subtask {} are not sorted", subtask.subtask))
+    })
+}
+
+/// The subtasks of a keyed operator own all key groups, each once, in order; those of another own none.
+fn groups_partition(manifest: &Manifest) -> Result<(), String> {
+    let all = manifest.max_parallelism.all();
+    each_operator(manifest, |operator| {
+        let ranges = || operator.subtasks.iter().map(|subtask| subtask.groups);
+        let keyed = !operator.states.is_empty() || !operator.key_shape.is_empty();
+        if !keyed && ranges().all(KeyGroupRange::is_empty) {
+            return Ok(());
+        }
+        let end = ranges().try_fold(all.start, |next, range| {
+            (range.start == next && range.end >= next).then_some(range.end)
+        });
+        require(end == Some(all.end), || format!("the key groups of its subtasks do not make up {all}"))
+    })
+}
+
+fn runs_in_own_range(_: &OperatorSnapshot, subtask: &SubtaskSnapshot) -> Result<(), String> {
+    let own = subtask.groups;
+    let stray = subtask.runs.iter().find(|run| run.groups.is_empty() || !own.covers(run.groups));
+    stray.map_or(Ok(()), |run| {
+        Err(format!("run {} counts for key groups {}, the subtask has {own}", run.file.path, run.groups))
+    })
+}
+
+fn run_identity(operator: &OperatorSnapshot, subtask: &SubtaskSnapshot) -> Result<(), String> {
+    let foreign = subtask.runs.iter().find(|run| run.identity.operator != operator.uid);
+    foreign.map_or(Ok(()), |run| {
+        Err(format!("run {} was written by operator {}", run.file.path, run.identity.operator))
+    })
+}
+
+fn run_counts(_: &OperatorSnapshot, subtask: &SubtaskSnapshot) -> Result<(), String> {
+    let wrong = subtask.runs.iter().find(|run| run.tombstones > run.entries);
+    wrong.map_or(Ok(()), |run| Err(format!("run {} has more tombstones than entries", run.file.path)))
+}
+
+/// Transactions are committed in the order of their checkpoints, and none is from a later one.
+fn prepared_in_order(manifest: &Manifest) -> Result<(), String> {
+    each_subtask(manifest, |_, subtask| {
+        let checkpoints = || subtask.prepared.iter().map(|prepared| prepared.checkpoint);
+        require(checkpoints().is_sorted(), || "its prepared transactions are not in order".into())?;
+        let last = checkpoints().next_back();
+        require(last <= Some(manifest.checkpoint), || "a prepared transaction is from a later checkpoint".into())
+    })
+}
+
+fn savepoint_holds_no_transaction(manifest: &Manifest) -> Result<(), String> {
+    if manifest.kind != SnapshotKind::Savepoint {
+        return Ok(());
+    }
+    each_subtask(manifest, |_, subtask| {
+        require(subtask.prepared.is_empty(), || "a savepoint holds a prepared transaction".into())
+    })
+}
+
+fn paths_well_formed(manifest: &Manifest) -> Result<(), String> {
+    let bad = manifest.files().into_iter().find(|file| !paths::is_well_formed(&file.path));
+    bad.map_or(Ok(()), |file| Err(format!("path {:?} is not allowed", file.path)))
+}
+
+/// A file that stands in several lists is described the same in each.
+fn one_description_per_file(manifest: &Manifest) -> Result<(), String> {
+    let mut described: BTreeMap<&str, &SnapshotFile> = BTreeMap::new();
+    for file in manifest.files() {
+        let first = *described.entry(&file.path).or_insert(file);
+        require(first == file, || format!("file {} is described in two ways", file.path))?;
+    }
+    let mut identities = BTreeMap::new();
+    for run in manifest.operators.iter().flat_map(|op| &op.subtasks).flat_map(|subtask| &subtask.runs) {
+        let first = *identities.entry(&run.file.path).or_insert(&run.identity);
+        require(first == &run.identity, || format!("run {} has two identities", run.file.path))?;
+    }
+    Ok(())
+}
