@@ -5,6 +5,9 @@
 //! on. One lock is taken for each operation and never held over an await; a full channel makes its senders wait and
 //! never grows.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
     future::poll_fn,

@@ -11,8 +11,13 @@ mod real;
 mod store;
 mod world;
 
+#[cfg(any(test, feature = "test-util"))]
+pub mod sim;
+
 pub use channel::{Closed, Limits, Message, Receiver, Sender, TrySend, Weight, channel};
 pub use fault::FaultPoint;
 pub use files::{FileKind, FileLock, FileMeta, Files, ReadFile, WriteFile};
+#[cfg(any(test, feature = "test-util"))]
+pub use store::store_conformance;
 pub use store::{Created, Payload, Store, StoreEntry, StoreWriter};
 pub use world::{BoxFuture, Connection, Env, Listener, Monotonic, Rng, TaskHandle, World};

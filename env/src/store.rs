@@ -2,6 +2,8 @@
 //!
 //! A path is made of parts of `[A-Za-z0-9._-]`, joined by `/`; no part is empty, `.` or `..`.
 
+#[cfg(any(test, feature = "test-util"))]
+mod conformance;
 mod dir;
 mod memory;
 mod path;
@@ -12,6 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use types::{Error, Result};
 
+#[cfg(any(test, feature = "test-util"))]
+pub use self::conformance::store_conformance;
 pub(crate) use self::{
     dir::{Blocking, DirStore},
     memory::MemoryStores,

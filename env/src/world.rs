@@ -45,6 +45,16 @@ pub enum Listener {
 }
 
 impl Listener {
+    /// The address at which it really listens: the port is known also where 0 was asked for. `None` in simulation,
+    /// where it is the one asked for.
+    #[must_use]
+    pub fn address(&self) -> Option<String> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok().map(|address| address.to_string()),
+            Self::Simulated(_) => None,
+        }
+    }
+
     /// The next connection. Cancel-safe.
     ///
     /// # Errors
@@ -62,6 +72,14 @@ impl Listener {
             }
         }
     }
+}
+
+/// Waits for a tokio task; a panic or an abort becomes an error.
+pub(crate) async fn joined(name: String, task: tokio::task::JoinHandle<()>) -> Result<()> {
+    task.await.map_err(|error| match error.try_into_panic() {
+        Ok(payload) => panicked(&name, &*payload),
+        Err(_) => Error::cancelled(format!("{name} was aborted")),
+    })
 }
 
 /// The error that a panic becomes.

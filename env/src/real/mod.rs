@@ -10,6 +10,9 @@ mod fault;
 mod files;
 mod net;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     io::Write,
     sync::Arc,
@@ -17,17 +20,14 @@ use std::{
 };
 
 use rand::{TryRng, rngs::SysRng};
-use tokio::{
-    runtime::Handle,
-    task::{JoinError, JoinHandle},
-};
-use types::{Error, Result, Timestamp};
+use tokio::runtime::Handle;
+use types::{Result, Timestamp};
 
 use self::files::{RealFiles, timestamp};
 use crate::{
     BoxFuture, Connection, FaultPoint, Files, Listener, Monotonic, Store, TaskHandle, World,
     store::{Blocking, DirStore, Location, MemoryStores, locate},
-    world::panicked,
+    world::joined,
 };
 
 pub(crate) struct RealWorld {
@@ -43,23 +43,12 @@ impl RealWorld {
     }
 }
 
-async fn finished(name: String, task: JoinHandle<()>) -> Result<()> {
-    task.await.map_err(|error| ended(&name, error))
-}
-
-fn ended(name: &str, error: JoinError) -> Error {
-    match error.try_into_panic() {
-        Ok(payload) => panicked(name, &*payload),
-        Err(_) => Error::cancelled(format!("{name} was aborted")),
-    }
-}
-
 fn run_blocking(
     runtime: &Handle,
     name: &str,
     work: Box<dyn FnOnce() + Send>,
 ) -> BoxFuture<'static, Result<()>> {
-    Box::pin(finished(name.to_owned(), runtime.spawn_blocking(work)))
+    Box::pin(joined(name.to_owned(), runtime.spawn_blocking(work)))
 }
 
 fn random<const N: usize>() -> [u8; N] {
@@ -89,10 +78,7 @@ impl World for RealWorld {
     fn spawn(&self, name: &str, task: BoxFuture<'static, ()>) -> TaskHandle {
         let task = self.runtime.spawn(task);
         let abort = task.abort_handle();
-        TaskHandle {
-            abort: Box::new(move || abort.abort()),
-            joined: Box::pin(finished(name.to_owned(), task)),
-        }
+        TaskHandle { abort: Box::new(move || abort.abort()), joined: Box::pin(joined(name.to_owned(), task)) }
     }
 
     fn run_blocking(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<()>> {
