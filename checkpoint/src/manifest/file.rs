@@ -17,7 +17,9 @@ const ENVELOPE: Envelope = Envelope { magic: *b"TGMANIF\0", version: 1, what: "m
 pub fn encode(manifest: &Manifest) -> Result<Bytes> {
     if let Some(violation) = invariants::violation(manifest) {
         let checkpoint = manifest.checkpoint;
-        return Err(Error::internal(format!("the manifest of checkpoint {checkpoint} is wrong: {violation}")));
+        return Err(Error::internal(format!(
+            "the manifest of checkpoint {checkpoint} is wrong: {violation}"
+        )));
     }
     ENVELOPE.seal(manifest)
 }

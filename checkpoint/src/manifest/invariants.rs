@@ -44,9 +44,9 @@ const PREDICATES: &[(&str, Predicate)] = &[
 /// The first predicate that `manifest` breaks.
 #[must_use]
 pub fn violation(manifest: &Manifest) -> Option<Violation> {
-    PREDICATES.iter().find_map(|&(name, predicate)| {
-        predicate(manifest).err().map(|detail| Violation { name, detail })
-    })
+    PREDICATES
+        .iter()
+        .find_map(|&(name, predicate)| predicate(manifest).err().map(|detail| Violation { name, detail }))
 }
 
 fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
@@ -148,7 +148,9 @@ fn prepared_in_order(manifest: &Manifest) -> Result<(), String> {
         let checkpoints = || subtask.prepared.iter().map(|prepared| prepared.checkpoint);
         require(checkpoints().is_sorted(), || "its prepared transactions are not in order".into())?;
         let last = checkpoints().next_back();
-        require(last <= Some(manifest.checkpoint), || "a prepared transaction is from a later checkpoint".into())
+        require(last <= Some(manifest.checkpoint), || {
+            "a prepared transaction is from a later checkpoint".into()
+        })
     })
 }
 

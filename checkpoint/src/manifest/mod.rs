@@ -10,6 +10,6 @@ mod tests;
 
 pub use file::{decode, encode, read, write};
 pub use snapshot::{
-    ListPart, Manifest, OperatorSnapshot, PreparedTransaction, Redistribution, SnapshotKind, StateDescription,
-    SubtaskSnapshot, TaskId, TaskSnapshot,
+    ListPart, Manifest, OperatorSnapshot, PreparedTransaction, Redistribution, SnapshotKind,
+    StateDescription, SubtaskSnapshot, TaskId, TaskSnapshot,
 };

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 use types::{
-    AttemptId, CheckpointId, JobId, KeyGroupRange, Lineage, MaxParallelism, Run, SnapshotFile, SubtaskIndex, Timestamp, Uid,
+    AttemptId, CheckpointId, JobId, KeyGroupRange, Lineage, MaxParallelism, Run, SnapshotFile, SubtaskIndex,
+    Timestamp, Uid,
 };
 
 /// A task: one parallel instance of a chain. The same chain has the same number in all processes of a job.

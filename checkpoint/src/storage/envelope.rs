@@ -93,7 +93,10 @@ impl Envelope {
             ));
         }
         if len > MAX_BODY as u64 || len + TRAILER_LEN as u64 != rest.len() as u64 {
-            return Err(format!("it has {} bytes after its header, expected {len} + {TRAILER_LEN}", rest.len()));
+            return Err(format!(
+                "it has {} bytes after its header, expected {len} + {TRAILER_LEN}",
+                rest.len()
+            ));
         }
         let (body, trailer) = rest.split_at(rest.len() - TRAILER_LEN);
         let digest = Digest::of(&bytes[..bytes.len() - TRAILER_LEN]);

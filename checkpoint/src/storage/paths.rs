@@ -149,7 +149,8 @@ mod tests {
         for path in ["", "/", "a//b", "../a", "a/..", "./a", "/etc/passwd", "a\\b", "A", "a b", "a\0", "é"] {
             assert!(!is_well_formed(path), "{path:?}");
         }
-        for path in ["history/7", "history/0000000000000000000x", "history/+0000000000000000007", "attempt-", "x"]
+        for path in
+            ["history/7", "history/0000000000000000000x", "history/+0000000000000000007", "attempt-", "x"]
         {
             assert_eq!(kind(path), PathKind::Unknown, "{path}");
         }

@@ -29,8 +29,7 @@ pub async fn probe(env: &Env, store: &dyn Store) -> Result<()> {
 async fn tried(env: &Env, store: &dyn Store, path: &str) -> Result<()> {
     let (first, second) = (Bytes::from_static(b"first"), Bytes::from_static(b"second"));
     Retry::STORE.create_own(env, store, path, &first).await?;
-    let again =
-        Retry::STORE.run(env, "probe the store", || store.create(path, vec![second.clone()])).await?;
+    let again = Retry::STORE.run(env, "probe the store", || store.create(path, vec![second.clone()])).await?;
     if again == Created::New {
         return Err(unfit(store, "creates an object that exists already (no conditional create)"));
     }
@@ -42,5 +41,8 @@ async fn tried(env: &Env, store: &dyn Store, path: &str) -> Result<()> {
 }
 
 fn unfit(store: &dyn Store, what: &str) -> Error {
-    Error::unavailable(format!("{} {what}: it cannot hold checkpoints safely, use another store", store.url()))
+    Error::unavailable(format!(
+        "{} {what}: it cannot hold checkpoints safely, use another store",
+        store.url()
+    ))
 }

@@ -1,0 +1,71 @@
+//! Falling back past a damaged newest checkpoint: the one exception to "what the history completed is committed". It
+//! breaks exactly-once as soon as a sink committed anything of that checkpoint, since a replay cuts the stream at other
+//! places; so it happens by itself only when every sink proves that nothing was.
+
+use std::collections::BTreeMap;
+
+use types::{CheckpointId, Uid};
+
+use super::{
+    standing::{Restores, Standing},
+    start,
+};
+
+/// What a sink can say about a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkProof {
+    /// Nothing of it was committed, and nothing can be once it is revoked.
+    NothingCommitted,
+    /// Some or all of it was committed.
+    Committed,
+    /// The sink cannot tell.
+    Unknown,
+}
+
+/// Whether to fall back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// Stop, for this reason.
+    Refuse(String),
+    /// Revoke the damaged checkpoint in the history, then at each sink, and restore what stood before.
+    RevokeThenRestore {
+        /// The damaged checkpoint.
+        revoke: CheckpointId,
+        /// What is restored instead.
+        restore: Restores,
+    },
+}
+
+/// Decides what to do about checkpoint `damaged`, given what each sink proves.
+#[must_use]
+pub fn fallback(standing: &Standing, damaged: CheckpointId, sinks: &BTreeMap<Uid, SinkProof>) -> Fallback {
+    let newest = standing.completed.last().map(|newest| newest.checkpoint);
+    if newest != Some(damaged) {
+        return Fallback::Refuse(format!("checkpoint {damaged} is not the newest one"));
+    }
+    let unproven = sinks.iter().find(|&(_, &proof)| proof != SinkProof::NothingCommitted);
+    if let Some((sink, proof)) = unproven {
+        let why = match proof {
+            SinkProof::Committed => "has committed output of it",
+            _ => "cannot prove that it committed nothing of it",
+        };
+        return Fallback::Refuse(format!("sink {sink} {why}"));
+    }
+    match start::before(standing, damaged) {
+        Some(restore) => Fallback::RevokeThenRestore { revoke: damaged, restore },
+        None => Fallback::Refuse(format!("nothing before checkpoint {damaged} is retained")),
+    }
+}
+
+/// The choices of a user whose checkpoint `damaged` in `directory` cannot be restored, to end an error message with.
+#[must_use]
+pub fn choices(standing: &Standing, directory: &str, damaged: CheckpointId) -> String {
+    let older = standing.completed.iter().rfind(|held| held.checkpoint < damaged);
+    let older = older.map(|older| {
+        format!(" start from the checkpoint before it with --from {directory}@{} or", older.checkpoint)
+    });
+    format!(
+        "put the file back;{} start fresh with --from none (then sinks may hold output twice)",
+        older.unwrap_or_default()
+    )
+}

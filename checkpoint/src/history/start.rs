@@ -1,0 +1,280 @@
+//! How an attempt starts: what it restores is decided here, purely, from what holds and what the user asked for; the
+//! driver in [`log`](super::log) makes it so.
+
+use std::sync::Arc;
+
+use env::Store;
+use types::{CheckpointId, Error, JobId, Lineage, MaxParallelism, Result, Timestamp};
+
+use super::{
+    Instance,
+    log::JobHistory,
+    permit::CommitPermit,
+    record::{AttemptStart, EndKind},
+    standing::{CompletedCheckpoint, ForeignSnapshot, Restores, Standing},
+};
+use crate::{manifest::Manifest, savepoint::SnapshotLocation};
+
+/// What the user wants to start from (`--from`).
+#[derive(Clone, Debug, Default)]
+pub enum From {
+    /// Continue if there is a history, else start fresh.
+    #[default]
+    Auto,
+    /// Continue; there must be a history.
+    Latest,
+    /// Start fresh in spite of a history.
+    None,
+    /// Start from this checkpoint or savepoint.
+    Snapshot(SnapshotLocation),
+}
+
+/// What is to be started.
+#[derive(Clone, Debug)]
+pub struct StartRequest {
+    /// The job's name.
+    pub job_name: String,
+    /// Its max parallelism.
+    pub max_parallelism: MaxParallelism,
+    /// Its parallelism.
+    pub parallelism: u32,
+    /// What to start from.
+    pub from: From,
+    /// Whether this is the restart strategy's start: refused as fenced unless the last attempt is this process's own.
+    pub automatic: bool,
+    /// Fall back past this damaged checkpoint, the newest; [`fallback`](super::fallback) says when that is allowed.
+    pub revoke: Option<CheckpointId>,
+    /// Give up what an unrestored checkpoint left pending, instead of committing it first.
+    pub abandon_pending: bool,
+}
+
+impl StartRequest {
+    /// A request with the defaults of the command line.
+    #[must_use]
+    pub fn new(job_name: impl Into<String>, max_parallelism: MaxParallelism, parallelism: u32) -> Self {
+        Self {
+            job_name: job_name.into(),
+            max_parallelism,
+            parallelism,
+            from: From::Auto,
+            automatic: false,
+            revoke: None,
+            abandon_pending: false,
+        }
+    }
+}
+
+/// What a start led to.
+pub enum Started {
+    /// The attempt owns the job.
+    Running(Box<JobHistory>, RestorePlan),
+    /// The job finished earlier; nothing was done.
+    Finished {
+        /// When it finished.
+        at: Timestamp,
+    },
+}
+
+/// What a new attempt has to do before its sources start, in this order: revoke, commit, restore.
+pub struct RestorePlan {
+    /// Checkpoints to make impossible to commit, at each sink.
+    pub revoked: Vec<CheckpointId>,
+    /// Completed checkpoints whose sinks may not have committed yet, oldest first.
+    pub pending: Vec<Pending>,
+    /// What to restore.
+    pub source: Source,
+    /// The number of the attempt's first checkpoint.
+    pub first_checkpoint: CheckpointId,
+    /// One line for people.
+    pub summary: String,
+}
+
+/// A completed checkpoint that may have to be committed.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// The right to commit it.
+    pub permit: CommitPermit,
+    /// Its manifest, which lists the prepared transactions.
+    pub manifest: Arc<Manifest>,
+}
+
+/// What an attempt restores.
+pub enum Source {
+    /// Nothing.
+    Empty,
+    /// A checkpoint of its own directory.
+    Own {
+        /// The checkpoint.
+        checkpoint: CompletedCheckpoint,
+        /// Its manifest.
+        manifest: Arc<Manifest>,
+    },
+    /// A snapshot elsewhere, to be copied by [`import`](crate::savepoint::import) before use.
+    Foreign {
+        /// Where it is.
+        store: Arc<dyn Store>,
+        /// Its manifest, with paths below that place.
+        manifest: Arc<Manifest>,
+    },
+}
+
+/// What [`decide`] is asked on behalf of.
+#[derive(Clone, Debug)]
+pub struct Candidate<'a> {
+    /// What the user asked for.
+    pub request: &'a StartRequest,
+    /// The process.
+    pub instance: Instance,
+    /// The process, for people.
+    pub process: &'a str,
+    /// The directory, for messages.
+    pub directory: &'a str,
+    /// The name of the job if it is new.
+    pub new_job: JobId,
+    /// The name of the line of history if it is new.
+    pub new_lineage: Lineage,
+}
+
+/// What a start comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The job finished at this time: do nothing.
+    Finished(Timestamp),
+    /// Try to append this.
+    Start(AttemptStart),
+}
+
+/// Decides how `candidate` starts on top of `standing` (none: no history yet).
+///
+/// # Errors
+/// `Fenced`, `Conflict`, `IncompatibleState`, `InvalidJob` or `Corrupt`: nothing was changed.
+pub fn decide(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<Decision> {
+    let Some(standing) = standing else {
+        return first_start(candidate);
+    };
+    let request = candidate.request;
+    own_directory(standing, candidate)?;
+    let continues = matches!(request.from, From::Auto | From::Latest);
+    if let (Some(end), true) = (&standing.end, continues)
+        && end.kind == EndKind::Finished
+    {
+        return Ok(Decision::Finished(end.at));
+    }
+    if continues {
+        same_max_parallelism(standing.max_parallelism, request.max_parallelism, candidate.directory)?;
+    }
+    let (lineage, restores) = match (&request.from, request.revoke) {
+        (From::Auto | From::Latest, None) => (standing.attempt.lineage, standing.restore_point()),
+        (From::Auto | From::Latest, Some(revoke)) => {
+            let restores = before(standing, revoke).ok_or_else(|| {
+                Error::corrupt(format!(
+                    "no checkpoint before {revoke} is retained in {}",
+                    candidate.directory
+                ))
+            })?;
+            (standing.attempt.lineage, restores)
+        }
+        (From::None, _) => (candidate.new_lineage, Restores::Empty),
+        (From::Snapshot(location), _) => {
+            (candidate.new_lineage, snapshot(Some(standing), location, request)?)
+        }
+    };
+    // A continuation restores the last checkpoint and must commit it; only another start can give up what is pending.
+    let abandons = request.abandon_pending && !continues;
+    let abandons = if abandons { standing.unconfirmed.clone() } else { Vec::new() };
+    Ok(Decision::Start(AttemptStart { abandons, ..attempt(candidate, standing.job, lineage, restores) }))
+}
+
+fn first_start(candidate: &Candidate<'_>) -> Result<Decision> {
+    let (request, directory) = (candidate.request, candidate.directory);
+    if request.automatic {
+        return Err(Error::corrupt(format!("the history in {directory} is gone")));
+    }
+    let restores = match &request.from {
+        From::Latest => {
+            return Err(Error::invalid_job(format!(
+                "--from latest needs a job history and {directory} has none: check the directory, or use --from auto"
+            )));
+        }
+        From::Auto | From::None => Restores::Empty,
+        From::Snapshot(location) => snapshot(None, location, request)?,
+    };
+    Ok(Decision::Start(attempt(candidate, candidate.new_job, candidate.new_lineage, restores)))
+}
+
+fn attempt(candidate: &Candidate<'_>, job: JobId, lineage: Lineage, restores: Restores) -> AttemptStart {
+    AttemptStart {
+        job_name: candidate.request.job_name.clone(),
+        job,
+        max_parallelism: candidate.request.max_parallelism,
+        lineage,
+        instance: candidate.instance,
+        process: candidate.process.to_owned(),
+        parallelism: candidate.request.parallelism,
+        restores,
+        abandons: Vec::new(),
+    }
+}
+
+/// The directory is this job's, and nobody took the job over if this is an automatic restart.
+fn own_directory(standing: &Standing, candidate: &Candidate<'_>) -> Result<()> {
+    let (found, wanted) = (&standing.job_name, &candidate.request.job_name);
+    if found != wanted {
+        return Err(Error::conflict(format!(
+            "checkpoint directory {} belongs to job {found:?}, not to {wanted:?}: give each job a directory of its own",
+            candidate.directory
+        )));
+    }
+    let last = &standing.attempt;
+    if candidate.request.automatic && last.instance != candidate.instance {
+        return Err(Error::fenced(format!(
+            "job {found:?} was taken over by attempt {} ({}): this process must end",
+            last.id, last.process
+        )));
+    }
+    Ok(())
+}
+
+fn same_max_parallelism(found: MaxParallelism, wanted: MaxParallelism, place: &str) -> Result<()> {
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Error::incompatible(format!(
+        "the state in {place} was written with max parallelism {}, the job has {}: it cannot be changed, set it back",
+        found.0, wanted.0
+    )))
+}
+
+/// What the user's snapshot is to this history: one of its own checkpoints, or foreign.
+fn snapshot(
+    standing: Option<&Standing>,
+    location: &SnapshotLocation,
+    request: &StartRequest,
+) -> Result<Restores> {
+    same_max_parallelism(location.manifest.max_parallelism, request.max_parallelism, location.url())?;
+    let own = standing.and_then(|standing| {
+        let same = |held: &&CompletedCheckpoint| held.manifest.digest == location.file.digest;
+        standing.held().into_iter().find(same).cloned()
+    });
+    Ok(own.map_or_else(|| Restores::Foreign(foreign(location)), Restores::Own))
+}
+
+fn foreign(location: &SnapshotLocation) -> ForeignSnapshot {
+    ForeignSnapshot {
+        url: location.url().to_owned(),
+        manifest: location.file.clone(),
+        checkpoint: location.manifest.checkpoint,
+        max_parallelism: location.manifest.max_parallelism,
+    }
+}
+
+/// What stood before a damaged checkpoint: an older one of the same line of history, else what it began with.
+pub(super) fn before(standing: &Standing, damaged: CheckpointId) -> Option<Restores> {
+    let lineage = standing.attempt.lineage;
+    let older = standing.completed.iter().rfind(|held| held.checkpoint < damaged && held.lineage == lineage);
+    match (older, &standing.attempt.restores) {
+        (Some(older), _) => Some(Restores::Own(older.clone())),
+        (None, Restores::Own(own)) if own.checkpoint >= damaged => None,
+        (None, first) => Some(first.clone()),
+    }
+}

@@ -1,0 +1,180 @@
+//! Where a snapshot is: what `--from PATH` and the command line's SNAPSHOT mean.
+//!
+//! ```text
+//! DIR             a savepoint directory, or a checkpoint directory (its last checkpoint)
+//! DIR@N           checkpoint N of a checkpoint directory
+//! DIR/history/N   the last checkpoint completed when record N was written
+//! ```
+
+use std::{fmt, path::Path, sync::Arc};
+
+use env::{Env, Store};
+use types::{CheckpointId, Digest, Error, RecordNumber, Result, SnapshotFile};
+
+use crate::{
+    history::{CompletedCheckpoint, ForeignSnapshot, Records, Restores, Standing},
+    manifest::{self, Manifest},
+    storage::{paths, retry::Retry},
+};
+
+/// A snapshot that was found: its manifest is read and checked, its files are not.
+#[derive(Clone)]
+pub struct SnapshotLocation {
+    /// The store that the manifest's paths are relative to.
+    pub store: Arc<dyn Store>,
+    /// The manifest's file.
+    pub file: SnapshotFile,
+    /// The manifest.
+    pub manifest: Arc<Manifest>,
+}
+
+impl fmt::Debug for SnapshotLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SnapshotLocation({} in {})", self.file.path, self.url())
+    }
+}
+
+/// Which snapshot of a directory is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    Latest,
+    Checkpoint(CheckpointId),
+    AtRecord(RecordNumber),
+}
+
+impl SnapshotLocation {
+    /// Finds the snapshot that a user names.
+    ///
+    /// # Errors
+    /// `InvalidJob` if there is no such snapshot, `Corrupt` if it is damaged, `Retryable` or `Unavailable`.
+    pub async fn resolve(env: &Env, text: &str) -> Result<Self> {
+        let (directory, which) = parse(text);
+        let store = open_existing(env, directory).await?;
+        if which == Which::Latest
+            && let Some(savepoint) = Self::savepoint(env, &store).await?
+        {
+            return Ok(savepoint);
+        }
+        let none = |what: String| Error::invalid_job(format!("{text}: {what}"));
+        let records = Records::new(env, Arc::clone(&store));
+        let record = match which {
+            Which::AtRecord(number) => records.read(number).await?.map(Arc::new),
+            Which::Latest | Which::Checkpoint(_) => records.newest().await?,
+        };
+        let record = record.ok_or_else(|| none(format!("there is no snapshot in {directory}")))?;
+        let found = choose(&record.standing, which);
+        let found = found.ok_or_else(|| none(no_checkpoint(&record.standing)))?;
+        let manifest = manifest::read(env, &*store, &found.manifest).await?;
+        Ok(Self { store, file: found.manifest, manifest: Arc::new(manifest) })
+    }
+
+    /// Finds again the snapshot that an attempt started from.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is gone, damaged, or another one now; `Retryable` or `Unavailable`.
+    pub async fn reopen(env: &Env, snapshot: &ForeignSnapshot) -> Result<Self> {
+        let gone = |error: Error| match error.kind() {
+            types::ErrorKind::InvalidJob => error
+                .with_kind(types::ErrorKind::Corrupt)
+                .context("the snapshot that the job started from is needed until its first checkpoint"),
+            _ => error,
+        };
+        let store = open_existing(env, &snapshot.url).await.map_err(gone)?;
+        let manifest = Arc::new(manifest::read(env, &*store, &snapshot.manifest).await?);
+        Ok(Self { store, file: snapshot.manifest.clone(), manifest })
+    }
+
+    /// The savepoint in a directory, if it is one.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is damaged; `Retryable` or `Unavailable`.
+    pub async fn savepoint(env: &Env, store: &Arc<dyn Store>) -> Result<Option<Self>> {
+        let path = paths::SAVEPOINT_MANIFEST;
+        let bytes = Retry::STORE.run(env, "read a savepoint", || store.get(path)).await?;
+        bytes
+            .map(|bytes| {
+                let file =
+                    SnapshotFile { path: path.into(), len: bytes.len() as u64, digest: Digest::of(&bytes) };
+                let manifest = manifest::decode(path, &bytes).map_err(|error| error.context(store.url()))?;
+                Ok(Self { store: Arc::clone(store), file, manifest: Arc::new(manifest) })
+            })
+            .transpose()
+    }
+
+    /// The URL of the directory.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.store.url()
+    }
+}
+
+fn parse(text: &str) -> (&str, Which) {
+    let number = |digits: &str| {
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| digits.parse().ok()).flatten()
+    };
+    if let Some((directory, digits)) = text.rsplit_once("/history/")
+        && let Some(record) = number(digits)
+    {
+        return (directory, Which::AtRecord(RecordNumber(record)));
+    }
+    if let Some((directory, digits)) = text.rsplit_once('@')
+        && let Some(checkpoint) = number(digits)
+    {
+        return (directory, Which::Checkpoint(CheckpointId(checkpoint)));
+    }
+    (text, Which::Latest)
+}
+
+fn choose(standing: &Standing, which: Which) -> Option<CompletedCheckpoint> {
+    match which {
+        Which::Checkpoint(wanted) => {
+            standing.held().into_iter().find(|held| held.checkpoint == wanted).cloned()
+        }
+        Which::Latest | Which::AtRecord(_) => match standing.restore_point() {
+            Restores::Own(own) => Some(own),
+            Restores::Empty | Restores::Foreign(_) => None,
+        },
+    }
+}
+
+fn no_checkpoint(standing: &Standing) -> String {
+    let held: Vec<_> = standing.held().iter().map(|held| held.checkpoint.to_string()).collect();
+    match held.as_slice() {
+        [] => format!("job {:?} has no completed checkpoint", standing.job_name),
+        held => format!("no such checkpoint; retained are {}", held.join(", ")),
+    }
+}
+
+/// Opens a store to read from: a local directory that does not exist is an error, and is not made.
+async fn open_existing(env: &Env, url: &str) -> Result<Arc<dyn Store>> {
+    let local = url.strip_prefix("file://").unwrap_or(url);
+    if !local.contains(':') || local.starts_with('/') {
+        let (files, path) = (env.files(), Path::new(local).to_owned());
+        let found = env.blocking("look for a directory", move || files.metadata(&path)).await?;
+        if found.map_err(|error| Error::io(url, error))?.is_none() {
+            return Err(Error::invalid_job(format!("{url}: there is no such directory")));
+        }
+    }
+    env.open_store(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_a_directory_a_checkpoint_or_a_record() {
+        for (text, expected) in [
+            ("dir", ("dir", Which::Latest)),
+            ("/a/b@7", ("/a/b", Which::Checkpoint(CheckpointId(7)))),
+            ("/a@b", ("/a@b", Which::Latest)),
+            ("/a/history/12", ("/a", Which::AtRecord(RecordNumber(12)))),
+            ("/a/history/00000000000000000012", ("/a", Which::AtRecord(RecordNumber(12)))),
+            ("/a/history/x", ("/a/history/x", Which::Latest)),
+            ("file:///a@3", ("file:///a", Which::Checkpoint(CheckpointId(3)))),
+        ] {
+            assert_eq!(parse(text), expected, "{text}");
+        }
+    }
+}
