@@ -39,7 +39,7 @@ struct RealWrite {
 }
 
 impl RealWrite {
-    fn new(file: File) -> Box<dyn WriteFile> {
+    fn boxed(file: File) -> Box<dyn WriteFile> {
         Box::new(Self { file, failed: false })
     }
 
@@ -86,7 +86,7 @@ impl Files for RealFiles {
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-        Ok(RealWrite::new(OpenOptions::new().write(true).create_new(true).open(path)?))
+        Ok(RealWrite::boxed(OpenOptions::new().write(true).create_new(true).open(path)?))
     }
 
     fn append(&self, path: &Path, len: u64) -> io::Result<Box<dyn WriteFile>> {
@@ -96,7 +96,7 @@ impl Files for RealFiles {
         }
         file.set_len(len)?;
         file.seek(SeekFrom::End(0))?;
-        Ok(RealWrite::new(file))
+        Ok(RealWrite::boxed(file))
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -263,13 +263,14 @@ fn what_the_local_store_acknowledged_survives() {
             process.died().await;
             drop(task.join().await);
             let store = sim.process("reader").1.open_store("/a/store").unwrap();
-            for path in lock(&acknowledged).iter() {
+            let acknowledged = lock(&acknowledged).clone();
+            for path in &acknowledged {
                 let found = store.get(path).await.unwrap();
                 assert_eq!(found.as_deref(), Some(path.as_bytes()), "seed {seed}: {path} is lost");
             }
             for entry in store.list("").await.unwrap() {
                 assert_eq!(entry.len, entry.path.len() as u64, "seed {seed}: {} is torn", entry.path);
-                unacknowledged += usize::from(!lock(&acknowledged).contains(&entry.path));
+                unacknowledged += usize::from(!acknowledged.contains(&entry.path));
             }
         });
     }
