@@ -1,6 +1,6 @@
 //! Barrier protocol, coordinator, job history, manifests, collection and savepoints.
 //!
-//! The protocol, pure: [`barrier`] (the steps of a barrier's life).
+//! The protocol, pure: [`barrier`] (the steps of a barrier's life), [`coordinator`] (all checkpoints of an attempt).
 //!
 //! What becomes durable, in the order of a checkpoint's life: [`manifest`] (what it holds), [`history`] (whether it
 //! happened), [`collect`] (when its files go), [`savepoint`] (copies that belong to the user). [`snapshots`] reads all
@@ -8,6 +8,7 @@
 
 pub mod barrier;
 pub mod collect;
+pub mod coordinator;
 pub mod history;
 pub mod manifest;
 pub mod savepoint;

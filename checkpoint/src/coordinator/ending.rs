@@ -1,0 +1,242 @@
+//! How a job ends. Three ways: all sources end (a last checkpoint, then "finished"), a stop (its checkpoint, then
+//! "stopped"), a cancellation ("cancelled" at once).
+//!
+//! Until the checkpoint of a stop or finish is in the history, a failure undoes the stop, or tries the last checkpoint
+//! again. After that there is no way back: sources never start again, and what remains (commit, copy the savepoint,
+//! record the end) is tried until it is done, by this attempt or by the next one through [`Coordinator::resume`].
+
+use env::Monotonic;
+use types::{CheckpointId, Error, ErrorKind, Result};
+
+use super::{
+    Coordinator, Phase, RETRY_PAUSE,
+    event::{Answer, Decision, End, Record, RequestId},
+    pending::{SavepointRequest, refusal},
+    savepoints::OpenSavepoint,
+};
+use crate::barrier::BarrierKind;
+
+/// What a user asked for with a stop.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StopRequest {
+    /// The request; none if the process that took it is gone.
+    pub request: Option<RequestId>,
+    /// Where to copy the last checkpoint, if anywhere.
+    pub savepoint: Option<String>,
+}
+
+/// An end whose checkpoint is in the history: what a later attempt must still do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Remaining {
+    /// Its checkpoint.
+    pub checkpoint: CheckpointId,
+    /// `Stopped` or `Finished`.
+    pub end: End,
+    /// The stop that asked for it; a savepoint that is recorded already is left out.
+    pub stop: Option<StopRequest>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    /// Waits until no checkpoint is under way, and for this time.
+    Wanted { not_before: Monotonic },
+    /// Its checkpoint is under way.
+    Triggered(CheckpointId),
+    /// Its checkpoint is in the history.
+    Recorded(CheckpointId),
+    /// The record of the end is under way.
+    Closing(CheckpointId),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ending {
+    end: End,
+    drain: bool,
+    stop: Option<StopRequest>,
+    savepoint: Option<Result<String, String>>,
+    stage: Stage,
+}
+
+impl Ending {
+    fn new(now: Monotonic, end: End) -> Self {
+        Self { end, drain: false, stop: None, savepoint: None, stage: Stage::Wanted { not_before: now } }
+    }
+
+    pub(super) fn resume(remaining: Remaining) -> Self {
+        let Remaining { checkpoint, end, stop } = remaining;
+        Self { end, drain: false, stop, savepoint: None, stage: Stage::Recorded(checkpoint) }
+    }
+
+    /// When its checkpoint may be triggered, if it has not been.
+    pub(super) fn not_before(&self) -> Option<Monotonic> {
+        match self.stage {
+            Stage::Wanted { not_before } => Some(not_before),
+            Stage::Triggered(_) | Stage::Recorded(_) | Stage::Closing(_) => None,
+        }
+    }
+
+    /// Its checkpoint, if it is in the history.
+    pub(super) fn recorded(&self) -> Option<CheckpointId> {
+        match self.stage {
+            Stage::Wanted { .. } | Stage::Triggered(_) => None,
+            Stage::Recorded(checkpoint) | Stage::Closing(checkpoint) => Some(checkpoint),
+        }
+    }
+
+    pub(super) fn is_of(&self, checkpoint: CheckpointId) -> bool {
+        self.stage == Stage::Triggered(checkpoint)
+    }
+
+    /// Where the stop's savepoint is to be.
+    pub(super) fn stop_savepoint(&self) -> Option<&str> {
+        self.stop.as_ref()?.savepoint.as_deref()
+    }
+
+    pub(super) fn stop_request(&self) -> Option<RequestId> {
+        self.stop.as_ref()?.request
+    }
+
+    /// Its checkpoint is triggered; the answer is what the barrier asks for.
+    pub(super) fn trigger(&mut self, checkpoint: CheckpointId, all_sources_ended: bool) -> BarrierKind {
+        self.stage = Stage::Triggered(checkpoint);
+        if all_sources_ended {
+            self.end = End::Finished;
+            return BarrierKind::Last;
+        }
+        BarrierKind::Stop { drain: self.drain }
+    }
+}
+
+impl Coordinator {
+    pub(super) fn on_stop(
+        &mut self,
+        now: Monotonic,
+        request: RequestId,
+        drain: bool,
+        savepoint: Option<String>,
+        out: &mut Vec<Decision>,
+    ) {
+        let refused = match &self.ending {
+            Some(ending) if ending.stop.is_some() => Some("the job is being stopped already".to_owned()),
+            Some(ending) if ending.recorded().is_some() && savepoint.is_some() => {
+                Some("the job is finishing and takes no more savepoints".to_owned())
+            }
+            _ => self.refuse_dir(savepoint.as_deref()),
+        };
+        if let Some(why) = refused {
+            out.push(refusal(request, &Error::conflict(why)));
+            return;
+        }
+        let ending = self.ending.get_or_insert_with(|| Ending::new(now, End::Stopped));
+        ending.drain = drain;
+        ending.stop = Some(StopRequest { request: Some(request), savepoint });
+    }
+
+    /// All input has been read: the job finishes, unless it is being stopped already.
+    pub(super) fn on_all_sources_ended(&mut self, now: Monotonic) {
+        self.ending.get_or_insert_with(|| Ending::new(now, End::Finished));
+    }
+
+    /// The checkpoint of the end is in the history.
+    pub(super) fn on_end_recorded(&mut self, checkpoint: CheckpointId) {
+        let Some(ending) = &mut self.ending else { return };
+        ending.stage = Stage::Recorded(checkpoint);
+        if let Some(dir) = ending.stop_savepoint().map(str::to_owned) {
+            let wanted = SavepointRequest { request: None, dir };
+            self.savepoints.push(OpenSavepoint::new(checkpoint, wanted));
+        }
+    }
+
+    /// The checkpoint of the end failed before it was in the history.
+    pub(super) fn on_end_failed(&mut self, now: Monotonic, error: &Error, out: &mut Vec<Decision>) {
+        let Some(ending) = &mut self.ending else { return };
+        if ending.end == End::Finished {
+            ending.stage = Stage::Wanted { not_before: now + RETRY_PAUSE };
+            return;
+        }
+        let drain = ending.drain;
+        if let Some(request) = ending.stop_request() {
+            out.push(refusal(request, error));
+        }
+        self.ending = None;
+        if drain {
+            let error = Error::retryable(format!("the drain is undone by a restart: {error}"));
+            self.over(&error, out);
+            out.push(Decision::Restart { error });
+        } else if self.sources_reading.is_empty() {
+            self.on_all_sources_ended(now);
+        }
+    }
+
+    /// Records the end when nothing else remains to be done.
+    pub(super) fn close(&mut self) {
+        let done = self.commits.waiting().len() == 0 && self.savepoints.is_empty() && self.records.is_empty();
+        let Some(ending) = &mut self.ending else { return };
+        if let (Stage::Recorded(checkpoint), true) = (ending.stage, done) {
+            ending.stage = Stage::Closing(checkpoint);
+            self.records.push(Record::Ended(ending.end));
+        }
+    }
+
+    pub(super) fn note_stop_savepoint(&mut self, result: Result<String, String>) {
+        if let Some(ending) = &mut self.ending {
+            ending.savepoint = Some(result);
+            if let Some(stop) = &mut ending.stop {
+                stop.savepoint = None;
+            }
+        }
+    }
+
+    /// The record of the end is in the history.
+    pub(super) fn on_ended(&mut self, end: End, out: &mut Vec<Decision>) {
+        let ending = self.ending.take();
+        let checkpoint = ending.as_ref().and_then(Ending::recorded);
+        let request = ending.as_ref().and_then(Ending::stop_request);
+        let savepoint = ending.and_then(|ending| ending.savepoint);
+        for request in request.into_iter().chain(std::mem::take(&mut self.cancels)) {
+            let answer = Answer::Ended { end, checkpoint, savepoint: savepoint.clone() };
+            out.push(Decision::Answer { request, result: Ok(answer) });
+        }
+        self.over(&Error::conflict("the job has ended"), out);
+        out.push(Decision::Finish(end));
+    }
+
+    /// Drops everything but the record on its way, and records the cancellation after it.
+    pub(super) fn on_cancel(&mut self, request: RequestId, out: &mut Vec<Decision>) {
+        self.cancels.push(request);
+        if self.phase == Phase::Cancelling {
+            return;
+        }
+        let cancelled = Error::new(ErrorKind::Cancelled, "the job was cancelled");
+        self.refuse_requests(&cancelled, out);
+        if let Some(request) = self.ending.take().and_then(|ending| ending.stop_request()) {
+            out.push(refusal(request, &cancelled));
+        }
+        self.pending.clear();
+        self.phase = Phase::Cancelling;
+        self.records.clear_queue();
+        self.records.push(Record::Ended(End::Cancelled));
+    }
+
+    /// A record failed while the job is being cancelled. The cancellation goes on, recorded or not.
+    pub(super) fn on_record_failed_cancelling(
+        &mut self,
+        record: &Record,
+        error: Error,
+        out: &mut Vec<Decision>,
+    ) {
+        let history_usable = error.kind() == ErrorKind::Unavailable && !matches!(record, Record::Ended(_));
+        out.push(Decision::Alert { error: error.context("the cancelled job's history") });
+        if !history_usable {
+            self.on_ended(End::Cancelled, out);
+        }
+    }
+
+    /// What a later attempt must do instead of starting sources, once the coordinator is done with
+    /// [`Decision::FailJob`] or [`Event::JobFailed`](super::Event::JobFailed).
+    #[must_use]
+    pub fn remaining(&self) -> Option<Remaining> {
+        let ending = self.ending.as_ref()?;
+        Some(Remaining { checkpoint: ending.recorded()?, end: ending.end, stop: ending.stop.clone() })
+    }
+}
