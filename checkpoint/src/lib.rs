@@ -1,6 +1,7 @@
 //! Barrier protocol, coordinator, job history, manifests, collection and savepoints.
 //!
-//! The protocol, pure: [`barrier`] (the steps of a barrier's life), [`coordinator`] (all checkpoints of an attempt).
+//! The protocol, pure: [`barrier`] (the steps of a barrier's life), [`coordinator`] (all checkpoints of an
+//! attempt), [`restart`] (what follows a failure).
 //!
 //! What becomes durable, in the order of a checkpoint's life: [`manifest`] (what it holds), [`history`] (whether it
 //! happened), [`collect`] (when its files go), [`savepoint`] (copies that belong to the user). [`snapshots`] reads all
@@ -11,6 +12,7 @@ pub mod collect;
 pub mod coordinator;
 pub mod history;
 pub mod manifest;
+pub mod restart;
 pub mod savepoint;
 pub mod snapshots;
 pub mod storage;
