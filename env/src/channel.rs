@@ -5,13 +5,12 @@
 //! on. One lock is taken for each operation and never held over an await; a full channel makes its senders wait and
 //! never grows.
 
+mod state;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::VecDeque,
     future::poll_fn,
-    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -20,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use self::state::{Load, State, Watch};
 use crate::Env;
 
 /// What an item weighs in a channel.
@@ -88,48 +88,6 @@ pub fn channel<T: Weight>(env: &Env, limits: Limits) -> (Sender<T>, Receiver<T>)
     (Sender::new(Arc::clone(&shared)), Receiver { shared })
 }
 
-/// What one item adds to a channel.
-#[derive(Clone, Copy, Default)]
-struct Load {
-    records: usize,
-    bytes: usize,
-}
-
-impl Load {
-    fn of(item: &impl Weight) -> Self {
-        Self { records: item.records(), bytes: item.bytes() }
-    }
-}
-
-/// What a sender waits for besides its turn to send.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Watch {
-    Room,
-    Close,
-}
-
-struct Waiting {
-    ticket: u64,
-    load: Load,
-    waker: Waker,
-}
-
-struct State<T> {
-    queue: VecDeque<(T, Load)>,
-    used: Load,
-    /// How many queued items have records.
-    bearing: usize,
-    /// Senders that wait for their turn, in the order in which they came.
-    waiting: VecDeque<Waiting>,
-    /// Senders that only want to know; at most one waker for each sender and kind.
-    watching: Vec<(u64, Watch, Waker)>,
-    receiver: Option<Waker>,
-    senders: usize,
-    closed: bool,
-    /// The next ticket and the next sender's number.
-    next: u64,
-}
-
 struct Shared<T> {
     env: Env,
     limits: Limits,
@@ -140,95 +98,6 @@ impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         // Nothing inside the lock can panic half-way: the state is whole even if a holder panicked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<T> State<T> {
-    fn new() -> Self {
-        Self {
-            queue: VecDeque::new(),
-            used: Load::default(),
-            bearing: 0,
-            waiting: VecDeque::new(),
-            watching: Vec::new(),
-            receiver: None,
-            senders: 0,
-            closed: false,
-            next: 0,
-        }
-    }
-
-    fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
-    }
-
-    fn fits(&self, load: Load, limits: Limits) -> bool {
-        let in_items = self.queue.len() < limits.items;
-        if load.records == 0 {
-            return in_items;
-        }
-        self.bearing == 0
-            || (in_items
-                && self.used.records.saturating_add(load.records) <= limits.records
-                && self.used.bytes.saturating_add(load.bytes) <= limits.bytes)
-    }
-
-    /// Whether there is room for at least something with records, and nobody waits for it.
-    fn has_room(&self, limits: Limits) -> bool {
-        self.waiting.is_empty()
-            && (self.bearing == 0
-                || (self.queue.len() < limits.items
-                    && self.used.records < limits.records
-                    && self.used.bytes < limits.bytes))
-    }
-
-    fn push(&mut self, item: T, load: Load) {
-        self.queue.push_back((item, load));
-        self.used.records = self.used.records.saturating_add(load.records);
-        self.used.bytes = self.used.bytes.saturating_add(load.bytes);
-        self.bearing += usize::from(load.records > 0);
-    }
-
-    fn pop(&mut self) -> Option<T> {
-        let (item, load) = self.queue.pop_front()?;
-        self.used.records = self.used.records.saturating_sub(load.records);
-        self.used.bytes = self.used.bytes.saturating_sub(load.bytes);
-        self.bearing -= usize::from(load.records > 0);
-        Some(item)
-    }
-
-    /// The waker of the sender whose turn it is, if its item fits.
-    fn turn(&self, limits: Limits) -> Option<Waker> {
-        self.waiting.front().filter(|first| self.fits(first.load, limits)).map(|first| first.waker.clone())
-    }
-
-    fn watch(&mut self, sender: u64, what: Watch, waker: &Waker) {
-        match self.watching.iter_mut().find(|(id, kind, _)| (*id, *kind) == (sender, what)) {
-            Some((_, _, old)) => old.clone_from(waker),
-            None => self.watching.push((sender, what, waker.clone())),
-        }
-    }
-
-    /// Those to be woken, after the lock is given back, because room or a turn may have come.
-    fn after_room(&mut self, limits: Limits) -> Woken {
-        let mut woken = Woken(Vec::new());
-        woken.0.extend(self.turn(limits));
-        if !self.watching.is_empty() && self.has_room(limits) {
-            let rooms = self.watching.extract_if(.., |(_, kind, _)| *kind == Watch::Room);
-            woken.0.extend(rooms.map(|(_, _, waker)| waker));
-        }
-        woken
-    }
-}
-
-/// Wakers to be called once the lock is free.
-#[must_use]
-struct Woken(Vec<Waker>);
-
-impl Woken {
-    fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -317,7 +186,7 @@ impl<T: Weight> Sender<T> {
         if state.closed {
             return Err(TrySend::Closed(item));
         }
-        if !state.waiting.is_empty() || !state.fits(load, self.shared.limits) {
+        if !state.admits(load, self.shared.limits) {
             return Err(TrySend::Full(item));
         }
         state.push(item, load);
@@ -348,7 +217,7 @@ impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.senders -= 1;
-        state.watching.retain(|(id, _, _)| *id != self.number);
+        state.unwatch(self.number);
         let receiver = if state.senders == 0 { state.receiver.take() } else { None };
         drop(state);
         receiver.into_iter().for_each(Waker::wake);
@@ -370,23 +239,12 @@ impl<T> Turn<'_, T> {
             let item = item.take().expect("a send is not polled again after it was ready");
             return Poll::Ready(Err(Closed(item)));
         }
-        let ticket = match self.ticket {
-            Some(ticket) => ticket,
-            None => {
-                let ticket = state.number();
-                state.waiting.push_back(Waiting { ticket, load: self.load, waker: cx.waker().clone() });
-                self.ticket = Some(ticket);
-                ticket
-            }
-        };
-        let first = state.waiting.front().is_some_and(|first| first.ticket == ticket);
-        if !(first && state.fits(self.load, self.shared.limits)) {
-            if let Some(own) = state.waiting.iter_mut().find(|waiting| waiting.ticket == ticket) {
-                own.waker.clone_from(cx.waker());
-            }
+        let ticket = *self.ticket.get_or_insert_with(|| state.line_up(self.load, cx.waker()));
+        if !state.is_turn(ticket, self.shared.limits) {
+            state.keep_waiting(ticket, cx.waker());
             return Poll::Pending;
         }
-        state.waiting.pop_front();
+        state.leave(ticket);
         self.ticket = None;
         let item = item.take().expect("a send is not polled again after it was ready");
         state.push(item, self.load);
@@ -403,7 +261,7 @@ impl<T> Drop for Turn<'_, T> {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
         let mut state = self.shared.lock();
-        state.waiting.retain(|waiting| waiting.ticket != ticket);
+        state.leave(ticket);
         let woken = state.after_room(self.shared.limits);
         drop(state);
         woken.wake();
@@ -458,7 +316,7 @@ impl<T> Receiver<T> {
     /// How many records are in the channel.
     #[must_use]
     pub fn len_records(&self) -> usize {
-        self.shared.lock().used.records
+        self.shared.lock().used.records()
     }
 
     /// How many items are in the channel.
@@ -477,15 +335,10 @@ impl<T> Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        state.closed = true;
-        let rest = mem::take(&mut state.queue);
-        state.used = Load::default();
-        state.bearing = 0;
-        let mut woken: Vec<Waker> = state.waiting.drain(..).map(|waiting| waiting.waker).collect();
-        woken.extend(state.watching.drain(..).map(|(_, _, waker)| waker));
+        let (rest, woken) = state.close();
         drop(state);
         // Items may hold anything, senders of other channels too: they are dropped outside the lock.
         drop(rest);
-        Woken(woken).wake();
+        woken.wake();
     }
 }

@@ -5,6 +5,7 @@
 #[cfg(any(test, feature = "test-util"))]
 mod conformance;
 mod dir;
+mod directory;
 mod memory;
 mod path;
 

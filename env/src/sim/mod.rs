@@ -3,6 +3,7 @@
 //! ```
 //! use std::time::Duration;
 //!
+//! # use tidegate_env as env;
 //! let sim = env::sim::Simulation::new(7);
 //! sim.run(async |env| {
 //!     let (process, own) = sim.process("writer");
@@ -22,6 +23,7 @@
 mod disk;
 mod files;
 mod net;
+mod shared;
 mod store;
 mod trace;
 mod world;
@@ -32,33 +34,22 @@ mod tests;
 use std::{
     collections::BTreeMap,
     fmt,
-    future::Future,
     ops::Deref,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use rand::{RngExt, SeedableRng};
-use tokio::{
-    runtime::{Builder, Handle, Runtime},
-    task::JoinHandle,
-    time::Instant,
-};
-use types::{ErrorKind, Timestamp};
+use rand::RngExt;
+use tokio::runtime::{Builder, Runtime};
+use types::ErrorKind;
 
 pub use self::{files::Disk, store::StoreFaults, world::Process};
 use self::{
-    net::Network,
-    trace::Trace,
-    world::{Machine, ProcessState, SimWorld},
+    shared::{Shared, lock},
+    world::{ProcessState, SimWorld},
 };
-use crate::{Env, FaultPoint, Monotonic, Rng, store::MemoryStores};
+use crate::{Env, FaultPoint, Rng};
 
-/// The wall clock at the start: 2026-01-01T00:00:00Z.
-const START: Timestamp = Timestamp(1_767_225_600_000);
 /// The machine on which processes run that name none.
 const MACHINE: &str = "machine";
 
@@ -92,164 +83,6 @@ impl Options {
                 [rng.random_range(0..3)],
             store: StoreFaults::default(),
         }
-    }
-}
-
-/// Armed fault points and the hits so far.
-#[derive(Default)]
-struct Faults {
-    hits: BTreeMap<FaultPoint, u64>,
-    armed: Vec<(FaultPoint, u64, FaultAction)>,
-}
-
-/// What all processes of one simulation share.
-pub(crate) struct Shared {
-    seed: u64,
-    runtime: Handle,
-    start: Instant,
-    wall_shift: AtomicI64,
-    rng: Mutex<Rng>,
-    options: Mutex<Options>,
-    faults: Mutex<Faults>,
-    trace: Mutex<Trace>,
-    machines: Mutex<BTreeMap<String, Arc<Machine>>>,
-    next_process: AtomicU32,
-    next_task: AtomicU64,
-    vars: Mutex<BTreeMap<String, String>>,
-    printed: Mutex<Vec<(String, String)>>,
-    network: Network,
-    far_stores: MemoryStores,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    fn new(seed: u64, runtime: Handle) -> Self {
-        let mut rng = Rng::seed_from_u64(seed);
-        let options = Options::draw(&mut rng);
-        let start = {
-            let _context = runtime.enter();
-            Instant::now()
-        };
-        Self {
-            seed,
-            runtime,
-            start,
-            wall_shift: AtomicI64::new(0),
-            rng: Mutex::new(rng),
-            options: Mutex::new(options),
-            faults: Mutex::default(),
-            trace: Mutex::default(),
-            machines: Mutex::default(),
-            next_process: AtomicU32::new(1),
-            next_task: AtomicU64::new(1),
-            vars: Mutex::default(),
-            printed: Mutex::default(),
-            network: Network::default(),
-            far_stores: MemoryStores::default(),
-        }
-    }
-
-    fn rng(&self) -> MutexGuard<'_, Rng> {
-        lock(&self.rng)
-    }
-
-    fn options(&self) -> Options {
-        *lock(&self.options)
-    }
-
-    fn now(&self) -> Monotonic {
-        let _context = self.runtime.enter();
-        Monotonic(Instant::now() - self.start)
-    }
-
-    fn wall(&self) -> Timestamp {
-        let at = START + self.now().0;
-        Timestamp(at.0.saturating_add(self.wall_shift.load(Ordering::Relaxed)))
-    }
-
-    fn sleep(&self, span: Duration) -> tokio::time::Sleep {
-        let _context = self.runtime.enter();
-        tokio::time::sleep(span)
-    }
-
-    async fn pause(&self, span: Duration) {
-        if !span.is_zero() {
-            self.sleep(span).await;
-        }
-    }
-
-    fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        self.runtime.spawn(task)
-    }
-
-    /// Runs something that belongs to no process.
-    fn detach(&self, task: impl Future<Output = ()> + Send + 'static) {
-        drop(self.spawn(task));
-    }
-
-    /// Runs something that belongs to no process, and waits for it if the caller lives.
-    async fn detached<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> T {
-        self.spawn(task)
-            .await
-            .expect("it is never aborted, and a panic in a store is a bug of the simulation")
-    }
-
-    /// How often to yield now, seeded; mostly not at all.
-    fn yields(&self) -> Option<u32> {
-        let often = self.options().yields;
-        let mut rng = self.rng();
-        (often > 0.0 && rng.random_bool(often)).then(|| rng.random_range(1..=3))
-    }
-
-    fn blocking_delay(&self) -> Duration {
-        let longest = u64::try_from(self.options().blocking_delay.as_micros()).unwrap_or(u64::MAX);
-        Duration::from_micros(self.rng().random_range(0..=longest))
-    }
-
-    fn derive(&self, name: &str) -> [u8; 32] {
-        let mut seed = [0; 32];
-        for (part, bytes) in seed.chunks_exact_mut(8).enumerate() {
-            let text = format!("{}/{part}/{name}", self.seed);
-            bytes.copy_from_slice(&types::key_hash(text.as_bytes()).to_le_bytes());
-        }
-        seed
-    }
-
-    fn number(&self) -> u64 {
-        self.next_task.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn note(&self, process: &str, event: &str) {
-        lock(&self.trace).add(self.now(), process, event);
-    }
-
-    fn var(&self, name: &str) -> Option<String> {
-        lock(&self.vars).get(name).cloned()
-    }
-
-    fn printed(&self, process: &ProcessState, line: &str) {
-        if process.is_alive() {
-            lock(&self.printed).push((process.name.clone(), line.to_owned()));
-        }
-    }
-
-    /// Counts a hit; what is armed for it goes off once.
-    fn hit(&self, point: FaultPoint) -> Option<FaultAction> {
-        let mut faults = lock(&self.faults);
-        let hits = faults.hits.entry(point).or_default();
-        *hits += 1;
-        let hits = *hits;
-        let armed = faults.armed.iter().position(|(at, nth, _)| (*at, *nth) == (point, hits))?;
-        Some(faults.armed.remove(armed).2)
-    }
-
-    fn machine(&self, name: &str) -> Arc<Machine> {
-        let mut machines = lock(&self.machines);
-        let new = || Arc::new(Machine { disk: Disk::new(), processes: Mutex::default() });
-        Arc::clone(machines.entry(name.to_owned()).or_insert_with(new))
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rand::RngExt;
 use types::{Error, Result};
 
-use super::{Shared, world::SimWorld};
+use super::{shared::Shared, world::SimWorld};
 use crate::{BoxFuture, Created, Payload, Rng, Store, StoreEntry, StoreWriter};
 
 /// What goes wrong with calls to stores, each with its probability from 0 to 1.

@@ -1,10 +1,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use rand::RngExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use types::ErrorKind;
 
-use super::*;
+use super::{shared::lock, *};
 use crate::{Created, Files, Store, channel, store_conformance};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -18,8 +18,9 @@ use tokio::{sync::Notify, task::AbortHandle};
 use types::{Error, Result, Timestamp};
 
 use super::{
-    Disk, FaultAction, Shared,
+    Disk, FaultAction,
     files::SimFiles,
+    shared::Shared,
     store::{FaultyStore, Reach},
 };
 use crate::{

@@ -9,35 +9,26 @@
 //! anew by another process.
 
 use std::{
-    collections::BTreeSet,
-    io,
     ops::Range,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use types::{Error, ErrorKind, Result, Timestamp};
+use types::{Error, Result, Timestamp};
 
 use super::{
-    Created, Payload, Store, StoreEntry, StoreWriter, exists,
-    path::{check_object, check_prefix, is_part},
+    Created, Payload, Store, StoreEntry, StoreWriter,
+    directory::Directory,
+    exists,
+    path::{check_object, check_prefix},
 };
-use crate::{BoxFuture, FileKind, Files, WriteFile};
+use crate::{BoxFuture, Files, WriteFile};
 
 /// Runs work that blocks; the work goes on when the future is dropped.
 pub(crate) type Blocking =
     Arc<dyn Fn(&str, Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<()>> + Send + Sync>;
-
-/// Where objects lie until they are whole.
-const STAGING: &str = "staging~";
-/// Staged files older than this were left by a dead process: no write takes so long.
-const STALE: Duration = Duration::from_secs(24 * 3600);
 
 /// A local directory as a store.
 pub(crate) struct DirStore {
@@ -57,19 +48,7 @@ impl DirStore {
         nonce: u64,
         now: Timestamp,
     ) -> Result<Self> {
-        let root = open_root(&*files, path).map_err(|error| {
-            Error::io(format!("cannot use {url} as a store: {}", path.display()), error)
-                .with_kind(ErrorKind::Unavailable)
-        })?;
-        let dir = Arc::new(Directory {
-            files,
-            root,
-            nonce,
-            opened: now,
-            staged: AtomicU64::new(0),
-            broken: AtomicBool::new(false),
-            durable: Mutex::default(),
-        });
+        let dir = Arc::new(Directory::open(url, path, files, nonce, now)?);
         Ok(Self { url: url.to_owned(), dir, blocking })
     }
 
@@ -93,25 +72,6 @@ async fn run<T: Send + 'static>(
     let work = Box::new(move || drop(sender.send(dir.usable().and_then(|()| work(&dir)))));
     blocking(name, work).await?;
     receiver.await.map_err(|_| Error::internal(format!("{name} ended without a result")))?
-}
-
-/// Makes the directory, and its name and those above it durable.
-fn open_root(files: &dyn Files, path: &Path) -> io::Result<PathBuf> {
-    match files.metadata(path)?.map(|meta| meta.kind) {
-        Some(FileKind::Dir) => {}
-        Some(_) => return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory")),
-        None => files.create_dir_all(path)?,
-    }
-    let root = files.canonical(path)?;
-    for above in root.ancestors().skip(1) {
-        match files.sync_dir(above) {
-            // Somebody else's directory, in which this process cannot have made anything.
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => {}
-            other => other?,
-        }
-    }
-    Ok(root)
 }
 
 #[async_trait]
@@ -177,7 +137,7 @@ impl Store for DirStore {
     }
 
     fn local_dir(&self) -> Option<PathBuf> {
-        Some(self.dir.root.clone())
+        Some(self.dir.root().to_owned())
     }
 }
 
@@ -225,239 +185,5 @@ impl StoreWriter for DirWriter {
             }
         })
         .await
-    }
-}
-
-/// The blocking half: what is done in the directory.
-struct Directory {
-    files: Arc<dyn Files>,
-    root: PathBuf,
-    nonce: u64,
-    opened: Timestamp,
-    staged: AtomicU64,
-    /// A directory could not be synced.
-    broken: AtomicBool,
-    /// Directories that this process knows to be there durably.
-    durable: Mutex<BTreeSet<PathBuf>>,
-}
-
-impl Directory {
-    fn usable(&self) -> Result<()> {
-        if self.broken.load(Ordering::Relaxed) {
-            return Err(Error::unavailable(format!(
-                "a directory below {} could not be synced, so what it holds is not known to be durable: check the \
-                 disk, then start again",
-                self.root.display()
-            )));
-        }
-        Ok(())
-    }
-
-    /// An error after which the object is known not to exist through this call.
-    fn not_created(&self, path: &str, error: io::Error) -> Error {
-        let place =
-            format!("cannot write {}: check space, permission and disk", self.root.join(path).display());
-        Error::io(place, error).with_kind(ErrorKind::Unavailable)
-    }
-
-    /// An error of which nobody knows how far the call came; where the machine refuses, it came nowhere.
-    fn failed(&self, what: &str, path: &Path, error: io::Error) -> Error {
-        let error = Error::io(format!("cannot {what} {}", path.display()), error);
-        // The store has been there: a missing file or directory is the machine's doing.
-        if error.kind() == ErrorKind::BadInput { error.with_kind(ErrorKind::Unavailable) } else { error }
-    }
-
-    fn discard(&self, staged: &Path, path: &str, error: io::Error) -> Error {
-        // Rubbish is removed after a day anyhow; the first error is what matters.
-        let _ = self.files.remove_file(staged);
-        self.not_created(path, error)
-    }
-
-    /// Begins an object under a staged name.
-    fn open_staged(&self, path: &str) -> Result<(PathBuf, Box<dyn WriteFile>)> {
-        let staging = self.root.join(STAGING);
-        let number = self.staged.fetch_add(1, Ordering::Relaxed);
-        if number == 0 {
-            self.prepare_staging(&staging).map_err(|error| self.not_created(path, error))?;
-        }
-        let name = staging.join(format!("{:016x}-{number}", self.nonce));
-        let file = match self.files.create_new(&name) {
-            // Somebody emptied the directory, or another thread is still making it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.files.create_dir_all(&staging).and_then(|()| self.files.create_new(&name))
-            }
-            other => other,
-        };
-        Ok((name, file.map_err(|error| self.not_created(path, error))?))
-    }
-
-    /// Makes the staging directory and clears what dead processes left in it.
-    fn prepare_staging(&self, staging: &Path) -> io::Result<()> {
-        self.files.create_dir_all(staging)?;
-        for path in self.files.read_dir(staging)? {
-            if self.files.metadata(&path)?.is_some_and(|meta| meta.modified < self.opened - STALE) {
-                let _ = self.files.remove_file(&path);
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes and syncs a whole object under a staged name.
-    fn stage(&self, path: &str, bytes: &Payload) -> Result<PathBuf> {
-        let (staged, mut file) = self.open_staged(path)?;
-        let written = bytes.iter().try_for_each(|piece| file.write_all(piece)).and_then(|()| file.sync_all());
-        match written {
-            Ok(()) => Ok(staged),
-            Err(error) => Err(self.discard(&staged, path, error)),
-        }
-    }
-
-    fn publish_new(&self, staged: PathBuf, path: &str) -> Result<Created> {
-        let target = self.root.join(path);
-        let renamed = self.rename_into(&target, path, || self.files.rename_new(&staged, &target))?;
-        let created = match renamed {
-            Ok(()) => Created::New,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let _ = self.files.remove_file(&staged);
-                Created::Exists
-            }
-            Err(error) => return Err(self.failed("create", &target, error)),
-        };
-        // Also when it exists: its creator may not have come so far yet, and our caller will rely on it.
-        self.sync_parent(&target)?;
-        Ok(created)
-    }
-
-    fn publish_over(&self, staged: &Path, path: &str) -> Result<()> {
-        let target = self.root.join(path);
-        self.rename_into(&target, path, || self.files.rename(staged, &target))?
-            .map_err(|error| self.failed("replace", &target, error))?;
-        self.sync_parent(&target)
-    }
-
-    /// Runs `rename` when the directory of `target` is durably there.
-    fn rename_into(
-        &self,
-        target: &Path,
-        path: &str,
-        rename: impl Fn() -> io::Result<()>,
-    ) -> Result<io::Result<()>> {
-        let parent = target.parent().unwrap_or(&self.root);
-        self.ensure_dir(parent).map_err(|error| self.not_created(path, error))?;
-        let renamed = rename();
-        if !matches!(&renamed, Err(error) if error.kind() == io::ErrorKind::NotFound) {
-            return Ok(renamed);
-        }
-        // Somebody has removed the empty directory meanwhile.
-        self.known().remove(parent);
-        self.ensure_dir(parent).map_err(|error| self.not_created(path, error))?;
-        Ok(rename())
-    }
-
-    fn ensure_dir(&self, dir: &Path) -> io::Result<()> {
-        if dir == self.root || self.known().contains(dir) {
-            return Ok(());
-        }
-        self.files.create_dir_all(dir)?;
-        for above in dir.ancestors().skip(1) {
-            self.files.sync_dir(above)?;
-            if above == self.root {
-                break;
-            }
-        }
-        self.known().insert(dir.to_owned());
-        Ok(())
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeSet<PathBuf>> {
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn sync_parent(&self, target: &Path) -> Result<()> {
-        let parent = target.parent().unwrap_or(&self.root);
-        self.files.sync_dir(parent).map_err(|error| {
-            self.broken.store(true, Ordering::Relaxed);
-            Error::io(format!("cannot sync the directory {}", parent.display()), error)
-                .with_kind(ErrorKind::Retryable)
-        })
-    }
-
-    fn read(&self, path: &str, range: Range<u64>) -> Result<Option<Bytes>> {
-        let target = self.root.join(path);
-        self.read_file(&target, range).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => Ok(None),
-            _ => Err(self.failed("read", &target, error)),
-        })
-    }
-
-    fn read_file(&self, target: &Path, range: Range<u64>) -> io::Result<Option<Bytes>> {
-        let file = self.files.open(target)?;
-        let len = file.len()?;
-        let (start, end) = (range.start.min(len), range.end.min(len));
-        let wanted = usize::try_from(end.saturating_sub(start)).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(wanted).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        bytes.resize(wanted, 0);
-        let mut filled = 0;
-        while filled < wanted {
-            match file.read_at(start + filled as u64, &mut bytes[filled..]) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        bytes.truncate(filled);
-        Ok(Some(bytes.into()))
-    }
-
-    fn len(&self, path: &str) -> Result<Option<u64>> {
-        let target = self.root.join(path);
-        let meta = self.files.metadata(&target).map_err(|error| self.failed("look at", &target, error))?;
-        Ok(meta.filter(|meta| meta.kind == FileKind::File).map(|meta| meta.len))
-    }
-
-    fn delete(&self, path: &str) -> Result<()> {
-        let target = self.root.join(path);
-        match self.files.remove_file(&target) {
-            Ok(()) => self.sync_parent(&target),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                Ok(())
-            }
-            Err(error) => Err(self.failed("delete", &target, error)),
-        }
-    }
-
-    fn list(&self, prefix: &str) -> Result<Vec<StoreEntry>> {
-        let mut found = Vec::new();
-        let mut open = vec![prefix.to_owned()];
-        while let Some(prefix) = open.pop() {
-            let dir = self.root.join(&prefix);
-            let paths = match self.files.read_dir(&dir) {
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-                {
-                    continue;
-                }
-                other => other.map_err(|error| self.failed("list", &dir, error))?,
-            };
-            for path in paths {
-                let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| is_part(name))
-                else {
-                    continue;
-                };
-                let meta =
-                    self.files.metadata(&path).map_err(|error| self.failed("look at", &path, error))?;
-                match meta.map(|meta| (meta.kind, meta.len)) {
-                    Some((FileKind::File, len)) => {
-                        found.push(StoreEntry { path: format!("{prefix}{name}"), len })
-                    }
-                    Some((FileKind::Dir, _)) => open.push(format!("{prefix}{name}/")),
-                    _ => {}
-                }
-            }
-        }
-        found.sort();
-        Ok(found)
     }
 }
