@@ -40,7 +40,7 @@ impl Milestones {
     /// The next milestone above a record.
     #[must_use]
     pub fn above(self, number: RecordNumber) -> RecordNumber {
-        RecordNumber(self.at_or_below(number).0 + self.every)
+        RecordNumber(self.at_or_below(number).0.saturating_add(self.every))
     }
 
     /// Whether a record is one.

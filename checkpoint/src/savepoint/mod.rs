@@ -1,6 +1,10 @@
-//! Snapshots that stand for themselves: where a path points ([`location`]), savepoints that belong to the user
-//! ([`write`](self::write())), and the copying of a snapshot that a job does not own ([`import`](self::import())).
+//! Snapshots that stand for themselves: where a path points ([`SnapshotLocation`]), savepoints that belong to the user
+//! ([`write`]), and the copying of a snapshot that a job does not own ([`import`]).
 
+mod copy;
+mod import;
 mod location;
 
+pub use copy::{RunCopier, write};
+pub use import::import;
 pub use location::SnapshotLocation;

@@ -1,1 +1,8 @@
-//!
+//! What the command line shows of a directory without running the job: what is there ([`list`]) and whether it is whole
+//! ([`verify`]). Reads only.
+
+mod list;
+mod verify;
+
+pub use list::{CheckpointInfo, Listing, SavepointInfo, list};
+pub use verify::{Problem, Progress, Report, Severity, verify};

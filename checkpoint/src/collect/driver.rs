@@ -1,0 +1,160 @@
+//! The collector of a running attempt: mark, delete, done. Marking and "done" are records and go through the history;
+//! deleting in between may take long and needs no more than its permit, so that checkpoints go on meanwhile.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use env::{Env, FaultPoint, Store};
+use types::{CheckpointId, ErrorKind, RecordNumber, Result};
+
+use super::plan::{self, Facts};
+use crate::{
+    history::{CompletedCheckpoint, DeletePermit, JobHistory, Kind, Records},
+    manifest::{self, Manifest},
+    storage::{paths, retry::Retry},
+};
+
+/// Collects the garbage of one attempt.
+pub struct Collector {
+    env: Env,
+    store: Arc<dyn Store>,
+    retain: usize,
+    /// The files of each held checkpoint; manifests never change, so each is read once.
+    files: BTreeMap<CheckpointId, BTreeSet<String>>,
+    /// The milestone below which old records have been deleted.
+    swept: Option<RecordNumber>,
+}
+
+impl Collector {
+    /// A collector that retains the newest `retain` checkpoints (at least one).
+    #[must_use]
+    pub fn new(env: &Env, store: Arc<dyn Store>, retain: usize) -> Self {
+        Self { env: env.clone(), store, retain, files: BTreeMap::new(), swept: None }
+    }
+
+    /// Takes note of a checkpoint's files, so that its manifest need not be read again.
+    pub fn remember(&mut self, manifest_path: &str, manifest: &Manifest) {
+        self.files.insert(manifest.checkpoint, files_of(manifest_path, manifest));
+    }
+
+    /// Marks what may be deleted now, if anything. `running` are checkpoints that are being copied or read; `orphans`
+    /// also looks for files that died with older attempts, which lists the whole store: once per attempt is enough.
+    ///
+    /// # Errors
+    /// As [`JobHistory::append`]; `Retryable` or `Unavailable` if a manifest or the listing cannot be read.
+    pub async fn mark(
+        &mut self,
+        history: &mut JobHistory,
+        running: &BTreeSet<CheckpointId>,
+        orphans: bool,
+    ) -> Result<Option<DeletePermit>> {
+        self.learn(history).await?;
+        let listing = match orphans {
+            true => Some(Retry::STORE.run(&self.env, "list files", || self.store.list("")).await?),
+            false => None,
+        };
+        let facts = Facts {
+            standing: history.standing(),
+            retain: self.retain,
+            files: &self.files,
+            running,
+            listing: listing.as_deref(),
+        };
+        match plan::plan(&facts) {
+            Some(mark) => Ok(history.append(Kind::GarbageMarked(mark)).await?.delete_permit()),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the manifests that are not known yet and forgets those that are not held any more.
+    async fn learn(&mut self, history: &JobHistory) -> Result<()> {
+        let held = history.standing().held();
+        self.files.retain(|checkpoint, _| held.iter().any(|held| held.checkpoint == *checkpoint));
+        for CompletedCheckpoint { checkpoint, manifest: file, .. } in held {
+            if self.files.contains_key(checkpoint) {
+                continue;
+            }
+            match manifest::read(&self.env, &*self.store, file).await {
+                Ok(manifest) => self.remember(&file.path, &manifest),
+                // The plan then deletes nothing that this checkpoint might refer to; a restore or `verify` reports it.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what a mark lists. May be repeated, also by another attempt after a crash. Needs no collector, so that it
+    /// can run beside the checkpoints that follow.
+    ///
+    /// # Errors
+    /// `Retryable` or `Unavailable`: some files may be left; delete again.
+    pub async fn delete(env: &Env, store: &dyn Store, permit: &DeletePermit) -> Result<()> {
+        for path in permit.files() {
+            delete_one(env, store, path).await?;
+        }
+        Ok(())
+    }
+
+    /// Records that the files of a mark are gone.
+    ///
+    /// # Errors
+    /// As [`JobHistory::append`].
+    pub async fn done(history: &mut JobHistory, permit: &DeletePermit) -> Result<()> {
+        history.append(Kind::GarbageDone(permit.mark())).await.map(drop)
+    }
+
+    /// Deletes the history records that a newer milestone has made superfluous, if there is a new one since the last
+    /// call. Returns how many.
+    ///
+    /// # Errors
+    /// `Retryable` or `Unavailable`: some may be left, and go with the next milestone.
+    pub async fn sweep_records(&mut self, records: &Records, newest: RecordNumber) -> Result<usize> {
+        let milestone = records.milestones().at_or_below(newest);
+        if milestone.0 == 0 || self.swept == Some(milestone) {
+            return Ok(0);
+        }
+        let listing =
+            Retry::STORE.run(&self.env, "list the history", || self.store.list(paths::HISTORY)).await?;
+        let old = plan::old_records(&listing, newest, records.milestones());
+        for &number in &old {
+            delete_one(&self.env, &*self.store, &paths::record(number)).await?;
+        }
+        self.swept = Some(milestone);
+        Ok(old.len())
+    }
+
+    /// All of it in one go, open marks of earlier attempts first: for an attempt that has just started, for tools, and
+    /// for tests.
+    ///
+    /// # Errors
+    /// As its parts.
+    pub async fn collect(
+        &mut self,
+        history: &mut JobHistory,
+        running: &BTreeSet<CheckpointId>,
+        orphans: bool,
+    ) -> Result<()> {
+        let mut permits = history.open_garbage();
+        permits.extend(self.mark(history, running, orphans).await?);
+        for permit in &permits {
+            Self::delete(&self.env, &*self.store, permit).await?;
+            Self::done(history, permit).await?;
+        }
+        let (records, newest) = (history.records().clone(), history.newest().number);
+        self.sweep_records(&records, newest).await.map(drop)
+    }
+}
+
+async fn delete_one(env: &Env, store: &dyn Store, path: &str) -> Result<()> {
+    env.fault(FaultPoint::DeleteBefore)?;
+    Retry::STORE.run(env, "delete a file", || store.delete(path)).await?;
+    env.fault(FaultPoint::DeleteAfter)
+}
+
+fn files_of(manifest_path: &str, manifest: &Manifest) -> BTreeSet<String> {
+    let files = manifest.files().into_iter().map(|file| file.path.clone());
+    files.chain([manifest_path.to_owned()]).collect()
+}

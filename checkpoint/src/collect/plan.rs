@@ -1,0 +1,102 @@
+//! What is garbage: pure functions of the history, the manifests, and what is being read right now.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use env::StoreEntry;
+use types::{CheckpointId, RecordNumber};
+
+use crate::{
+    history::{GarbageMark, Milestones, Standing},
+    storage::paths::{self, PathKind},
+};
+
+/// How many files a garbage mark lists before no further checkpoint is added to it: every record restates the mark until
+/// its files are gone.
+const FILES_PER_MARK: usize = 256;
+
+/// All that [`plan`] judges by.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// What holds.
+    pub standing: &'a Standing,
+    /// How many completed checkpoints are to be retained.
+    pub retain: usize,
+    /// The files of each held checkpoint, its manifest included; a checkpoint whose manifest cannot be read is missing.
+    pub files: &'a BTreeMap<CheckpointId, BTreeSet<String>>,
+    /// Checkpoints that are being copied or read.
+    pub running: &'a BTreeSet<CheckpointId>,
+    /// All files in the store, if orphans are to be found.
+    pub listing: Option<&'a [StoreEntry]>,
+}
+
+/// What may be deleted now. `None`: nothing, or a manifest that is needed cannot be read, so that nobody knows.
+#[must_use]
+pub fn plan(facts: &Facts<'_>) -> Option<GarbageMark> {
+    let standing = facts.standing;
+    let (dropped, kept) = dropped_and_kept(facts);
+    let of_all = |checkpoints: &[CheckpointId]| -> Option<BTreeSet<&str>> {
+        let files: Option<Vec<_>> =
+            checkpoints.iter().map(|checkpoint| facts.files.get(checkpoint)).collect();
+        Some(files?.into_iter().flatten().map(String::as_str).collect())
+    };
+    let referenced = of_all(&kept)?;
+    let marked: BTreeSet<&str> =
+        standing.garbage.iter().flat_map(|mark| &mark.files).map(String::as_str).collect();
+
+    let mut mark = GarbageMark::default();
+    let mut garbage = BTreeSet::new();
+    for checkpoint in dropped {
+        if garbage.len() >= FILES_PER_MARK {
+            break;
+        }
+        // Nobody knows the files of a checkpoint whose manifest is damaged: they are orphans one day.
+        let manifest = standing.checkpoint(checkpoint).map(|completed| completed.manifest.path.as_str());
+        let files = facts.files.get(&checkpoint).into_iter().flatten().map(String::as_str).chain(manifest);
+        garbage.extend(files.filter(|file| !referenced.contains(file) && !marked.contains(file)));
+        mark.checkpoints.push(checkpoint);
+    }
+    // Dropped checkpoints that did not fit into this mark keep their files until the next one.
+    let left: Vec<_> = standing.held().iter().map(|held| held.checkpoint).collect();
+    if let (Some(listing), Some(held)) = (facts.listing, of_all(&left)) {
+        let orphans = listing.iter().map(|entry| entry.path.as_str()).filter(|path| {
+            is_of_older_attempt(path, standing) && !held.contains(path) && !marked.contains(path)
+        });
+        garbage.extend(orphans.take(FILES_PER_MARK));
+    }
+    mark.files = garbage.into_iter().map(str::to_owned).collect();
+    (!mark.checkpoints.is_empty() || !mark.files.is_empty()).then_some(mark)
+}
+
+/// The checkpoints that fall out of retention, oldest first, and all others.
+fn dropped_and_kept(facts: &Facts<'_>) -> (Vec<CheckpointId>, Vec<CheckpointId>) {
+    let standing = facts.standing;
+    let excess = standing.completed.len().saturating_sub(facts.retain.max(1));
+    let old: BTreeSet<_> = standing.completed.iter().take(excess).map(|held| held.checkpoint).collect();
+    let held = standing.held().into_iter().map(|held| held.checkpoint);
+    held.partition(|checkpoint| {
+        old.contains(checkpoint) && !standing.needs(*checkpoint) && !facts.running.contains(checkpoint)
+    })
+}
+
+fn is_of_older_attempt(path: &str, standing: &Standing) -> bool {
+    match paths::kind(path) {
+        PathKind::Attempt(attempt) => attempt < standing.attempt.id && paths::is_well_formed(path),
+        PathKind::Record(_) | PathKind::Aside | PathKind::Unknown => false,
+    }
+}
+
+/// The records of a listing that may be deleted when `newest` exists: those below the last milestone that are none
+/// themselves.
+#[must_use]
+pub fn old_records(
+    listing: &[StoreEntry],
+    newest: RecordNumber,
+    milestones: Milestones,
+) -> Vec<RecordNumber> {
+    let last = milestones.at_or_below(newest);
+    let records = listing.iter().filter_map(|entry| match paths::kind(&entry.path) {
+        PathKind::Record(number) => Some(number),
+        _ => None,
+    });
+    records.filter(|&number| number < last && !milestones.contain(number)).collect()
+}

@@ -1,0 +1,152 @@
+//! Writing a savepoint: a checkpoint whose sinks are confirmed is copied into a directory of the user's, run by run, the
+//! manifest last, so that a directory without a manifest is no savepoint. All paths are relative: the directory may be
+//! moved. A copy that died is begun anew by whoever copies the same checkpoint there.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use env::{Env, FaultPoint, Store, StoreEntry};
+use serde::{Deserialize, Serialize};
+use types::{CheckpointId, Digest, Error, JobId, Lineage, Result, Run, RunIdentity, SnapshotFile};
+
+use super::SnapshotLocation;
+use crate::{
+    history::Savepoint,
+    manifest::{self, Manifest, SnapshotKind, SubtaskSnapshot},
+    storage::{envelope::Envelope, paths, retry::Retry},
+};
+
+const PARTIAL: Envelope = Envelope { magic: *b"TGPART\0\0", version: 1, what: "savepoint claim" };
+
+/// Merges and copies runs; the state backend can, this crate cannot.
+#[async_trait]
+pub trait RunCopier: Send + Sync {
+    /// Merges `runs` of one subtask, oldest first, each as far as its key groups, into one run at `path` in `to`,
+    /// written as `identity`. `None` if nothing is left of them; nothing is written then.
+    ///
+    /// # Errors
+    /// `Corrupt` naming the file if a run is damaged; `Retryable` or `Unavailable` if a store fails.
+    async fn copy(
+        &self,
+        from: &dyn Store,
+        runs: &[Run],
+        to: &dyn Store,
+        path: &str,
+        identity: RunIdentity,
+    ) -> Result<Option<Run>>;
+}
+
+/// Whose copy a directory without a manifest holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Claim {
+    job: JobId,
+    lineage: Lineage,
+    checkpoint: CheckpointId,
+}
+
+/// Copies the checkpoint of `manifest`, whose files are in `from`, to the directory at `url`. If an earlier try got as
+/// far as the manifest, that savepoint is the answer.
+///
+/// # Errors
+/// `Conflict` if the directory holds anything else; otherwise as [`RunCopier::copy`].
+pub async fn write(
+    env: &Env,
+    from: &dyn Store,
+    manifest: &Manifest,
+    url: &str,
+    copier: &dyn RunCopier,
+) -> Result<Savepoint> {
+    env.fault(FaultPoint::SavepointCopyBefore)?;
+    let to = env.open_store(url)?;
+    let claim = Claim { job: manifest.job, lineage: manifest.lineage, checkpoint: manifest.checkpoint };
+    if let Some(whole) = claim_directory(env, &to, claim).await? {
+        return Ok(savepoint(url, manifest.checkpoint, whole.file));
+    }
+    let mut copy = Manifest { kind: SnapshotKind::Savepoint, ..manifest.clone() };
+    for operator in &mut copy.operators {
+        for subtask in &mut operator.subtasks {
+            let identity = RunIdentity {
+                job: manifest.job,
+                attempt: manifest.attempt,
+                operator: operator.uid.clone(),
+                subtask: subtask.subtask,
+                number: 0,
+            };
+            copy_subtask(from, &*to, subtask, identity, copier).await?;
+        }
+    }
+    let bytes = manifest::encode(&copy)?;
+    Retry::STORE.create_own(env, &*to, paths::SAVEPOINT_MANIFEST, &bytes).await?;
+    Retry::STORE.run(env, "end a savepoint", || to.delete(paths::SAVEPOINT_PARTIAL)).await?;
+    env.fault(FaultPoint::SavepointCopyAfter)?;
+    Ok(savepoint(url, manifest.checkpoint, describe(&bytes)))
+}
+
+async fn copy_subtask(
+    from: &dyn Store,
+    to: &dyn Store,
+    subtask: &mut SubtaskSnapshot,
+    identity: RunIdentity,
+    copier: &dyn RunCopier,
+) -> Result<()> {
+    // Its checkpoint's sinks are confirmed: nothing is pending.
+    subtask.prepared.clear();
+    if subtask.runs.is_empty() {
+        return Ok(());
+    }
+    let path = paths::savepoint_run(&identity.operator, subtask.subtask, 0);
+    let run = copier.copy(from, &subtask.runs, to, &path, identity).await?;
+    subtask.runs = run.into_iter().collect();
+    Ok(())
+}
+
+/// Makes the directory ours and empty, or finds that the savepoint is whole already.
+async fn claim_directory(env: &Env, to: &Arc<dyn Store>, claim: Claim) -> Result<Option<SnapshotLocation>> {
+    let found = Retry::STORE.run(env, "list a savepoint directory", || to.list("")).await?;
+    let holds = |path: &str| found.iter().any(|entry| entry.path == path);
+    if holds(paths::SAVEPOINT_MANIFEST) {
+        let whole = SnapshotLocation::savepoint(env, to).await?;
+        let ours = whole.filter(|whole| is_copy(&whole.manifest, claim));
+        return ours.map(Some).ok_or_else(|| occupied(&**to, "another savepoint"));
+    }
+    let bytes = PARTIAL.seal(&claim)?;
+    if !found.is_empty() {
+        let earlier = Retry::STORE.run(env, "read a savepoint", || to.get(paths::SAVEPOINT_PARTIAL)).await?;
+        if earlier != Some(bytes.clone()) {
+            return Err(occupied(&**to, "other files"));
+        }
+        remove_partial_copy(env, &**to, &found).await?;
+    }
+    claim_with(env, &**to, &bytes).await?;
+    Ok(None)
+}
+
+async fn claim_with(env: &Env, to: &dyn Store, bytes: &Bytes) -> Result<()> {
+    Retry::STORE.create_own(env, to, paths::SAVEPOINT_PARTIAL, bytes).await
+}
+
+async fn remove_partial_copy(env: &Env, to: &dyn Store, found: &[StoreEntry]) -> Result<()> {
+    for entry in found.iter().filter(|entry| entry.path != paths::SAVEPOINT_PARTIAL) {
+        Retry::STORE.run(env, "clear a partial savepoint", || to.delete(&entry.path)).await?;
+    }
+    Ok(())
+}
+
+fn is_copy(manifest: &Manifest, claim: Claim) -> bool {
+    let found = Claim { job: manifest.job, lineage: manifest.lineage, checkpoint: manifest.checkpoint };
+    manifest.kind == SnapshotKind::Savepoint && found == claim
+}
+
+fn occupied(to: &dyn Store, what: &str) -> Error {
+    Error::conflict(format!("savepoint directory {} holds {what}: choose an empty or a new one", to.url()))
+}
+
+fn describe(bytes: &Bytes) -> SnapshotFile {
+    let path = paths::SAVEPOINT_MANIFEST.to_owned();
+    SnapshotFile { path, len: bytes.len() as u64, digest: Digest::of(bytes) }
+}
+
+fn savepoint(url: &str, checkpoint: CheckpointId, manifest: SnapshotFile) -> Savepoint {
+    Savepoint { checkpoint, url: url.to_owned(), manifest }
+}
