@@ -1,0 +1,163 @@
+//! What a file source reads: a file, all files under a directory, or what a pattern matches. All calls block.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+};
+
+use env::{FileKind, Files};
+use glob::{MatchOptions, Pattern};
+use types::{Error, Result};
+
+/// A file that was found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct InputFile {
+    pub(super) path: String,
+    pub(super) len: u64,
+}
+
+/// `*` does not cross a `/`, and nothing but an explicit dot matches a leading one.
+const MATCHING: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// Whether a path is to be read as a pattern, if nothing of that very name exists.
+fn is_pattern(path: &str) -> bool {
+    path.contains(['*', '?', '['])
+}
+
+/// Checks a path as far as that can be done without looking at the disk.
+pub(super) fn check(path: &str) -> Result<()> {
+    if path.is_empty() {
+        return Err(Error::invalid_job("the input has an empty name: give a file, a directory or a pattern"));
+    }
+    if is_pattern(path) {
+        pattern(path)?;
+    }
+    Ok(())
+}
+
+fn pattern(path: &str) -> Result<Pattern> {
+    Pattern::new(path).map_err(|error| {
+        Error::invalid_job(format!("input pattern {path} is wrong: {error}")).with_source(error)
+    })
+}
+
+/// The files that `path` stands for, sorted.
+///
+/// # Errors
+/// `BadInput` if there are none, `Unavailable` if one may not be looked at.
+pub(super) fn find(files: &dyn Files, path: &str) -> Result<Vec<InputFile>> {
+    let mut search = Search { files, entered: BTreeSet::new(), found: BTreeSet::new() };
+    if search.kind(Path::new(path))?.is_some() {
+        search.take(Path::new(path))?;
+        if search.found.is_empty() {
+            return Err(Error::bad_input(format!(
+                "input directory {path} holds no file (names that begin with . or _ are not read): check the path"
+            )));
+        }
+    } else if is_pattern(path) {
+        search.match_all(path)?;
+        if search.found.is_empty() {
+            return Err(Error::bad_input(format!("input pattern {path} matches no file: check it")));
+        }
+    } else {
+        return Err(Error::bad_input(format!("input file {path} does not exist: check the path")));
+    }
+    Ok(search.found.into_iter().collect())
+}
+
+/// A pattern, and how many directories deep it can match.
+struct Matcher {
+    pattern: Pattern,
+    depth: usize,
+}
+
+struct Search<'a> {
+    files: &'a dyn Files,
+    /// The directories that were entered, under their true names: symbolic links may form a circle.
+    entered: BTreeSet<PathBuf>,
+    found: BTreeSet<InputFile>,
+}
+
+impl Search<'_> {
+    fn kind(&self, path: &Path) -> Result<Option<FileKind>> {
+        let meta = self.files.metadata(path).map_err(|error| failed(path, error))?;
+        Ok(meta.map(|meta| meta.kind))
+    }
+
+    /// Takes a file, or all files under a directory.
+    fn take(&mut self, path: &Path) -> Result<()> {
+        let Some(meta) = self.files.metadata(path).map_err(|error| failed(path, error))? else {
+            return Ok(());
+        };
+        match meta.kind {
+            FileKind::Dir => {
+                for entry in self.enter(path)? {
+                    let hidden = name(&entry).is_some_and(|name| name.starts_with(['.', '_']));
+                    if !hidden {
+                        self.take(&entry)?;
+                    }
+                }
+                Ok(())
+            }
+            FileKind::File => {
+                let path = text(path)?.to_owned();
+                self.found.insert(InputFile { path, len: meta.len });
+                Ok(())
+            }
+            FileKind::Other => Err(Error::bad_input(format!(
+                "input {} is neither a file nor a directory: only files can be read again after a failure",
+                path.display()
+            ))),
+        }
+    }
+
+    /// Takes whatever matches a pattern.
+    fn match_all(&mut self, path: &str) -> Result<()> {
+        // The directory above the first part in which a pattern stands: only what is below it can match.
+        let fixed = path.split_inclusive('/').take_while(|part| !is_pattern(part)).collect::<String>();
+        let depth = if path.contains("**") { usize::MAX } else { path[fixed.len()..].split('/').count() };
+        let matcher = Matcher { pattern: pattern(path)?, depth };
+        let top = if fixed.is_empty() { "." } else { &fixed };
+        self.match_under(Path::new(top), Path::new(&fixed), &matcher, 1)
+    }
+
+    /// Takes what matches in and below a directory; `shown` is its name as the pattern has it.
+    fn match_under(&mut self, dir: &Path, shown: &Path, matcher: &Matcher, depth: usize) -> Result<()> {
+        if depth > matcher.depth || self.kind(dir)? != Some(FileKind::Dir) {
+            return Ok(());
+        }
+        for entry in self.enter(dir)? {
+            let Some(entry_name) = entry.file_name() else { continue };
+            let shown = shown.join(entry_name);
+            if shown.to_str().is_some_and(|shown| matcher.pattern.matches_with(shown, MATCHING)) {
+                self.take(&shown)?;
+            } else {
+                self.match_under(&entry, &shown, matcher, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of a directory; none if it was entered before.
+    fn enter(&mut self, dir: &Path) -> Result<Vec<PathBuf>> {
+        let read =
+            |dir: &Path| -> io::Result<_> { Ok((self.files.canonical(dir)?, self.files.read_dir(dir)?)) };
+        let (true_name, entries) = read(dir).map_err(|error| failed(dir, error))?;
+        Ok(if self.entered.insert(true_name) { entries } else { Vec::new() })
+    }
+}
+
+fn name(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str()
+        .ok_or_else(|| Error::bad_input(format!("the name of input file {path:?} is not UTF-8: rename it")))
+}
+
+fn failed(path: &Path, error: io::Error) -> Error {
+    Error::io(format!("cannot look for input at {}", path.display()), error)
+}

@@ -1,0 +1,341 @@
+//! The output directory of a file sink: who owns it, and how files get from `.pending` to their readers.
+//!
+//! ```text
+//! DIR/.tidegate              whose directory this is: one job, one sink
+//! DIR/.pending/open-...      being written
+//! DIR/.pending/part-...      prepared: whole and durable, waiting for its checkpoint
+//! DIR/part-...               published: committed, never changed again
+//! ```
+//!
+//! All calls block; the sink makes them away from the tasks. The invariant: a file gets its place under `part-...` by one
+//! rename that never replaces anything, and only [`publish`](OutputDir::publish) renames there.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use engine::api::sink::{CommitOutcome, Marker, SinkContext, TransactionId};
+use env::{Env, FaultPoint, FileKind, Files, WriteFile};
+use serde::{Deserialize, Serialize};
+use types::{CheckpointId, Digest, DigestBuilder, Error, ErrorKind, Lineage, Result};
+
+use super::{
+    naming::{self, PART, PENDING, PartName},
+    owner::Owner,
+};
+
+/// A whole file of a prepared transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedFile {
+    /// Its length in bytes.
+    pub len: u64,
+    /// The digest of its bytes.
+    pub digest: Digest,
+}
+
+/// What a checkpoint stores of a file sink's transaction. The names of the files follow from its id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedFiles {
+    /// The files, in the order in which they were written.
+    pub files: Vec<PreparedFile>,
+}
+
+/// Where a file of a prepared transaction is.
+enum Found {
+    Pending,
+    Published,
+    /// Nowhere, or not as it was written. The text says what is lost.
+    Lost(String),
+}
+
+pub(super) struct OutputDir {
+    env: Env,
+    files: Arc<dyn Files>,
+    path: PathBuf,
+    pending: PathBuf,
+    owner: Owner,
+}
+
+impl OutputDir {
+    pub(super) fn new(path: &Path, context: &SinkContext) -> Self {
+        Self {
+            env: context.env.clone(),
+            files: context.env.files(),
+            path: path.to_owned(),
+            pending: path.join(PENDING),
+            owner: Owner { job: context.job, sink: context.uid.clone() },
+        }
+    }
+
+    /// Makes the directory if need be and takes it for this job and sink, durably.
+    ///
+    /// # Errors
+    /// `Conflict` if it is another's, `Unavailable` if it cannot be made.
+    pub(super) fn claim(&self, claimant: &str) -> Result<()> {
+        if !self.owner.owns(&*self.files, &self.path)? {
+            self.make().map_err(|error| self.not_made(error))?;
+            self.owner.claim(&*self.files, &self.path, &self.pending, claimant)?;
+        } else if self.look_at(&self.pending)?.is_none() {
+            self.make().map_err(|error| self.not_made(error))?;
+        }
+        Ok(())
+    }
+
+    fn make(&self) -> io::Result<()> {
+        self.files.create_dir_all(&self.pending)?;
+        let dir = self.files.canonical(&self.path)?;
+        for above in dir.ancestors() {
+            match self.files.sync_dir(above) {
+                // Somebody else's directory, in which this process cannot have made anything.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
+                    ) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a file.
+    pub(super) fn create_open(&self, name: &str) -> Result<Box<dyn WriteFile>> {
+        let path = self.pending.join(name);
+        self.files.create_new(&path).map_err(|error| failed("create", &path, error))
+    }
+
+    /// Names the place of a pending file in messages.
+    pub(super) fn pending_place(&self, name: &str) -> String {
+        self.pending.join(name).display().to_string()
+    }
+
+    /// Gives a whole, durable file the name under which it waits. Durable after [`sync_pending`](Self::sync_pending).
+    pub(super) fn promote(&self, open: &str, name: &PartName) -> Result<()> {
+        let from = self.pending.join(open);
+        self.files
+            .rename_new(&from, &self.pending.join(name.to_string()))
+            .map_err(|error| failed("rename", &from, error))
+    }
+
+    /// Makes the names in `.pending` durable.
+    pub(super) fn sync_pending(&self) -> Result<()> {
+        self.sync(&self.pending)
+    }
+
+    /// Publishes all files of a prepared transaction, in their order, durably. `known_good`: this process wrote them and
+    /// nothing has been published yet, so they need not be read again.
+    pub(super) fn publish(
+        &self,
+        id: &TransactionId,
+        prepared: &PreparedFiles,
+        known_good: bool,
+    ) -> Result<CommitOutcome> {
+        let names = || (0..).map(|place| PartName::new(id, place)).zip(&prepared.files);
+        if !known_good {
+            // Before the first file becomes visible, so that a transaction that cannot be whole is not begun.
+            for (name, file) in names() {
+                if let Found::Lost(text) = self.find(&name, file)? {
+                    return Ok(CommitOutcome::Lost(text));
+                }
+            }
+        }
+        for (name, file) in names() {
+            if let Some(lost) = self.publish_file(&name, file)? {
+                return Ok(CommitOutcome::Lost(lost));
+            }
+        }
+        // Also when another process published them: it may have died before it came to this.
+        self.sync(&self.path)?;
+        self.sync(&self.pending)?;
+        Ok(CommitOutcome::Committed)
+    }
+
+    /// Publishes one file; returns what is lost if it cannot be.
+    fn publish_file(&self, name: &PartName, file: &PreparedFile) -> Result<Option<String>> {
+        let (from, to) = (self.pending.join(name.to_string()), self.path.join(name.to_string()));
+        self.env.fault(FaultPoint::PublishBefore)?;
+        match self.files.rename_new(&from, &to) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {
+                match self.check_published(name, file)? {
+                    Found::Published => self.remove(&from).map(drop)?,
+                    Found::Lost(text) => return Ok(Some(text)),
+                    Found::Pending => return Err(failed("publish", &from, error)),
+                }
+            }
+            Err(error) => return Err(failed("publish", &from, error)),
+        }
+        self.env.fault(FaultPoint::PublishAfter)?;
+        Ok(None)
+    }
+
+    fn find(&self, name: &PartName, file: &PreparedFile) -> Result<Found> {
+        let pending = self.pending.join(name.to_string());
+        match self.digest(&pending)? {
+            None => self.check_published(name, file),
+            Some(found) if found == *file => Ok(Found::Pending),
+            Some(found) => Ok(Found::Lost(differs(&pending, file, &found, "was prepared"))),
+        }
+    }
+
+    fn check_published(&self, name: &PartName, file: &PreparedFile) -> Result<Found> {
+        let path = self.path.join(name.to_string());
+        Ok(match self.digest(&path)? {
+            Some(found) if found == *file => Found::Published,
+            Some(found) => Found::Lost(differs(&path, file, &found, "was committed")),
+            None => Found::Lost(format!(
+                "{name} of {} bytes is neither in {} nor in {PENDING} below it: it was removed before its checkpoint \
+                 was confirmed; put it back",
+                file.len,
+                self.path.display()
+            )),
+        })
+    }
+
+    /// Removes the files of a transaction that is not published, so that nobody can publish it. `false`: it is
+    /// published, at least in part, and nothing was removed.
+    pub(super) fn withdraw(&self, id: &TransactionId, prepared: &PreparedFiles) -> Result<bool> {
+        for place in 0..prepared.files.len() {
+            let name = PartName::new(id, place).to_string();
+            let published = || Ok(self.look_at(&self.path.join(&name))?.is_some());
+            // Files are published in their order: whoever removes the first one has shut out every other process.
+            if published()? || (!self.remove(&self.pending.join(&name))? && published()?) {
+                return Ok(false);
+            }
+        }
+        self.sync(&self.pending)?;
+        Ok(true)
+    }
+
+    /// Removes every file in `.pending` that belongs to no transaction in `keep`.
+    pub(super) fn sweep(&self, keep: &[TransactionId]) -> Result<()> {
+        let kept = |name: &str| {
+            PartName::parse(name).is_some_and(|part| {
+                keep.iter().any(|id| id.job == self.owner.job && id.sink == self.owner.sink && part.is_of(id))
+            })
+        };
+        for path in self.list(&self.pending)? {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if naming::is_pending(name) && !kept(name) {
+                self.remove(&path)?;
+            }
+        }
+        self.sync(&self.pending)
+    }
+
+    /// The newest published checkpoint of each lineage.
+    ///
+    /// # Errors
+    /// `Conflict` if the directory is another's, or nobody's and holds files that readers would take for ours.
+    pub(super) fn held(&self) -> Result<Vec<Marker>> {
+        let owned = self.owner.owns(&*self.files, &self.path)?;
+        let mut newest: BTreeMap<Lineage, (CheckpointId, PathBuf)> = BTreeMap::new();
+        for path in self.list(&self.path)? {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            match PartName::parse(name) {
+                Some(part) => {
+                    let newest = newest.entry(part.lineage).or_insert((part.checkpoint, path.clone()));
+                    if newest.0 < part.checkpoint {
+                        *newest = (part.checkpoint, path);
+                    }
+                }
+                None if name.starts_with(PART) && !owned => {
+                    return Err(Error::conflict(format!(
+                        "{} was not written by this sink, but readers of {PART}* would read it: empty the directory \
+                         or choose another one",
+                        path.display()
+                    )));
+                }
+                None => {}
+            }
+        }
+        let marker = |(lineage, (checkpoint, path)): (_, (_, PathBuf))| Marker {
+            lineage,
+            checkpoint,
+            place: path.display().to_string(),
+        };
+        Ok(newest.into_iter().map(marker).collect())
+    }
+
+    /// What is in a directory; nothing if it is not there.
+    fn list(&self, dir: &Path) -> Result<Vec<PathBuf>> {
+        match self.files.read_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => other.map_err(|error| failed("list", dir, error)),
+        }
+    }
+
+    fn look_at(&self, path: &Path) -> Result<Option<FileKind>> {
+        let meta = self.files.metadata(path).map_err(|error| failed("look at", path, error))?;
+        Ok(meta.map(|meta| meta.kind))
+    }
+
+    /// Removes a file; `false` if there was none.
+    fn remove(&self, path: &Path) -> Result<bool> {
+        match self.files.remove_file(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("remove", path, error)),
+        }
+    }
+
+    fn sync(&self, dir: &Path) -> Result<()> {
+        self.files.sync_dir(dir).map_err(|error| failed("sync", dir, error))
+    }
+
+    /// Length and digest of a file; `None` if there is none.
+    fn digest(&self, path: &Path) -> Result<Option<PreparedFile>> {
+        match digest(&*self.files, path) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", path, error)),
+        }
+    }
+
+    fn not_made(&self, error: io::Error) -> Error {
+        let place = format!(
+            "cannot make the output directory {}: mend its permissions or choose another one",
+            self.path.display()
+        );
+        Error::io(place, error).with_kind(ErrorKind::Unavailable)
+    }
+}
+
+fn digest(files: &dyn Files, path: &Path) -> io::Result<PreparedFile> {
+    /// Bytes read at a time.
+    const PIECE: usize = 1 << 20;
+    let file = files.open(path)?;
+    let (mut len, mut digest) = (0, DigestBuilder::default());
+    let mut piece = vec![0; PIECE];
+    loop {
+        match file.read_at(len, &mut piece) {
+            Ok(0) => return Ok(PreparedFile { len, digest: digest.finish() }),
+            Ok(read) => {
+                digest.update(&piece[..read]);
+                len += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn differs(path: &Path, expected: &PreparedFile, found: &PreparedFile, past: &str) -> String {
+    format!(
+        "{} is not what {past}: expected {} bytes with digest {}, found {} bytes with digest {}",
+        path.display(),
+        expected.len,
+        expected.digest,
+        found.len,
+        found.digest
+    )
+}
+
+/// An error of an output file. A file that is missing here is the machine's doing, not bad input.
+pub(super) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
+    let error = Error::io(format!("cannot {what} {}", path.display()), error);
+    if error.kind() == ErrorKind::BadInput { error.with_kind(ErrorKind::Unavailable) } else { error }
+}

@@ -1,0 +1,152 @@
+//! Whose an output directory is: `DIR/.tidegate`, four lines of text made once and never changed.
+//!
+//! ```text
+//! tidegate file sink 1
+//! job 000102030405060708090a0b0c0d0e0f
+//! sink totals
+//! checksum 3f...                          xxh3-128 of the lines above
+//! ```
+
+use std::{io, path::Path};
+
+use env::Files;
+use types::{Digest, Error, JobId, Result, Uid};
+
+use super::{naming::OWNER, output_dir::failed};
+
+/// The longest file that is read: many times what one can be.
+const LONGEST: usize = 4096;
+const MAGIC: &str = "tidegate file sink ";
+
+/// The one job and sink that may write into a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) job: JobId,
+    pub(super) sink: Uid,
+}
+
+impl Owner {
+    /// Whether the directory is this owner's; `false` if it is nobody's.
+    ///
+    /// # Errors
+    /// `Conflict` if it is another's; `Corrupt` if nobody can tell.
+    pub(super) fn owns(&self, files: &dyn Files, dir: &Path) -> Result<bool> {
+        let path = dir.join(OWNER);
+        let text = match read(files, &path) {
+            Ok(text) => text,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(failed("read", &path, error)),
+        };
+        let found = Self::parse(&text).map_err(|error| error.context(path.display()))?;
+        if found == *self {
+            return Ok(true);
+        }
+        Err(Error::conflict(format!(
+            "the output directory {} belongs to sink {} of job {}, not to sink {} of job {}: choose another one",
+            dir.display(),
+            found.sink,
+            found.job,
+            self.sink,
+            self.job
+        )))
+    }
+
+    /// Takes a directory that was nobody's. Of several at once one wins; the others look again.
+    pub(super) fn claim(&self, files: &dyn Files, dir: &Path, staging: &Path, claimant: &str) -> Result<()> {
+        let (staged, path) = (staging.join(format!("{OWNER}-{claimant}")), dir.join(OWNER));
+        self.stage(files, &staged).map_err(|error| failed("write", &staged, error))?;
+        match files.rename_new(&staged, &path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // The next sweep removes it otherwise; what matters is who won.
+                let _ = files.remove_file(&staged);
+                self.owns(files, dir)?;
+            }
+            Err(error) => return Err(failed("create", &path, error)),
+        }
+        files.sync_dir(dir).map_err(|error| failed("sync", dir, error))
+    }
+
+    fn stage(&self, files: &dyn Files, staged: &Path) -> io::Result<()> {
+        let mut file = match files.create_new(staged) {
+            // Left by a process that died here.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                files.remove_file(staged)?;
+                files.create_new(staged)?
+            }
+            other => other?,
+        };
+        file.write_all(self.text().as_bytes())?;
+        file.sync_all()
+    }
+
+    fn text(&self) -> String {
+        let body = format!("{MAGIC}1\njob {}\nsink {}\n", self.job, self.sink);
+        let checksum = Digest::of(body.as_bytes());
+        format!("{body}checksum {checksum}\n")
+    }
+
+    fn parse(text: &[u8]) -> Result<Self> {
+        let damaged = || Error::corrupt("damaged: restore it, or choose another output directory");
+        let text = str::from_utf8(text).map_err(|_| damaged())?;
+        let version = text.lines().next().and_then(|line| line.strip_prefix(MAGIC)).ok_or_else(damaged)?;
+        if version != "1" {
+            return Err(Error::corrupt(format!(
+                "written by version {version} of the file sink, this one knows version 1: use a newer tidegate"
+            )));
+        }
+        let mut lines = text.lines().skip(1);
+        let mut field =
+            |name: &str| lines.next().and_then(|line| line.strip_prefix(name)).ok_or_else(damaged);
+        let job = JobId(u128::from_str_radix(field("job ")?, 16).map_err(|_| damaged())?);
+        let sink = Uid::new(field("sink ")?).map_err(|_| damaged())?;
+        let owner = Self { job, sink };
+        if owner.text() == text { Ok(owner) } else { Err(damaged()) }
+    }
+}
+
+fn read(files: &dyn Files, path: &Path) -> io::Result<Vec<u8>> {
+    let file = files.open(path)?;
+    let mut text = vec![0; LONGEST];
+    let mut filled = 0;
+    while filled < LONGEST {
+        match file.read_at(filled as u64, &mut text[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    text.truncate(filled);
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use types::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn any_damage_is_noticed() {
+        let owner = Owner { job: JobId(7), sink: Uid::new("totals").unwrap() };
+        let text = owner.text().into_bytes();
+        assert_eq!(Owner::parse(&text).unwrap(), owner);
+        for at in 0..text.len() {
+            let mut damaged = text.clone();
+            damaged[at] ^= 1;
+            assert_eq!(Owner::parse(&damaged).unwrap_err().kind(), ErrorKind::Corrupt, "byte {at}");
+            assert_eq!(Owner::parse(&text[..at]).unwrap_err().kind(), ErrorKind::Corrupt, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_says_so() {
+        let error = Owner::parse(b"tidegate file sink 2\nanything\n").unwrap_err();
+        assert!(error.message().contains("version 2"), "{error}");
+    }
+}
