@@ -1,1 +1,28 @@
 //! Typed state, the stores behind it, and the run file format.
+//!
+//! * [`StateDeclarations`] collects the states of an operator; user code works with the handles that it gives out.
+//! * [`KeyedState`] holds them: a typed table in memory, flipped at barriers and drained in slices.
+//! * [`write_run`] makes a sorted run file of what was drained; [`restore`] reads runs back; [`merge`] joins neighbours.
+//!
+//! The engine drives all of it; the command line reads runs without the job's code.
+
+mod compatible;
+pub mod declare;
+mod handle;
+mod key;
+mod restore;
+mod run;
+mod table;
+
+pub use compatible::{Action, check_compatible, check_key};
+pub use declare::{Declared, StateDeclarations, StateKind, StateSpec};
+pub use handle::{KeyedContext, ListState, MapState, ValueState};
+pub use key::{KeyRef, OwnedKey};
+pub use restore::{RestoreStats, restore};
+pub use run::{Entry, EntryKind, WrittenRun, run_of, write_run};
+pub use table::{Delta, KeyedState, ListTable, MapTable, ValueTable};
+use types::serde::{Serialize, de::DeserializeOwned};
+
+/// What can be kept in state: serializable, owned, and able to move between threads.
+pub trait Data: Serialize + DeserializeOwned + Clone + Send + 'static {}
+impl<T: Serialize + DeserializeOwned + Clone + Send + 'static> Data for T {}

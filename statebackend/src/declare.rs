@@ -1,0 +1,281 @@
+//! Declaring states: the engine makes a [`StateDeclarations`], the user's `declare` function fills it, and what comes
+//! out, [`Declared`], is what tables are made of and snapshots are checked against.
+//!
+//! Invariant: a handle can only be made here, so an undeclared state cannot be used.
+
+use std::sync::Arc;
+
+use types::{Bincode, Codec, Error, KeyGroupRange, Result, Shape};
+
+use crate::{
+    Data,
+    handle::{ListState, MapState, ValueState},
+    table::{ListTable, MapTable, StateTable, ValueTable},
+};
+
+/// The reserved state that holds event-time timers.
+pub const EVENT_TIMERS: &str = "timers-event";
+/// The reserved state that holds processing-time timers.
+pub const PROCESSING_TIMERS: &str = "timers-processing";
+
+/// The kinds of keyed state. The numbers are part of the run format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum StateKind {
+    /// One value per key.
+    Value = 1,
+    /// A list per key.
+    List = 2,
+    /// A map per key.
+    Map = 3,
+    /// A set of times per key.
+    Timers = 4,
+}
+
+impl StateKind {
+    /// The kind with this number.
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        [Self::Value, Self::List, Self::Map, Self::Timers].into_iter().find(|kind| *kind as u8 == number)
+    }
+
+    /// The name, for messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Value => "value",
+            Self::List => "list",
+            Self::Map => "map",
+            Self::Timers => "timers",
+        }
+    }
+}
+
+/// What is known about a state without its types: stands in every run and is compared at restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateSpec {
+    /// The name, unique within its operator.
+    pub name: String,
+    /// The kind.
+    pub kind: StateKind,
+    /// The id of the codec of its values; empty for timers.
+    pub codec: String,
+    /// The shape of its values (of a list's elements).
+    pub shape: Shape,
+    /// The shape of its map keys, for maps and timers.
+    pub map_key: Option<Shape>,
+}
+
+impl StateSpec {
+    pub(crate) fn timers(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: StateKind::Timers,
+            codec: String::new(),
+            shape: Shape::Unit,
+            map_key: Some(Shape::I64),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Declaration {
+    pub(crate) spec: Arc<StateSpec>,
+    pub(crate) make: fn(KeyGroupRange) -> Box<dyn StateTable>,
+}
+
+/// Collects the states of one operator. Mistakes are kept and reported by [`finish`](Self::finish), so that declaring
+/// reads as a list of names.
+#[derive(Default)]
+pub struct StateDeclarations {
+    key: Option<Shape>,
+    states: Vec<Declaration>,
+    failure: Option<Error>,
+}
+
+impl StateDeclarations {
+    /// The greatest length of a state's name in bytes.
+    pub const MAX_NAME: usize = 64;
+    /// The greatest number of states of one operator.
+    pub const MAX_STATES: usize = 1024;
+
+    /// None declared yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says what the keys of the stream look like: the engine's call.
+    pub fn key<K: Data>(&mut self) {
+        let shape = Shape::trace::<K>();
+        self.check(shape.orderable().map_err(|error| error.context("the key of the stream")));
+        self.key = Some(shape);
+    }
+
+    /// Declares one value per key.
+    pub fn value<T: Data>(&mut self, name: &str) -> ValueState<T> {
+        self.value_of_shape(name, Shape::trace::<T>())
+    }
+
+    /// Declares one value per key, of a type whose shape is learned from a sample, too.
+    pub fn value_with_sample<T: Data>(&mut self, name: &str, sample: &T) -> ValueState<T> {
+        let shape = self.sampled(name, sample);
+        self.value_of_shape(name, shape)
+    }
+
+    fn value_of_shape<T: Data>(&mut self, name: &str, shape: Shape) -> ValueState<T> {
+        let make: fn(KeyGroupRange) -> Box<dyn StateTable> = |groups| Box::new(ValueTable::<T>::new(groups));
+        ValueState::new(self.add(name, StateKind::Value, shape, None, make))
+    }
+
+    /// Declares a list per key.
+    pub fn list<T: Data>(&mut self, name: &str) -> ListState<T> {
+        self.list_of_shape(name, Shape::trace::<T>())
+    }
+
+    /// Declares a list per key, of elements whose shape is learned from a sample, too.
+    pub fn list_with_sample<T: Data>(&mut self, name: &str, sample: &T) -> ListState<T> {
+        let shape = self.sampled(name, sample);
+        self.list_of_shape(name, shape)
+    }
+
+    fn list_of_shape<T: Data>(&mut self, name: &str, shape: Shape) -> ListState<T> {
+        let make: fn(KeyGroupRange) -> Box<dyn StateTable> = |groups| Box::new(ListTable::<T>::new(groups));
+        ListState::new(self.add(name, StateKind::List, shape, None, make))
+    }
+
+    /// Declares a map per key. `K` must be orderable.
+    pub fn map<K: Data, V: Data>(&mut self, name: &str) -> MapState<K, V> {
+        self.map_of_shape(name, Shape::trace::<V>())
+    }
+
+    /// Declares a map per key, of values whose shape is learned from a sample, too.
+    pub fn map_with_sample<K: Data, V: Data>(&mut self, name: &str, sample: &V) -> MapState<K, V> {
+        let shape = self.sampled(name, sample);
+        self.map_of_shape(name, shape)
+    }
+
+    fn map_of_shape<K: Data, V: Data>(&mut self, name: &str, shape: Shape) -> MapState<K, V> {
+        let map_key = Shape::trace::<K>();
+        let orderable = map_key.orderable();
+        self.check(orderable.map_err(|error| error.context(format!("state {name:?}: its map key"))));
+        let make: fn(KeyGroupRange) -> Box<dyn StateTable> = |groups| Box::new(MapTable::<V>::new(groups));
+        MapState::new(self.add(name, StateKind::Map, shape, Some(map_key), make))
+    }
+
+    /// What was declared.
+    ///
+    /// # Errors
+    /// `InvalidJob` for the first mistake: a bad or doubled name, a type that cannot be stored, an unorderable map key.
+    pub fn finish(self) -> Result<Declared> {
+        if let Some(error) = self.failure {
+            return Err(error);
+        }
+        let mut by_name: Vec<u16> = (0..self.states.len() as u16).collect();
+        by_name.sort_by(|a, b| {
+            self.states[usize::from(*a)].spec.name.cmp(&self.states[usize::from(*b)].spec.name)
+        });
+        Ok(Declared {
+            key: self.key.map(Arc::new),
+            states: self.states.into(),
+            by_name: by_name.into(),
+            may_drop: false,
+        })
+    }
+
+    fn sampled<T: Data>(&mut self, name: &str, sample: &T) -> Shape {
+        let traced = Shape::trace::<T>();
+        match Shape::trace_sample(sample).and_then(|sampled| traced.merge(&sampled)) {
+            Ok(shape) => shape,
+            Err(error) => {
+                self.check(Err(error.context(format!("state {name:?}: its sample"))));
+                traced
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        kind: StateKind,
+        shape: Shape,
+        map_key: Option<Shape>,
+        make: fn(KeyGroupRange) -> Box<dyn StateTable>,
+    ) -> u16 {
+        self.check(self.check_name(name));
+        self.check(shape.storable().map_err(|error| error.context(format!("state {name:?}"))));
+        let codec = Bincode::ID.to_owned();
+        let spec = Arc::new(StateSpec { name: name.to_owned(), kind, codec, shape, map_key });
+        self.states.push(Declaration { spec, make });
+        (self.states.len() - 1) as u16
+    }
+
+    fn check_name(&self, name: &str) -> Result<()> {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+        if name.is_empty() || name.len() > Self::MAX_NAME || !name.bytes().all(allowed) {
+            return Err(Error::invalid_job(format!(
+                "state name {name:?} is not allowed: use 1 to {} of the characters a-z, 0-9, - and _",
+                Self::MAX_NAME
+            )));
+        }
+        if [EVENT_TIMERS, PROCESSING_TIMERS].contains(&name) {
+            return Err(Error::invalid_job(format!("state name {name:?} is reserved: choose another one")));
+        }
+        if self.states.iter().any(|declared| declared.spec.name == name) {
+            return Err(Error::invalid_job(format!(
+                "state {name:?} is declared twice: give each its own name"
+            )));
+        }
+        if self.states.len() >= Self::MAX_STATES {
+            return Err(Error::invalid_job(format!("over {} states in one operator", Self::MAX_STATES)));
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, result: Result<()>) {
+        if let Err(error) = result {
+            self.failure.get_or_insert(error);
+        }
+    }
+}
+
+/// The states of an operator, checked. Cheap to clone: each subtask makes its tables of it.
+#[derive(Clone)]
+pub struct Declared {
+    pub(crate) key: Option<Arc<Shape>>,
+    pub(crate) states: Arc<[Declaration]>,
+    /// Places in `states`, sorted by name.
+    pub(crate) by_name: Arc<[u16]>,
+    /// Whether restoring may leave out states that are not declared.
+    pub(crate) may_drop: bool,
+}
+
+impl Declared {
+    /// No states: only timers can be kept.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { key: None, states: Arc::new([]), by_name: Arc::new([]), may_drop: false }
+    }
+
+    /// The same, but restoring leaves out states of the snapshot that are not declared, instead of refusing it.
+    #[must_use]
+    pub fn dropping_undeclared(self) -> Self {
+        Self { may_drop: true, ..self }
+    }
+
+    /// The declared states, sorted by name.
+    #[must_use]
+    pub fn descriptions(&self) -> Vec<StateSpec> {
+        self.sorted().map(|(_, spec)| StateSpec::clone(spec)).collect()
+    }
+
+    /// The shape of the stream's keys, if the engine said it.
+    #[must_use]
+    pub fn key_shape(&self) -> Option<&Shape> {
+        self.key.as_deref()
+    }
+
+    /// The states with their places in the order of declaration, sorted by name.
+    pub(crate) fn sorted(&self) -> impl Iterator<Item = (u16, &Arc<StateSpec>)> {
+        self.by_name.iter().map(|&index| (index, &self.states[usize::from(index)].spec))
+    }
+}

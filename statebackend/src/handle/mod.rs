@@ -1,0 +1,48 @@
+//! What user code holds of a declared state: small `Copy` indexes whose methods work on the current key of a context.
+
+mod list;
+mod map;
+mod value;
+
+pub use list::ListState;
+pub use map::MapState;
+pub use value::ValueState;
+
+use crate::{key::KeyRef, table::KeyedState};
+
+/// What a handle works on: the current key and the state of the subtask. Implemented by the engine's contexts.
+pub trait KeyedContext {
+    /// The key of the record or timer being processed, and the state.
+    fn keyed(&mut self) -> (KeyRef<'_>, &mut KeyedState);
+}
+
+macro_rules! handle {
+    ($(#[$doc:meta])* $name:ident<$($type:ident),+>) => {
+        $(#[$doc])*
+        pub struct $name<$($type),+> {
+            pub(crate) index: u16,
+            types: std::marker::PhantomData<fn() -> ($($type,)+)>,
+        }
+
+        impl<$($type),+> $name<$($type),+> {
+            pub(crate) fn new(index: u16) -> Self {
+                Self { index, types: std::marker::PhantomData }
+            }
+        }
+
+        impl<$($type),+> Clone for $name<$($type),+> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+
+        impl<$($type),+> Copy for $name<$($type),+> {}
+
+        impl<$($type),+> std::fmt::Debug for $name<$($type),+> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.index)
+            }
+        }
+    };
+}
+use handle;

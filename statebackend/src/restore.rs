@@ -1,0 +1,127 @@
+//! Reading runs back into tables. A fresh start is a restore of no runs.
+//!
+//! Runs are read oldest first and entries put over one another, so the newest wins; only the blocks that may hold key
+//! groups of the new owner are read, in windows, and each is checked before its first entry is used.
+
+use env::{Env, Store};
+use types::{Error, KeyGroupRange, Result, Run, key_hash};
+
+use crate::{
+    compatible::{Action, check_compatible, check_key},
+    declare::StateSpec,
+    run::{
+        entry::EntryKind,
+        reader::{RunReader, Window},
+    },
+    table::{KeyedState, TablePlace},
+};
+
+/// What a restore did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RestoreStats {
+    /// Runs of which anything was read.
+    pub runs: usize,
+    /// Stored bytes of blocks that were read.
+    pub bytes_read: u64,
+    /// Entries applied, tombstones included.
+    pub entries: u64,
+    /// Entries left out because the program does not declare their state.
+    pub dropped: u64,
+}
+
+/// Puts the entries of `runs` (oldest first) that belong to the key groups of `into` into its tables, which must be empty.
+/// Computes in slices away from the tasks. After an error `into` must be thrown away.
+///
+/// # Errors
+/// `Corrupt` for a damaged, missing or swapped file, `IncompatibleState` if a state is of another kind, codec or shape
+/// than declared, or if stored values do not survive decoding and encoding. Reading errors of the store as they are.
+pub async fn restore(
+    env: &Env,
+    store: &dyn Store,
+    runs: &[Run],
+    into: &mut KeyedState,
+) -> Result<RestoreStats> {
+    let mut stats = RestoreStats::default();
+    for run in runs {
+        let Some(wanted) = run.groups.intersect(into.groups()) else { continue };
+        let reader = RunReader::open(store, run).await?;
+        let places = places(run, &reader, into)?;
+        stats.runs += 1;
+        for window in reader.windows(wanted) {
+            let window = reader.read(store, window).await?;
+            stats.bytes_read += window.bytes().len() as u64;
+            let mut applied = Applied { state: into.take(), stats };
+            let (run, places) = (run.clone(), places.clone());
+            let applied = env
+                .blocking("restore", move || applied.apply(window, &run, &places, wanted).map(|()| applied));
+            let applied = applied.await??;
+            (*into, stats) = (applied.state, applied.stats);
+        }
+    }
+    Ok(stats)
+}
+
+/// Where the entries of each state of a run go; `None` for those that are left out.
+fn places(run: &Run, reader: &RunReader, into: &KeyedState) -> Result<Vec<Option<TablePlace>>> {
+    let operator = &run.identity.operator;
+    check_key(operator, into.declared(), reader.schema.key.as_deref())?;
+    let occupied = reader.schema.states.iter().filter(|state| state.totals.entries > 0);
+    let found: Vec<StateSpec> = occupied.map(|state| StateSpec::clone(&state.spec)).collect();
+    let actions = check_compatible(operator, into.declared(), &found)?;
+    let restores =
+        |name: &str| actions.iter().any(|action| matches!(action, Action::Restore(kept) if kept == name));
+    let place = |name: &str| restores(name).then(|| into.place_of(name)).flatten();
+    Ok(reader.schema.states.iter().map(|state| place(&state.spec.name)).collect())
+}
+
+struct Applied {
+    state: KeyedState,
+    stats: RestoreStats,
+}
+
+impl Applied {
+    fn apply(
+        &mut self,
+        window: Window,
+        run: &Run,
+        places: &[Option<TablePlace>],
+        wanted: KeyGroupRange,
+    ) -> Result<()> {
+        for block in window.into_blocks() {
+            let mut checked = None;
+            block?.for_each(|(home, entry, _)| {
+                if !wanted.contains(home.group) {
+                    return Ok(());
+                }
+                let Some(place) = places[usize::from(home.state)] else {
+                    self.stats.dropped += 1;
+                    return Ok(());
+                };
+                // The first value of each state in each block stands for the others.
+                if entry.kind == EntryKind::Put && checked != Some(home.state) {
+                    checked = Some(home.state);
+                    self.check(place, run, entry.value)?;
+                }
+                self.stats.entries += 1;
+                self.state.restore_entry(place, key_hash(entry.key), home.group, &entry)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Decodes and encodes a value: other bytes mean that the type has changed in a way that its shape does not show.
+    fn check(&mut self, place: TablePlace, run: &Run, value: &[u8]) -> Result<()> {
+        let same = self.state.check_value(place, value);
+        if same.as_ref().is_ok_and(|same| *same) {
+            return Ok(());
+        }
+        let why = same.err().map_or_else(String::new, |error| format!(" ({error})"));
+        Err(Error::incompatible(format!(
+            "operator {}, state {:?}: a stored value does not come out of decoding and encoding as it went in{why}: the \
+             type or its serialization has changed since {} was written; restore with the program that wrote it",
+            run.identity.operator,
+            self.state.name_of(place),
+            run.file.path,
+        )))
+    }
+}

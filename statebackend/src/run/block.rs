@@ -1,0 +1,202 @@
+//! Blocks: about 64 KiB of entries, compressed together, with a checksum over the stored bytes.
+//!
+//! [`BlockBuilder`] fills them, [`open`] takes one apart, [`Walk`] reads what is in it.
+
+use types::{Error, KeyGroup, Result};
+use zstd::bulk::{Compressor, Decompressor};
+
+use super::{
+    entry::{Entry, Item, Items, push_mark},
+    footer::Footer,
+    index::{BlockMeta, Compression, MAX_FIRST_KEY, is_allowed_ratio},
+};
+
+/// A block is closed when it is at least this long before compression.
+const TARGET_LEN: usize = 64 << 10;
+/// Higher levels are slower and, on sorted state, not smaller.
+const ZSTD_LEVEL: i32 = 1;
+
+/// Fills one block after the other.
+pub(crate) struct BlockBuilder {
+    plain: Vec<u8>,
+    entries: u32,
+    /// State and key group of the last entry in the block.
+    mark: Option<(u16, KeyGroup)>,
+    first: Option<(u16, KeyGroup, Box<[u8]>)>,
+    compressor: Compressor<'static>,
+}
+
+impl BlockBuilder {
+    pub(crate) fn new() -> Result<Self> {
+        let compressor = Compressor::new(ZSTD_LEVEL)
+            .map_err(|error| Error::internal("cannot set up zstd").with_source(error))?;
+        let plain = Vec::with_capacity(TARGET_LEN + (TARGET_LEN >> 2));
+        Ok(Self { plain, entries: 0, mark: None, first: None, compressor })
+    }
+
+    /// Whether the block should be closed before anything is added.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.plain.len() >= TARGET_LEN
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Adds an entry whose encoded bytes are `bytes`.
+    #[inline]
+    pub(crate) fn push(&mut self, state: u16, group: KeyGroup, key: &[u8], bytes: &[u8]) {
+        if self.mark != Some((state, group)) {
+            self.push_mark(state, group, key);
+        }
+        self.plain.extend_from_slice(bytes);
+        self.entries += 1;
+    }
+
+    fn push_mark(&mut self, state: u16, group: KeyGroup, key: &[u8]) {
+        push_mark(&mut self.plain, state, group);
+        self.mark = Some((state, group));
+        let key = &key[..key.len().min(MAX_FIRST_KEY)];
+        self.first.get_or_insert_with(|| (state, group, key.into()));
+    }
+
+    /// Appends the stored form of the block to `out` and describes it; `offset` is its place in the file. The builder is
+    /// then empty again.
+    pub(crate) fn close(&mut self, offset: u64, out: &mut Vec<u8>) -> Result<BlockMeta> {
+        let begin = out.len();
+        let compression = self.compress(out)?;
+        let stored = &out[begin..];
+        let (state, group, first_key) = self.first.take().expect("a block is closed when it holds entries");
+        let too_long = |_| Error::user("a block of over 4 GiB: split the value");
+        let meta = BlockMeta {
+            offset,
+            stored_len: stored.len().try_into().map_err(too_long)?,
+            plain_len: self.plain.len().try_into().map_err(too_long)?,
+            crc: crc32fast::hash(stored),
+            entries: self.entries,
+            compression,
+            state,
+            group,
+            first_key,
+        };
+        self.plain.clear();
+        self.entries = 0;
+        self.mark = None;
+        Ok(meta)
+    }
+
+    /// Compresses if that helps and a reader would accept the ratio.
+    fn compress(&mut self, out: &mut Vec<u8>) -> Result<Compression> {
+        let begin = out.len();
+        let bound = zstd::zstd_safe::compress_bound(self.plain.len());
+        out.resize(begin + bound, 0);
+        let compressed = self.compressor.compress_to_buffer(&self.plain, &mut out[begin..]);
+        let len =
+            compressed.map_err(|error| Error::internal("zstd failed to compress").with_source(error))?;
+        if len < self.plain.len() && is_allowed_ratio(len, self.plain.len()) {
+            out.truncate(begin + len);
+            return Ok(Compression::Zstd);
+        }
+        out.truncate(begin);
+        out.extend_from_slice(&self.plain);
+        Ok(Compression::Raw)
+    }
+}
+
+/// Checks the stored bytes of a block and gives back the plain ones.
+pub(crate) fn open(meta: &BlockMeta, stored: &[u8]) -> Result<Vec<u8>> {
+    if stored.len() != meta.stored_len as usize {
+        return Err(Error::corrupt("the file ends within a block"));
+    }
+    let crc = crc32fast::hash(stored);
+    if crc != meta.crc {
+        return Err(Error::corrupt(format!("block checksum is {crc:08x}, expected {:08x}", meta.crc)));
+    }
+    let plain_len = meta.plain_len as usize;
+    match meta.compression {
+        Compression::Raw => Ok(stored.to_vec()),
+        Compression::Zstd => {
+            let mut decompressor = Decompressor::new()
+                .map_err(|error| Error::internal("cannot set up zstd").with_source(error))?;
+            let plain = decompressor
+                .decompress(stored, plain_len)
+                .map_err(|error| Error::corrupt("a block cannot be decompressed").with_source(error))?;
+            if plain.len() != plain_len {
+                return Err(Error::corrupt("a block is of another length than the index says"));
+            }
+            Ok(plain)
+        }
+    }
+}
+
+/// Where an entry belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Home {
+    pub(crate) state: u16,
+    pub(crate) group: KeyGroup,
+}
+
+/// An entry, where it belongs, and its encoded bytes.
+pub(crate) type Located<'a> = (Home, Entry<'a>, &'a [u8]);
+
+/// Reads the entries of a plain block, checking that they are where the index and footer say.
+pub(crate) struct Walk {
+    at: usize,
+    home: Option<Home>,
+    left: u32,
+}
+
+/// Bounds that a block's marks must keep.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) states: u16,
+    pub(crate) groups: types::KeyGroupRange,
+}
+
+impl Bounds {
+    pub(crate) fn new(footer: &Footer, states: usize) -> Self {
+        Self { states: states as u16, groups: footer.groups }
+    }
+}
+
+impl Walk {
+    pub(crate) fn new(meta: &BlockMeta) -> Self {
+        Self { at: 0, home: None, left: meta.entries }
+    }
+
+    /// The next entry with its encoded bytes, `None` after the last one.
+    #[inline]
+    pub(crate) fn next<'a>(&mut self, plain: &'a [u8], bounds: Bounds) -> Result<Option<Located<'a>>> {
+        let mut items = Items::new(plain, self.at);
+        loop {
+            let begin = items.position();
+            match items.next()? {
+                Some(Item::Mark { state, group }) => {
+                    if state >= bounds.states || !bounds.groups.contains(group) {
+                        return Err(Error::corrupt("a block holds an unknown state or key group"));
+                    }
+                    let home = Home { state, group };
+                    if self.home.is_some_and(|last| last >= home) {
+                        return Err(Error::corrupt("states or key groups in a block are out of order"));
+                    }
+                    self.home = Some(home);
+                }
+                Some(Item::Entry(entry)) => {
+                    let home =
+                        self.home.ok_or_else(|| Error::corrupt("a block does not begin with a mark"))?;
+                    self.left = self.left.checked_sub(1).ok_or_else(Self::miscounted)?;
+                    self.at = items.position();
+                    return Ok(Some((home, entry, &plain[begin..self.at])));
+                }
+                None if self.left > 0 => return Err(Self::miscounted()),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    #[cold]
+    fn miscounted() -> Error {
+        Error::corrupt("a block holds another number of entries than the index says")
+    }
+}

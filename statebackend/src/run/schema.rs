@@ -1,0 +1,100 @@
+//! The schema section of a run: which states it holds, of which kinds, codecs and shapes, and how much of each.
+
+use std::sync::Arc;
+
+use types::{Error, Result, Shape};
+
+use super::{
+    bytes::{Cursor, push_counted, push_short_text},
+    footer::Totals,
+};
+use crate::declare::{StateKind, StateSpec};
+
+/// A state as it stands in a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StateSection {
+    pub(crate) spec: Arc<StateSpec>,
+    pub(crate) totals: Totals,
+}
+
+/// The states of a run, sorted by name: entries name them by their places here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Schema {
+    /// The shape of the stream's keys, if it was known.
+    pub(crate) key: Option<Arc<Shape>>,
+    pub(crate) states: Vec<StateSection>,
+}
+
+impl Schema {
+    pub(crate) fn new(key: Option<Arc<Shape>>, specs: impl IntoIterator<Item = Arc<StateSpec>>) -> Self {
+        let states = specs.into_iter().map(|spec| StateSection { spec, totals: Totals::default() }).collect();
+        Self { key, states }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        push_shape(&mut out, self.key.as_deref());
+        out.extend_from_slice(&(self.states.len() as u16).to_le_bytes());
+        for StateSection { spec, totals } in &self.states {
+            push_short_text(&mut out, &spec.name);
+            out.push(spec.kind as u8);
+            push_short_text(&mut out, &spec.codec);
+            push_shape(&mut out, Some(&spec.shape));
+            push_shape(&mut out, spec.map_key.as_ref());
+            for total in [totals.entries, totals.tombstones, totals.plain_bytes] {
+                out.extend_from_slice(&total.to_le_bytes());
+            }
+        }
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut cursor = Cursor::new(bytes);
+        let key = take_shape(&mut cursor)?.map(Arc::new);
+        let count = cursor.u16()?;
+        let mut states: Vec<StateSection> = Vec::new();
+        for _ in 0..count {
+            let state = take_state(&mut cursor)?;
+            if states.last().is_some_and(|last| last.spec.name >= state.spec.name) {
+                return Err(Error::corrupt("states are not sorted by name"));
+            }
+            states.push(state);
+        }
+        cursor.finish()?;
+        Ok(Self { key, states })
+    }
+
+    /// All of it together.
+    pub(crate) fn totals(&self) -> Totals {
+        self.states.iter().fold(Totals::default(), |sum, state| Totals {
+            entries: sum.entries.saturating_add(state.totals.entries),
+            tombstones: sum.tombstones.saturating_add(state.totals.tombstones),
+            plain_bytes: sum.plain_bytes.saturating_add(state.totals.plain_bytes),
+        })
+    }
+}
+
+fn take_state(cursor: &mut Cursor<'_>) -> Result<StateSection> {
+    let name = cursor.short_text()?.to_owned();
+    let kind = cursor.u8()?;
+    let kind = StateKind::from_number(kind)
+        .ok_or_else(|| Error::corrupt(format!("state {name:?} is of unknown kind {kind}")))?;
+    let codec = cursor.short_text()?.to_owned();
+    let shape = take_shape(cursor)?;
+    let shape = shape.ok_or_else(|| Error::corrupt(format!("state {name:?} has no shape")))?;
+    let map_key = take_shape(cursor)?;
+    let totals = Totals { entries: cursor.u64()?, tombstones: cursor.u64()?, plain_bytes: cursor.u64()? };
+    Ok(StateSection { spec: Arc::new(StateSpec { name, kind, codec, shape, map_key }), totals })
+}
+
+/// No shape is no bytes; no shape's own bytes are empty.
+fn push_shape(out: &mut Vec<u8>, shape: Option<&Shape>) {
+    push_counted(out, &shape.map(Shape::to_bytes).unwrap_or_default());
+}
+
+fn take_shape(cursor: &mut Cursor<'_>) -> Result<Option<Shape>> {
+    match cursor.counted()? {
+        [] => Ok(None),
+        bytes => Shape::from_bytes(bytes).map(Some),
+    }
+}

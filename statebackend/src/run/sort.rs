@@ -1,0 +1,76 @@
+//! Puts the drained entries of a state into the order of a run: by key group, key, and place below the key.
+//!
+//! What is sorted is small: the first eight bytes of a key as a number, and where the entry lies. The entries themselves
+//! are copied once, to their final place.
+
+use types::{Error, KeyGroup, KeyGroupRange, Result};
+
+use super::entry::{Entry, EntryKind, Item, Items};
+use crate::table::Drained;
+
+/// An entry, where it lies, and the beginning of its key as a number that sorts alike.
+struct Handle<'a> {
+    prefix: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Handle<'a> {
+    fn new(entry: &Entry<'a>, bytes: &'a [u8]) -> Self {
+        let mut prefix = [0; 8];
+        let len = entry.key.len().min(8);
+        prefix[..len].copy_from_slice(&entry.key[..len]);
+        Self { prefix: u64::from_be_bytes(prefix), bytes }
+    }
+
+    fn entry(&self) -> Entry<'a> {
+        match Items::new(self.bytes, 0).next() {
+            Ok(Some(Item::Entry(entry))) => entry,
+            _ => unreachable!("the bytes were read as an entry before"),
+        }
+    }
+}
+
+/// By what entries of one key group are sorted. A range tombstone comes before everything of its key.
+pub(crate) fn place<'a>(entry: &Entry<'a>) -> (&'a [u8], bool, &'a [u8]) {
+    (entry.key, entry.kind != EntryKind::Clear, entry.sub)
+}
+
+/// Calls `visit` with the entries of `drained` and their encoded bytes, in the order of a run.
+pub(crate) fn visit_sorted(
+    drained: &Drained,
+    groups: KeyGroupRange,
+    mut visit: impl FnMut(KeyGroup, &Entry<'_>, &[u8]) -> Result<()>,
+) -> Result<()> {
+    for (mut handles, group) in by_group(drained, groups)?.into_iter().zip(groups.iter()) {
+        handles.sort_unstable_by(|a, b| {
+            // Keys are decoded again only where eight bytes do not decide.
+            a.prefix.cmp(&b.prefix).then_with(|| place(&a.entry()).cmp(&place(&b.entry())))
+        });
+        for handle in &handles {
+            visit(group, &handle.entry(), handle.bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// The entries of each key group, in the order in which they were drained.
+fn by_group(drained: &Drained, groups: KeyGroupRange) -> Result<Vec<Vec<Handle<'_>>>> {
+    let mut handles: Vec<Vec<Handle<'_>>> = groups.iter().map(|_| Vec::new()).collect();
+    for chunk in drained.chunks() {
+        let mut at = 0;
+        while let Some(group) = chunk.get(at..at + 2) {
+            let group = KeyGroup(u16::from_le_bytes([group[0], group[1]]));
+            let mut items = Items::new(chunk, at + 2);
+            let Some(Item::Entry(entry)) = items.next()? else {
+                return Err(Error::internal("a drained chunk holds something that is no entry"));
+            };
+            let handle = Handle::new(&entry, &chunk[at + 2..items.position()]);
+            handles
+                .get_mut(usize::from(group.0.wrapping_sub(groups.start)))
+                .ok_or_else(|| Error::internal(format!("key group {group} was drained outside of {groups}")))?
+                .push(handle);
+            at = items.position();
+        }
+    }
+    Ok(handles)
+}

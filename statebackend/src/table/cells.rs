@@ -1,0 +1,450 @@
+//! What all kinds of state share: one hash map of cells per key group, lists of the changed ones, and draining them.
+//!
+//! Every change goes through [`Cells::change`], which finds or makes the cell and hands out a [`Recorder`]; the cell's
+//! slot uses it to enter the cell into the dirty list of the open interval, once. An interval is the time between two
+//! barriers, numbered from 1; those flipped and not yet taken lie in [`Intervals`].
+
+use std::{any::Any, collections::VecDeque};
+
+use hashbrown::{HashTable, hash_table::Entry as TableEntry};
+use types::{Error, KeyBytes, KeyGroup, KeyGroupRange, Result, key_hash};
+
+use super::{Drained, pieces::Pieces};
+use crate::{
+    key::{KeyRef, index_hash},
+    run::entry::Entry,
+};
+
+/// The number of an interval between two barriers, from 1 on; 0 stands for "none".
+pub(crate) type Interval = u32;
+
+/// How much draining has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Cells looked at.
+    pub(crate) spent: usize,
+    /// Whether nothing of the interval is left.
+    pub(crate) finished: bool,
+}
+
+/// The table of one declared state, whatever its kind and types are.
+pub(crate) trait StateTable: Any + Send {
+    /// Closes the open interval and opens `next`. Touches no cell.
+    fn flip(&mut self, next: Interval);
+    /// Drains about `budget` changed cells of `interval`, all of whose elders are drained.
+    fn drain(&mut self, interval: Interval, budget: usize) -> Result<Progress>;
+    /// Whether nothing at all was changed in `interval`.
+    fn is_untouched(&self, interval: Interval) -> bool;
+    /// Gives away what was drained of the oldest interval.
+    fn take_oldest(&mut self) -> Drained;
+    /// Puts an entry of a run into the table, over what older runs had put there.
+    fn restore(&mut self, key: KeyRef<'_>, entry: &Entry<'_>) -> Result<()>;
+    /// Whether `value` comes out of decoding and encoding as it went in.
+    fn check_value(&self, value: &[u8]) -> Result<bool>;
+    /// Cells, tombstones not yet drained included.
+    fn cells(&self) -> usize;
+    /// Changed cells of flipped intervals that are not yet drained.
+    fn undrained(&self) -> usize;
+    /// Changed cells not yet drained, the open interval's included.
+    fn changed(&self) -> usize;
+    /// Bytes of memory, roughly.
+    fn approx_bytes(&self) -> usize;
+    /// How often a cell was looked up or walked over.
+    fn touched(&self) -> u64;
+}
+
+/// What a cell of one kind of state holds besides its key.
+pub(crate) trait Slot: Default + Send + 'static {
+    /// Whether the slot says nothing more than a missing one would.
+    fn is_vacant(&self) -> bool;
+    /// Whether it has changes of `interval` that are not yet drained.
+    fn owes(&self, interval: Interval) -> bool;
+    /// Drains about `budget` of the changes of `interval`.
+    fn drain(
+        &mut self,
+        at: Place<'_>,
+        interval: Interval,
+        budget: usize,
+        into: &mut Intervals,
+    ) -> Result<Progress>;
+    /// Puts an entry of a run into the slot.
+    fn restore(&mut self, entry: &Entry<'_>, into: &mut Intervals) -> Result<()>;
+}
+
+/// Something large that nobody needs any more, dropped in slices so that no step takes long.
+pub(crate) trait Grave: Send {
+    /// Drops up to `count` items; returns how many.
+    fn drop_some(&mut self, count: usize) -> usize;
+    /// How many items there are.
+    fn size(&self) -> usize;
+}
+
+/// The key group and key of a cell, as entries are written under it.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) group: KeyGroup,
+    pub(crate) key: &'a [u8],
+}
+
+/// The intervals that are not yet taken; the last one is open. With it, what else the cells of a state have in common.
+pub(crate) struct Intervals {
+    open: Interval,
+    queue: VecDeque<Work>,
+    /// The first error of a cell that had to be drained in the middle of a change.
+    failure: Option<Error>,
+    /// What an interval's number is counted from in the numbers of list chunks.
+    epoch_base: u64,
+    /// Elements of lists, entries of maps.
+    items: usize,
+    graves: Vec<Box<dyn Grave>>,
+}
+
+/// What is no larger is dropped at once.
+const GRAVE_MIN: usize = 256;
+
+/// The work of one interval.
+#[derive(Default)]
+pub(crate) struct Work {
+    pub(crate) drained: Drained,
+    /// Changes entered and neither drained nor dropped.
+    pub(crate) pending: usize,
+    /// Whether any cell was entered into a dirty list.
+    listed: bool,
+    /// The first key group whose dirty list may hold something of this interval.
+    next_group: usize,
+}
+
+impl Intervals {
+    fn new() -> Self {
+        Self {
+            open: 1,
+            queue: VecDeque::from([Work::default()]),
+            failure: None,
+            epoch_base: 0,
+            items: 0,
+            graves: Vec::new(),
+        }
+    }
+
+    /// The open interval.
+    #[inline]
+    pub(crate) fn open(&self) -> Interval {
+        self.open
+    }
+
+    /// The work of an interval that is not yet taken.
+    #[inline]
+    pub(crate) fn work(&mut self, interval: Interval) -> &mut Work {
+        let back = (self.open - interval) as usize;
+        let index = self.queue.len() - 1 - back;
+        &mut self.queue[index]
+    }
+
+    fn get(&self, interval: Interval) -> Option<&Work> {
+        let back = (self.open - interval) as usize;
+        self.queue.get(self.queue.len().checked_sub(back + 1)?)
+    }
+
+    /// Keeps an error that came up where none can be returned, for the next [`StateTable::drain`].
+    pub(crate) fn fail(&mut self, error: Error) {
+        self.failure.get_or_insert(error);
+    }
+
+    /// The number of `interval` that goes into the numbers of list chunks: greater than those of all older chunks.
+    pub(crate) fn epoch(&self, interval: Interval) -> u64 {
+        self.epoch_base + u64::from(interval)
+    }
+
+    /// Numbers all intervals so that they come after `epoch`.
+    pub(crate) fn begin_after(&mut self, epoch: u64) {
+        self.epoch_base = self.epoch_base.max(epoch);
+    }
+
+    /// Counts elements or entries that came and went.
+    #[inline]
+    pub(crate) fn count_items(&mut self, came: usize, went: usize) {
+        self.items = (self.items + came).saturating_sub(went);
+    }
+
+    /// Drops `grave`, in slices if it is large.
+    pub(crate) fn bury(&mut self, grave: impl Grave + 'static) {
+        if grave.size() > GRAVE_MIN {
+            self.graves.push(Box::new(grave));
+        }
+        // Keeps pace even where nobody drains: every burial drops more than it is allowed to leave.
+        self.dig(2 * GRAVE_MIN);
+    }
+
+    fn dig(&mut self, mut count: usize) {
+        while count > 0
+            && let Some(grave) = self.graves.last_mut()
+        {
+            let dropped = grave.drop_some(count);
+            if dropped < count {
+                self.graves.pop();
+            }
+            count -= dropped;
+        }
+    }
+
+    fn flip(&mut self, next: Interval) {
+        self.open = next;
+        self.queue.push_back(Work::default());
+    }
+
+    fn take_oldest(&mut self) -> Drained {
+        debug_assert!(self.queue.len() > 1, "the open interval is never taken");
+        self.queue.pop_front().unwrap_or_default().drained
+    }
+}
+
+/// The hashes of changed cells of one key group, by interval, oldest first. An interval without any has no list.
+#[derive(Default)]
+pub(crate) struct DirtyLists(VecDeque<(Interval, Pieces<u64>)>);
+
+impl DirtyLists {
+    #[inline]
+    fn push(&mut self, interval: Interval, hash: u64) {
+        match self.0.back_mut() {
+            Some((last, hashes)) if *last == interval => hashes.push(hash),
+            _ => {
+                let mut hashes = Pieces::default();
+                hashes.push(hash);
+                self.0.push_back((interval, hashes));
+            }
+        }
+    }
+
+    #[inline]
+    fn pop(&mut self, interval: Interval) -> Option<u64> {
+        let (first, hashes) = self.0.front_mut()?;
+        if *first != interval {
+            return None;
+        }
+        let hash = hashes.pop();
+        if hash.is_none() {
+            self.0.pop_front();
+        }
+        hash
+    }
+
+    /// Gives back a hash that was popped just now.
+    fn push_back(&mut self, interval: Interval, hash: u64) {
+        match self.0.front_mut() {
+            Some((first, hashes)) if *first == interval => hashes.push(hash),
+            _ => self.0.push_front((interval, Pieces::from_one(hash))),
+        }
+    }
+}
+
+pub(crate) struct Cell<S> {
+    pub(crate) key: KeyBytes,
+    pub(crate) slot: S,
+}
+
+impl<S> Cell<S> {
+    fn hash(&self) -> u64 {
+        key_hash(&self.key)
+    }
+}
+
+struct Group<S> {
+    cells: HashTable<Cell<S>>,
+    dirty: DirtyLists,
+}
+
+impl<S> Default for Group<S> {
+    fn default() -> Self {
+        Self { cells: HashTable::new(), dirty: DirtyLists::default() }
+    }
+}
+
+/// The cells of one state.
+pub(crate) struct Cells<S> {
+    first_group: u16,
+    groups: Vec<Group<S>>,
+    intervals: Intervals,
+    touched: u64,
+}
+
+/// Lets a slot enter its cell into the dirty list, and drain what must be drained before it changes.
+pub(crate) struct Recorder<'a> {
+    pub(crate) at: Place<'a>,
+    hash: u64,
+    dirty: &'a mut DirtyLists,
+    pub(crate) intervals: &'a mut Intervals,
+}
+
+impl Recorder<'_> {
+    /// Enters the cell into the open interval's dirty list. At most once per cell and interval.
+    #[inline]
+    pub(crate) fn list(&mut self) {
+        let open = self.intervals.open;
+        self.dirty.push(open, self.hash);
+        self.intervals.work(open).listed = true;
+    }
+}
+
+impl<S: Slot> Cells<S> {
+    pub(crate) fn new(groups: KeyGroupRange) -> Self {
+        Self {
+            first_group: groups.start,
+            groups: groups.iter().map(|_| Group::default()).collect(),
+            intervals: Intervals::new(),
+            touched: 0,
+        }
+    }
+
+    /// Where in `groups` a key group stands.
+    ///
+    /// # Panics
+    /// If this subtask does not own the group: a record went to the wrong subtask.
+    #[inline]
+    fn index(&self, group: KeyGroup) -> usize {
+        usize::from(group.0.wrapping_sub(self.first_group))
+    }
+
+    /// The slot of `key`, if there is a cell.
+    #[inline]
+    pub(crate) fn get(&self, key: KeyRef<'_>) -> Option<&S> {
+        let group = &self.groups[self.index(key.group)];
+        group.cells.find(index_hash(key.hash), |cell| cell.key.is(key.bytes)).map(|cell| &cell.slot)
+    }
+
+    /// The slot of `key`, made if there is none, and what it needs to record a change.
+    #[inline]
+    pub(crate) fn change<'a>(&'a mut self, key: KeyRef<'a>) -> (&'a mut S, Recorder<'a>) {
+        let index = self.index(key.group);
+        let Group { cells, dirty } = &mut self.groups[index];
+        self.touched += 1;
+        let found =
+            cells.entry(index_hash(key.hash), |cell| cell.key.is(key.bytes), |cell| index_hash(cell.hash()));
+        let cell = match found {
+            TableEntry::Occupied(cell) => cell.into_mut(),
+            TableEntry::Vacant(place) => {
+                place.insert(Cell { key: KeyBytes::new(key.bytes), slot: S::default() }).into_mut()
+            }
+        };
+        let at = Place { group: key.group, key: key.bytes };
+        (&mut cell.slot, Recorder { at, hash: key.hash, dirty, intervals: &mut self.intervals })
+    }
+
+    /// The slot of `key`, if there is a cell, and what it needs to record a change.
+    #[inline]
+    pub(crate) fn change_existing<'a>(&'a mut self, key: KeyRef<'a>) -> Option<(&'a mut S, Recorder<'a>)> {
+        let index = self.index(key.group);
+        let Group { cells, dirty } = &mut self.groups[index];
+        self.touched += 1;
+        let cell = cells.find_mut(index_hash(key.hash), |cell| cell.key.is(key.bytes))?;
+        let at = Place { group: key.group, key: key.bytes };
+        Some((&mut cell.slot, Recorder { at, hash: key.hash, dirty, intervals: &mut self.intervals }))
+    }
+
+    pub(crate) fn flip(&mut self, next: Interval) {
+        self.intervals.flip(next);
+    }
+
+    pub(crate) fn is_untouched(&self, interval: Interval) -> bool {
+        self.intervals.get(interval).is_none_or(|work| !work.listed) && self.intervals.failure.is_none()
+    }
+
+    pub(crate) fn take_oldest(&mut self) -> Drained {
+        self.intervals.take_oldest()
+    }
+
+    /// Walks over the dirty lists of `interval`, key group by key group: the cells of one group lie close together.
+    pub(crate) fn drain(&mut self, interval: Interval, budget: usize) -> Result<Progress> {
+        if let Some(error) = self.intervals.failure.take() {
+            return Err(error);
+        }
+        self.intervals.dig(budget);
+        if self.is_untouched(interval) {
+            return Ok(Progress { spent: 0, finished: true });
+        }
+        let mut spent = 0;
+        while spent < budget {
+            let next = self.intervals.work(interval).next_group;
+            let Some(group) = self.groups.get_mut(next) else {
+                return Ok(Progress { spent, finished: true });
+            };
+            let Some(hash) = group.dirty.pop(interval) else {
+                self.intervals.work(interval).next_group += 1;
+                continue;
+            };
+            let key_group = KeyGroup(self.first_group + next as u16);
+            spent += group.drain_one(key_group, hash, interval, budget - spent, &mut self.intervals)?;
+            self.touched += 1;
+        }
+        Ok(Progress { spent, finished: false })
+    }
+
+    pub(crate) fn restore(&mut self, key: KeyRef<'_>, entry: &Entry<'_>) -> Result<()> {
+        let (slot, recorder) = self.change(key);
+        slot.restore(entry, recorder.intervals)?;
+        if slot.is_vacant() {
+            let index = self.index(key.group);
+            let found =
+                self.groups[index].cells.find_entry(index_hash(key.hash), |cell| cell.key.is(key.bytes));
+            if let Ok(cell) = found {
+                cell.remove();
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn cells(&self) -> usize {
+        self.groups.iter().map(|group| group.cells.len()).sum()
+    }
+
+    /// Elements of lists, entries of maps.
+    pub(crate) fn items(&self) -> usize {
+        self.intervals.items
+    }
+
+    pub(crate) fn begin_after(&mut self, epoch: u64) {
+        self.intervals.begin_after(epoch);
+    }
+
+    pub(crate) fn undrained(&self) -> usize {
+        let flipped = self.intervals.queue.len() - 1;
+        self.intervals.queue.iter().take(flipped).map(|work| work.pending).sum()
+    }
+
+    pub(crate) fn changed(&self) -> usize {
+        self.intervals.queue.iter().map(|work| work.pending).sum()
+    }
+
+    pub(crate) fn approx_bytes(&self) -> usize {
+        self.groups.iter().map(|group| group.cells.allocation_size()).sum()
+    }
+
+    pub(crate) fn touched(&self) -> u64 {
+        self.touched
+    }
+}
+
+impl<S: Slot> Group<S> {
+    /// Drains the cell of `hash` that owes something to `interval`. Two cells of one hash are both in the list, so it
+    /// does not matter which of them is found first. A cell that was drained early is not found: that is one cell, too.
+    #[inline]
+    fn drain_one(
+        &mut self,
+        group: KeyGroup,
+        hash: u64,
+        interval: Interval,
+        budget: usize,
+        intervals: &mut Intervals,
+    ) -> Result<usize> {
+        let owes = |cell: &Cell<S>| cell.slot.owes(interval) && cell.hash() == hash;
+        let Ok(mut found) = self.cells.find_entry(index_hash(hash), owes) else { return Ok(1) };
+        let cell = found.get_mut();
+        let at = Place { group, key: &cell.key };
+        let progress = cell.slot.drain(at, interval, budget, intervals)?;
+        if !progress.finished {
+            self.dirty.push_back(interval, hash);
+        } else if cell.slot.is_vacant() {
+            found.remove();
+        }
+        Ok(progress.spent.max(1))
+    }
+}

@@ -1,0 +1,359 @@
+//! [`KeyedState`]: all tables of a subtask of an operator, flipped at one point and drained in slices.
+
+use std::{any::Any, collections::VecDeque, sync::Arc};
+
+use types::{CheckpointId, KeyGroup, KeyGroupRange, Result, Shape, Timestamp};
+
+use super::{Drained, ListTable, MapTable, StateTable, ValueTable, cells::Interval, timers::TimerTable};
+use crate::{
+    Data,
+    declare::{Declared, EVENT_TIMERS, PROCESSING_TIMERS, StateSpec},
+    handle::{ListState, MapState, ValueState},
+    key::{KeyRef, OwnedKey},
+    run::entry::Entry,
+};
+
+/// A checkpoint whose barrier has come and whose delta is not yet taken.
+struct Flipped {
+    checkpoint: CheckpointId,
+    interval: Interval,
+    /// The tables before this one are drained.
+    next_table: usize,
+}
+
+/// All keyed state of one subtask of one operator, timers included.
+///
+/// # The life of a checkpoint
+/// [`flip`](Self::flip) at its barrier; then [`drain`](Self::drain) in slices between batches; when all of it is
+/// drained, [`take_sealed`](Self::take_sealed) gives out its [`Delta`], which [`write_run`](crate::write_run) turns
+/// into a run away from the task. Several checkpoints may be on this way at once; they come out in order.
+pub struct KeyedState {
+    declared: Declared,
+    groups: KeyGroupRange,
+    /// In the order of declaration.
+    tables: Vec<Box<dyn StateTable>>,
+    event_timers: TimerTable,
+    processing_timers: TimerTable,
+    open: Interval,
+    /// The number of the next barrier is at least this.
+    next: CheckpointId,
+    flipped: VecDeque<Flipped>,
+    /// The bytes of a map key while it is looked up.
+    pub(crate) scratch: Vec<u8>,
+}
+
+impl KeyedState {
+    /// Empty state of the key groups `groups`. The first barrier will be that of `first` or a later checkpoint.
+    #[must_use]
+    pub fn new(declared: Declared, groups: KeyGroupRange, first: CheckpointId) -> Self {
+        let tables = declared.states.iter().map(|state| (state.make)(groups)).collect();
+        Self {
+            declared,
+            groups,
+            tables,
+            event_timers: TimerTable::new(),
+            processing_timers: TimerTable::new(),
+            open: 1,
+            next: first,
+            flipped: VecDeque::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The key groups of this subtask.
+    #[must_use]
+    pub fn groups(&self) -> KeyGroupRange {
+        self.groups
+    }
+
+    /// The states it was made of.
+    #[must_use]
+    pub fn declared(&self) -> &Declared {
+        &self.declared
+    }
+
+    /// The table of a value state. The same for a whole batch: look it up once.
+    ///
+    /// # Panics
+    /// If the handle was made by other declarations.
+    #[inline]
+    pub fn value_table<T: Data>(&mut self, handle: ValueState<T>) -> &mut ValueTable<T> {
+        self.table(handle.index)
+    }
+
+    /// The table of a list state.
+    ///
+    /// # Panics
+    /// If the handle was made by other declarations.
+    #[inline]
+    pub fn list_table<T: Data>(&mut self, handle: ListState<T>) -> &mut ListTable<T> {
+        self.table(handle.index)
+    }
+
+    /// The table of a map state.
+    ///
+    /// # Panics
+    /// If the handle was made by other declarations.
+    #[inline]
+    pub fn map_table<K, V: Data>(&mut self, handle: MapState<K, V>) -> &mut MapTable<V> {
+        self.table(handle.index)
+    }
+
+    #[inline]
+    fn table<T: StateTable>(&mut self, index: u16) -> &mut T {
+        let table: &mut dyn Any = &mut *self.tables[usize::from(index)];
+        table.downcast_mut().expect("a handle is used with the state that was declared with it")
+    }
+
+    /// Makes the values of `keys` resident. Nothing to do where all state is in memory.
+    pub fn prepare<'a>(&mut self, keys: impl Iterator<Item = KeyRef<'a>>) {
+        drop(keys);
+    }
+
+    /// The barrier of `checkpoint`: everything changed up to now belongs to it. Touches no cell.
+    ///
+    /// # Panics
+    /// If the checkpoint is not newer than the one before.
+    pub fn flip(&mut self, checkpoint: CheckpointId) {
+        assert!(
+            checkpoint >= self.next,
+            "barrier {checkpoint} came where {} or a later one was due",
+            self.next
+        );
+        self.next = checkpoint.next();
+        self.flipped.push_back(Flipped { checkpoint, interval: self.open, next_table: 0 });
+        self.open += 1;
+        for index in 0..self.table_count() {
+            let open = self.open;
+            self.table_at(index).flip(open);
+        }
+    }
+
+    /// Drains about `cells` changed cells of the oldest checkpoints that still have any. Returns how many are left in
+    /// all flipped checkpoints; 0 means that all of them can be taken.
+    ///
+    /// # Errors
+    /// `User` or `InvalidJob` if a value cannot be encoded: the checkpoint cannot be made. Names the state.
+    pub fn drain(&mut self, cells: usize) -> Result<usize> {
+        let mut budget = cells;
+        let mut unfinished = 0;
+        for index in 0..self.flipped.len() {
+            budget = self.drain_flipped(index, budget)?;
+            if self.flipped[index].next_table < self.table_count() {
+                unfinished = 1;
+                break;
+            }
+        }
+        Ok(unfinished.max(self.all_tables().map(StateTable::undrained).sum()))
+    }
+
+    /// Drains a flipped checkpoint; returns what is left of the budget.
+    fn drain_flipped(&mut self, index: usize, mut budget: usize) -> Result<usize> {
+        let Flipped { interval, mut next_table, .. } = self.flipped[index];
+        while next_table < self.table_count() {
+            let table = self.table_at(next_table);
+            if !table.is_untouched(interval) {
+                if budget == 0 {
+                    break;
+                }
+                let drained = table.drain(interval, budget);
+                let progress = drained.map_err(|error| {
+                    error.context(format!("state {:?}", self.name_of(TablePlace(next_table))))
+                })?;
+                budget = budget.saturating_sub(progress.spent);
+                if !progress.finished {
+                    continue;
+                }
+            }
+            next_table += 1;
+            self.flipped[index].next_table = next_table;
+        }
+        Ok(budget)
+    }
+
+    /// The delta of the oldest checkpoint, if all its cells are drained. Each flipped checkpoint comes out exactly once,
+    /// in order, whether or not anything was changed.
+    pub fn take_sealed(&mut self) -> Option<(CheckpointId, Delta)> {
+        let &Flipped { checkpoint, interval, next_table } = self.flipped.front()?;
+        if !(next_table..self.table_count()).all(|index| self.table_at(index).is_untouched(interval)) {
+            return None;
+        }
+        self.flipped.pop_front();
+        let mut states: Vec<StateDelta> = Vec::with_capacity(self.table_count());
+        for index in 0..self.tables.len() {
+            let spec = self.declared.states[index].spec.clone();
+            states.push(StateDelta { spec, drained: self.tables[index].take_oldest() });
+        }
+        for (name, timers) in
+            [(EVENT_TIMERS, &mut self.event_timers), (PROCESSING_TIMERS, &mut self.processing_timers)]
+        {
+            let drained = timers.take_oldest();
+            if drained.entries() > 0 {
+                states.push(StateDelta { spec: Arc::new(StateSpec::timers(name)), drained });
+            }
+        }
+        states.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+        Some((checkpoint, Delta { key: self.declared.key.clone(), states }))
+    }
+
+    /// Adds an event-time timer of `key`; nothing happens if it is there.
+    pub fn register_event_timer(&mut self, key: KeyRef<'_>, at: Timestamp) {
+        self.event_timers.register(key, at);
+    }
+
+    /// Removes an event-time timer of `key`; nothing happens if it is not there.
+    pub fn delete_event_timer(&mut self, key: KeyRef<'_>, at: Timestamp) {
+        self.event_timers.delete(key, at);
+    }
+
+    /// The time of the first event-time timer.
+    #[must_use]
+    pub fn next_event_timer(&self) -> Option<Timestamp> {
+        self.event_timers.next()
+    }
+
+    /// Removes and returns the first event-time timer at or before `until`: by time, then key group, then key bytes.
+    pub fn pop_event_timer(&mut self, until: Timestamp) -> Option<(Timestamp, OwnedKey)> {
+        self.event_timers.pop(until)
+    }
+
+    /// Adds a processing-time timer of `key`; nothing happens if it is there.
+    pub fn register_processing_timer(&mut self, key: KeyRef<'_>, at: Timestamp) {
+        self.processing_timers.register(key, at);
+    }
+
+    /// Removes a processing-time timer of `key`; nothing happens if it is not there.
+    pub fn delete_processing_timer(&mut self, key: KeyRef<'_>, at: Timestamp) {
+        self.processing_timers.delete(key, at);
+    }
+
+    /// The time of the first processing-time timer.
+    #[must_use]
+    pub fn next_processing_timer(&self) -> Option<Timestamp> {
+        self.processing_timers.next()
+    }
+
+    /// Removes and returns the first processing-time timer at or before `until`: by time, then key group, then key
+    /// bytes.
+    pub fn pop_processing_timer(&mut self, until: Timestamp) -> Option<(Timestamp, OwnedKey)> {
+        self.processing_timers.pop(until)
+    }
+
+    /// Cells, timers included: for metrics.
+    #[must_use]
+    pub fn cell_count(&self) -> usize {
+        self.all_tables().map(StateTable::cells).sum()
+    }
+
+    /// Cells changed and not yet drained, those of the open interval included: for metrics.
+    #[must_use]
+    pub fn changed_cells(&self) -> usize {
+        self.all_tables().map(StateTable::changed).sum()
+    }
+
+    /// Bytes of memory, without what values hold on the heap: for metrics.
+    #[must_use]
+    pub fn approx_bytes(&self) -> usize {
+        self.all_tables().map(StateTable::approx_bytes).sum()
+    }
+
+    /// How often any cell was looked up to be changed, or drained, since the beginning. Barriers do not move it.
+    #[must_use]
+    pub fn cells_touched(&self) -> u64 {
+        self.all_tables().map(StateTable::touched).sum()
+    }
+
+    /// Puts an entry of a run into the state at `place`, over what older runs had put there.
+    pub(crate) fn restore_entry(
+        &mut self,
+        place: TablePlace,
+        hash: u64,
+        group: KeyGroup,
+        entry: &Entry<'_>,
+    ) -> Result<()> {
+        let key = KeyRef { hash, group, bytes: entry.key };
+        self.table_at(place.0).restore(key, entry)
+    }
+
+    /// Whether `value` of the state at `place` comes out of decoding and encoding as it went in.
+    pub(crate) fn check_value(&mut self, place: TablePlace, value: &[u8]) -> Result<bool> {
+        self.table_at(place.0).check_value(value)
+    }
+
+    /// The name of the state at `place`.
+    pub(crate) fn name_of(&self, place: TablePlace) -> &str {
+        match self.declared.states.get(place.0) {
+            Some(state) => &state.spec.name,
+            None if place.0 == self.tables.len() => EVENT_TIMERS,
+            None => PROCESSING_TIMERS,
+        }
+    }
+
+    /// Where the entries of the state `name` go.
+    pub(crate) fn place_of(&self, name: &str) -> Option<TablePlace> {
+        let timers = self.tables.len();
+        let index = match name {
+            EVENT_TIMERS => timers,
+            PROCESSING_TIMERS => timers + 1,
+            _ => usize::from(self.declared.sorted().find(|(_, spec)| spec.name == name)?.0),
+        };
+        Some(TablePlace(index))
+    }
+
+    /// An empty state of the same kind, that takes this one's place while it is worked on elsewhere.
+    pub(crate) fn take(&mut self) -> Self {
+        let stand_in = Self::new(Declared::nothing(), KeyGroupRange { start: 0, end: 0 }, self.next);
+        std::mem::replace(self, stand_in)
+    }
+
+    fn table_count(&self) -> usize {
+        self.tables.len() + 2
+    }
+
+    fn table_at(&mut self, index: usize) -> &mut dyn StateTable {
+        let declared = self.tables.len();
+        match self.tables.get_mut(index) {
+            Some(table) => &mut **table,
+            None if index == declared => &mut self.event_timers,
+            None => &mut self.processing_timers,
+        }
+    }
+
+    fn all_tables(&self) -> impl Iterator<Item = &dyn StateTable> {
+        let timers: [&dyn StateTable; 2] = [&self.event_timers, &self.processing_timers];
+        self.tables.iter().map(|table| &**table).chain(timers)
+    }
+}
+
+/// Where the table of a state stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TablePlace(usize);
+
+/// The drained cells of one checkpoint: what changed since the one before, encoded and not yet sorted.
+#[derive(Debug)]
+pub struct Delta {
+    pub(crate) key: Option<Arc<Shape>>,
+    /// Sorted by name. All declared states, and timers if there are any.
+    pub(crate) states: Vec<StateDelta>,
+}
+
+/// The drained cells of one state.
+#[derive(Debug)]
+pub(crate) struct StateDelta {
+    pub(crate) spec: Arc<StateSpec>,
+    pub(crate) drained: Drained,
+}
+
+impl Delta {
+    /// Whether nothing changed: no run is needed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cells() == 0
+    }
+
+    /// How many entries its run will have, tombstones included.
+    #[must_use]
+    pub fn cells(&self) -> u64 {
+        self.states.iter().map(|state| state.drained.entries()).sum()
+    }
+}

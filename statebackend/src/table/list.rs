@@ -1,0 +1,233 @@
+//! List state: elements per key, in the order in which they were appended.
+//!
+//! What an interval appends to a list becomes entries of its own (chunks), so appending never rewrites what is in older
+//! runs. Clearing a list that stands in older runs leaves one range tombstone.
+
+use types::{Bincode, Codec, Error, KeyGroupRange, Result};
+
+use super::{
+    Drained, StateTable,
+    cells::{Cells, Interval, Intervals, Place, Progress, Recorder, Slot},
+    value::survives_decoding,
+};
+use crate::{
+    Data,
+    key::KeyRef,
+    run::{
+        entry::{Entry, EntryKind},
+        list_chunk::{CHUNK_ELEMENTS, chunk_number, elements, epoch_of, push_element},
+    },
+};
+
+struct ListSlot<T> {
+    items: Vec<T>,
+    /// How many of the items stand in runs already.
+    drained: usize,
+    /// The interval of changes that are not yet drained, or 0.
+    dirty: Interval,
+    /// How many chunks that interval has drained.
+    sequence: u32,
+    /// Whether the list had elements when that interval began.
+    stale: bool,
+    /// Whether a range tombstone is to be written before the items.
+    cleared: bool,
+}
+
+impl<T> Default for ListSlot<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), drained: 0, dirty: 0, sequence: 0, stale: false, cleared: false }
+    }
+}
+
+impl<T: Data> ListSlot<T> {
+    /// Must be called before each change.
+    #[inline]
+    fn touch(&mut self, recorder: &mut Recorder<'_>) {
+        if self.dirty != recorder.intervals.open() {
+            self.touch_first(recorder);
+        }
+    }
+
+    /// The first change in the open interval.
+    fn touch_first(&mut self, recorder: &mut Recorder<'_>) {
+        if self.dirty != 0
+            && let Err(error) = self.drain(recorder.at, self.dirty, usize::MAX, recorder.intervals)
+        {
+            recorder.intervals.fail(error);
+        }
+        self.dirty = recorder.intervals.open();
+        self.drained = self.items.len();
+        self.sequence = 0;
+        self.stale = !self.items.is_empty();
+        self.cleared = false;
+        recorder.intervals.work(self.dirty).pending += 1;
+        recorder.list();
+    }
+
+    fn extend(&mut self, mut recorder: Recorder<'_>, items: impl Iterator<Item = T>) {
+        self.touch(&mut recorder);
+        let before = self.items.len();
+        self.items.extend(items);
+        recorder.intervals.count_items(self.items.len(), before);
+    }
+
+    fn clear(&mut self, mut recorder: Recorder<'_>) {
+        self.touch(&mut recorder);
+        recorder.intervals.count_items(0, self.items.len());
+        self.items.clear();
+        self.drained = 0;
+        self.cleared = self.stale;
+    }
+}
+
+impl<T: Data> Slot for ListSlot<T> {
+    fn is_vacant(&self) -> bool {
+        self.items.is_empty() && self.dirty == 0
+    }
+
+    fn owes(&self, interval: Interval) -> bool {
+        self.dirty == interval
+    }
+
+    /// Each chunk counts as a cell.
+    fn drain(
+        &mut self,
+        at: Place<'_>,
+        interval: Interval,
+        budget: usize,
+        into: &mut Intervals,
+    ) -> Result<Progress> {
+        let epoch = into.epoch(interval);
+        let work = into.work(interval);
+        let mut spent = 1;
+        if std::mem::take(&mut self.cleared) {
+            work.drained.clear(at.group, at.key);
+        }
+        for chunk in self.items[self.drained..].chunks(CHUNK_ELEMENTS) {
+            if spent > budget {
+                return Ok(Progress { spent, finished: false });
+            }
+            work.drained.put_encoded(at.group, at.key, &chunk_number(epoch, self.sequence), |out| {
+                chunk.iter().try_for_each(|item| push_element(out, |out| Bincode::encode(item, out)))
+            })?;
+            self.drained += chunk.len();
+            self.sequence += 1;
+            spent += 1;
+        }
+        work.pending -= 1;
+        self.dirty = 0;
+        Ok(Progress { spent, finished: true })
+    }
+
+    fn restore(&mut self, entry: &Entry<'_>, into: &mut Intervals) -> Result<()> {
+        let before = self.items.len();
+        match entry.kind {
+            EntryKind::Put => {
+                for element in elements(entry.value) {
+                    self.items.push(Bincode::decode(element?)?);
+                }
+                into.begin_after(epoch_of(entry.sub)?);
+            }
+            EntryKind::Clear => self.items.clear(),
+            EntryKind::Delete => {
+                return Err(Error::corrupt("a list state holds a tombstone of a single chunk"));
+            }
+        }
+        into.count_items(self.items.len(), before);
+        self.drained = self.items.len();
+        Ok(())
+    }
+}
+
+/// All cells of one list state.
+pub struct ListTable<T> {
+    cells: Cells<ListSlot<T>>,
+}
+
+impl<T: Data> ListTable<T> {
+    pub(crate) fn new(groups: KeyGroupRange) -> Self {
+        Self { cells: Cells::new(groups) }
+    }
+
+    /// The elements of `key`, oldest first.
+    #[must_use]
+    pub fn get(&self, key: KeyRef<'_>) -> &[T] {
+        self.cells.get(key).map_or(&[], |slot| &slot.items)
+    }
+
+    /// Appends elements. No change if there are none.
+    pub fn extend(&mut self, key: KeyRef<'_>, items: impl IntoIterator<Item = T>) {
+        let mut items = items.into_iter().peekable();
+        if items.peek().is_some() {
+            let (slot, recorder) = self.cells.change(key);
+            slot.extend(recorder, items);
+        }
+    }
+
+    /// Appends an element.
+    #[inline]
+    pub fn append(&mut self, key: KeyRef<'_>, item: T) {
+        let (slot, recorder) = self.cells.change(key);
+        slot.extend(recorder, std::iter::once(item));
+    }
+
+    /// Removes all elements. No change if there are none.
+    pub fn clear(&mut self, key: KeyRef<'_>) {
+        if let Some((slot, recorder)) = self.cells.change_existing(key)
+            && !slot.items.is_empty()
+        {
+            slot.clear(recorder);
+        }
+    }
+}
+
+impl<T: Data> StateTable for ListTable<T> {
+    fn flip(&mut self, next: Interval) {
+        self.cells.flip(next);
+    }
+
+    fn drain(&mut self, interval: Interval, budget: usize) -> Result<Progress> {
+        self.cells.drain(interval, budget)
+    }
+
+    fn is_untouched(&self, interval: Interval) -> bool {
+        self.cells.is_untouched(interval)
+    }
+
+    fn take_oldest(&mut self) -> Drained {
+        self.cells.take_oldest()
+    }
+
+    fn restore(&mut self, key: KeyRef<'_>, entry: &Entry<'_>) -> Result<()> {
+        self.cells.restore(key, entry)
+    }
+
+    fn check_value(&self, value: &[u8]) -> Result<bool> {
+        for element in elements(value) {
+            if !survives_decoding::<T>(element?)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn cells(&self) -> usize {
+        self.cells.cells()
+    }
+
+    fn undrained(&self) -> usize {
+        self.cells.undrained()
+    }
+
+    fn changed(&self) -> usize {
+        self.cells.changed()
+    }
+
+    fn approx_bytes(&self) -> usize {
+        self.cells.approx_bytes() + self.cells.items() * size_of::<T>()
+    }
+
+    fn touched(&self) -> u64 {
+        self.cells.touched()
+    }
+}

@@ -1,0 +1,344 @@
+//! Map state: a sorted map per key, each of its entries a cell of its own.
+//!
+//! Every interval keeps its own list of changed entries per map, so that draining goes in slices however large a map is.
+//! Clearing is O(1): the entries are detached, drained from there if an older interval still needs them, and dropped in
+//! slices, too. A map that stands in older runs leaves one range tombstone.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use types::{Bincode, Codec, KeyBytes, KeyGroupRange, Result};
+
+use super::{
+    Drained, StateTable,
+    cells::{Cells, Grave, Interval, Intervals, Place, Progress, Recorder, Slot},
+    pieces::Pieces,
+    value::survives_decoding,
+};
+use crate::{
+    Data,
+    key::KeyRef,
+    run::entry::{Entry, EntryKind},
+};
+
+type Entries<V> = BTreeMap<KeyBytes, MapCell<V>>;
+
+struct MapCell<V> {
+    value: Option<V>,
+    /// The interval of a change that is not yet drained, or 0.
+    dirty: Interval,
+    /// Whether nothing of older runs shows here, so that removing the value leaves no trace.
+    fresh: bool,
+}
+
+impl<V: Data> MapCell<V> {
+    /// Drains the cell to the interval that changed it.
+    fn settle(&mut self, at: Place<'_>, sub: &[u8], intervals: &mut Intervals) -> Result<()> {
+        let work = intervals.work(self.dirty);
+        self.dirty = 0;
+        work.pending -= 1;
+        match &self.value {
+            Some(value) => work.drained.put(at.group, at.key, sub, value)?,
+            None if self.fresh => {}
+            None => work.drained.delete(at.group, at.key, sub),
+        }
+        Ok(())
+    }
+}
+
+/// What one interval changed in one map.
+struct Changes {
+    interval: Interval,
+    /// Whether the map had entries when the interval began.
+    stale: bool,
+    /// Whether a range tombstone is to be written.
+    cleared: bool,
+    /// The map keys that were changed after the last clearing. Some may have been drained early.
+    subs: Pieces<KeyBytes>,
+}
+
+/// Entries that were cleared while older intervals still needed some of them.
+struct Detached<V> {
+    entries: Entries<V>,
+    changes: VecDeque<Changes>,
+}
+
+struct MapSlot<V> {
+    entries: Entries<V>,
+    /// Entries with a value.
+    live: usize,
+    /// By interval, oldest first; those in `detached` are older still.
+    changes: VecDeque<Changes>,
+    detached: VecDeque<Detached<V>>,
+}
+
+impl<V> Default for MapSlot<V> {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), live: 0, changes: VecDeque::new(), detached: VecDeque::new() }
+    }
+}
+
+impl<V: Data> MapSlot<V> {
+    /// The changes of the open interval. Must be called before each change.
+    fn changes<'a>(
+        changes: &'a mut VecDeque<Changes>,
+        live: usize,
+        recorder: &mut Recorder<'_>,
+    ) -> &'a mut Changes {
+        let interval = recorder.intervals.open();
+        if changes.back().is_none_or(|last| last.interval != interval) {
+            recorder.list();
+            changes.push_back(Changes { interval, stale: live > 0, cleared: false, subs: Pieces::default() });
+        }
+        changes.back_mut().expect("one was pushed if there was none")
+    }
+
+    fn update<R>(
+        &mut self,
+        sub: &[u8],
+        mut recorder: Recorder<'_>,
+        change: impl FnOnce(&mut Option<V>) -> R,
+    ) -> R {
+        let changes = Self::changes(&mut self.changes, self.live, &mut recorder);
+        let Recorder { at, intervals, .. } = recorder;
+        let cell = self.entries.entry(KeyBytes::new(sub)).or_insert_with(|| {
+            intervals.count_items(1, 0);
+            MapCell { value: None, dirty: 0, fresh: true }
+        });
+        if cell.dirty != changes.interval {
+            if cell.dirty != 0
+                && let Err(error) = cell.settle(at, sub, intervals)
+            {
+                intervals.fail(error);
+            }
+            cell.fresh = cell.value.is_none();
+            cell.dirty = changes.interval;
+            changes.subs.push(KeyBytes::new(sub));
+            intervals.work(changes.interval).pending += 1;
+        }
+        let before = usize::from(cell.value.is_some());
+        let result = change(&mut cell.value);
+        self.live = self.live - before + usize::from(cell.value.is_some());
+        result
+    }
+
+    fn clear(&mut self, mut recorder: Recorder<'_>) {
+        let changes = Self::changes(&mut self.changes, self.live, &mut recorder);
+        let intervals = recorder.intervals;
+        let work = intervals.work(changes.interval);
+        let subs = std::mem::take(&mut changes.subs);
+        work.pending -= subs.len();
+        if changes.stale && !changes.cleared {
+            changes.cleared = true;
+            work.pending += 1;
+        }
+        let entries = std::mem::take(&mut self.entries);
+        intervals.count_items(0, entries.len());
+        self.live = 0;
+        let older: VecDeque<Changes> = self.changes.drain(..self.changes.len() - 1).collect();
+        if older.is_empty() {
+            intervals.bury(entries);
+        } else {
+            self.detached.push_back(Detached { entries, changes: older });
+        }
+        intervals.bury(subs);
+    }
+}
+
+/// Drains about `budget` of the first of `changes`, whose cells are in `entries`, and removes it when it is done.
+/// `attached` is 1 if the entries count among the state's, 0 if they are detached.
+fn drain_changes<V: Data>(
+    entries: &mut Entries<V>,
+    changes: &mut VecDeque<Changes>,
+    at: Place<'_>,
+    budget: usize,
+    into: &mut Intervals,
+    attached: usize,
+) -> Result<Progress> {
+    let Some(first) = changes.front_mut() else { return Ok(Progress { spent: 0, finished: true }) };
+    let mut spent = 0;
+    if std::mem::take(&mut first.cleared) {
+        let work = into.work(first.interval);
+        work.drained.clear(at.group, at.key);
+        work.pending -= 1;
+        spent += 1;
+    }
+    while spent < budget {
+        let Some(sub) = first.subs.pop() else {
+            changes.pop_front();
+            return Ok(Progress { spent, finished: true });
+        };
+        spent += 1;
+        if let Some(cell) = entries.get_mut(&*sub)
+            && cell.dirty == first.interval
+        {
+            cell.settle(at, &sub, into)?;
+            if cell.value.is_none() {
+                entries.remove(&*sub);
+                into.count_items(0, attached);
+            }
+        }
+    }
+    Ok(Progress { spent, finished: false })
+}
+
+impl<V: Data> Slot for MapSlot<V> {
+    fn is_vacant(&self) -> bool {
+        self.entries.is_empty() && self.changes.is_empty() && self.detached.is_empty()
+    }
+
+    fn owes(&self, interval: Interval) -> bool {
+        let oldest = self.detached.front().map_or(&self.changes, |detached| &detached.changes);
+        oldest.front().is_some_and(|changes| changes.interval == interval)
+    }
+
+    fn drain(&mut self, at: Place<'_>, _: Interval, budget: usize, into: &mut Intervals) -> Result<Progress> {
+        let Some(oldest) = self.detached.front_mut() else {
+            return drain_changes(&mut self.entries, &mut self.changes, at, budget, into, 1);
+        };
+        let progress = drain_changes(&mut oldest.entries, &mut oldest.changes, at, budget, into, 0)?;
+        if oldest.changes.is_empty()
+            && let Some(detached) = self.detached.pop_front()
+        {
+            into.bury(detached.entries);
+        }
+        Ok(progress)
+    }
+
+    fn restore(&mut self, entry: &Entry<'_>, into: &mut Intervals) -> Result<()> {
+        let before = self.entries.len();
+        match entry.kind {
+            EntryKind::Put => {
+                let cell = MapCell { value: Some(Bincode::decode(entry.value)?), dirty: 0, fresh: false };
+                self.entries.insert(KeyBytes::new(entry.sub), cell);
+            }
+            EntryKind::Delete => drop(self.entries.remove(entry.sub)),
+            EntryKind::Clear => self.entries.clear(),
+        }
+        self.live = self.entries.len();
+        into.count_items(self.live, before);
+        Ok(())
+    }
+}
+
+impl<V: Send + 'static> Grave for Entries<V> {
+    fn drop_some(&mut self, count: usize) -> usize {
+        (0..count).take_while(|_| self.pop_first().is_some()).count()
+    }
+
+    fn size(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Grave for Pieces<KeyBytes> {
+    fn drop_some(&mut self, count: usize) -> usize {
+        (0..count).take_while(|_| self.pop().is_some()).count()
+    }
+
+    fn size(&self) -> usize {
+        self.len()
+    }
+}
+
+/// All cells of one map state. Map keys are ordered bytes.
+pub struct MapTable<V> {
+    cells: Cells<MapSlot<V>>,
+}
+
+impl<V: Data> MapTable<V> {
+    pub(crate) fn new(groups: KeyGroupRange) -> Self {
+        Self { cells: Cells::new(groups) }
+    }
+
+    /// The value under a map key.
+    #[must_use]
+    pub fn get(&self, key: KeyRef<'_>, sub: &[u8]) -> Option<&V> {
+        self.cells.get(key)?.entries.get(sub)?.value.as_ref()
+    }
+
+    /// The entries of `key` in the order of their map keys' bytes.
+    pub fn iter(&self, key: KeyRef<'_>) -> impl DoubleEndedIterator<Item = (&KeyBytes, &V)> {
+        let entries = self.cells.get(key).map(|slot| slot.entries.iter());
+        entries.into_iter().flatten().filter_map(|(sub, cell)| cell.value.as_ref().map(|value| (sub, value)))
+    }
+
+    /// How many entries `key` has.
+    #[must_use]
+    pub fn len(&self, key: KeyRef<'_>) -> usize {
+        self.cells.get(key).map_or(0, |slot| slot.live)
+    }
+
+    /// Whether `key` has no entries.
+    #[must_use]
+    pub fn is_empty(&self, key: KeyRef<'_>) -> bool {
+        self.len(key) == 0
+    }
+
+    /// Lets `change` put, replace or remove the value under a map key. Counts as a change whatever it does.
+    pub fn update<R>(&mut self, key: KeyRef<'_>, sub: &[u8], change: impl FnOnce(&mut Option<V>) -> R) -> R {
+        let (slot, recorder) = self.cells.change(key);
+        slot.update(sub, recorder, change)
+    }
+
+    /// Removes the value under a map key and gives it back. No change if there is none.
+    pub fn remove(&mut self, key: KeyRef<'_>, sub: &[u8]) -> Option<V> {
+        let (slot, recorder) = self.cells.change_existing(key)?;
+        slot.entries.get(sub)?.value.as_ref()?;
+        slot.update(sub, recorder, Option::take)
+    }
+
+    /// Removes all entries of `key`, in constant time. No change if there are none.
+    pub fn clear(&mut self, key: KeyRef<'_>) {
+        if let Some((slot, recorder)) = self.cells.change_existing(key)
+            && slot.live > 0
+        {
+            slot.clear(recorder);
+        }
+    }
+}
+
+impl<V: Data> StateTable for MapTable<V> {
+    fn flip(&mut self, next: Interval) {
+        self.cells.flip(next);
+    }
+
+    fn drain(&mut self, interval: Interval, budget: usize) -> Result<Progress> {
+        self.cells.drain(interval, budget)
+    }
+
+    fn is_untouched(&self, interval: Interval) -> bool {
+        self.cells.is_untouched(interval)
+    }
+
+    fn take_oldest(&mut self) -> Drained {
+        self.cells.take_oldest()
+    }
+
+    fn restore(&mut self, key: KeyRef<'_>, entry: &Entry<'_>) -> Result<()> {
+        self.cells.restore(key, entry)
+    }
+
+    fn check_value(&self, value: &[u8]) -> Result<bool> {
+        survives_decoding::<V>(value)
+    }
+
+    fn cells(&self) -> usize {
+        self.cells.items()
+    }
+
+    fn undrained(&self) -> usize {
+        self.cells.undrained()
+    }
+
+    fn changed(&self) -> usize {
+        self.cells.changed()
+    }
+
+    fn approx_bytes(&self) -> usize {
+        self.cells.approx_bytes() + self.cells() * size_of::<(KeyBytes, MapCell<V>)>()
+    }
+
+    fn touched(&self) -> u64 {
+        self.cells.touched()
+    }
+}

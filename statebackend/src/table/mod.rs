@@ -1,0 +1,21 @@
+//! The typed table: all keyed state of a subtask as decoded cells, with the list of those changed since each barrier.
+//!
+//! The engine calls [`KeyedState`]; user code reaches it through handles. Invariant: a cell belongs to at most one
+//! undrained checkpoint, so what a checkpoint holds is what the cells were when its barrier came.
+
+mod cells;
+mod drained;
+mod keyed_state;
+mod list;
+mod map;
+mod pieces;
+mod timers;
+mod value;
+
+pub(crate) use cells::StateTable;
+pub(crate) use drained::Drained;
+pub(crate) use keyed_state::TablePlace;
+pub use keyed_state::{Delta, KeyedState};
+pub use list::ListTable;
+pub use map::MapTable;
+pub use value::ValueTable;

@@ -1,0 +1,189 @@
+//! Value state: one value per key.
+//!
+//! Invariant: a clean cell holds a value. An empty cell is a deletion not yet drained, and goes when it is drained.
+
+use types::{Bincode, Codec, Error, KeyGroupRange, Result};
+
+use super::{
+    Drained, StateTable,
+    cells::{Cells, Interval, Intervals, Place, Progress, Recorder, Slot},
+};
+use crate::{
+    Data,
+    key::KeyRef,
+    run::entry::{Entry, EntryKind},
+};
+
+struct ValueSlot<T> {
+    value: Option<T>,
+    /// The interval of a change that is not yet drained, or 0.
+    dirty: Interval,
+    /// Whether there was no value when that interval began, so that removing it again leaves no trace.
+    fresh: bool,
+}
+
+impl<T> Default for ValueSlot<T> {
+    fn default() -> Self {
+        Self { value: None, dirty: 0, fresh: false }
+    }
+}
+
+impl<T: Data> ValueSlot<T> {
+    /// Must be called before each change of `value`.
+    #[inline]
+    fn touch(&mut self, recorder: Recorder<'_>) {
+        if self.dirty != recorder.intervals.open() {
+            self.touch_first(recorder);
+        }
+    }
+
+    /// The first change in the open interval.
+    fn touch_first(&mut self, mut recorder: Recorder<'_>) {
+        if self.dirty != 0
+            && let Err(error) = self.settle(recorder.at, recorder.intervals)
+        {
+            recorder.intervals.fail(error);
+        }
+        self.fresh = self.value.is_none();
+        self.dirty = recorder.intervals.open();
+        recorder.intervals.work(self.dirty).pending += 1;
+        recorder.list();
+    }
+
+    /// Drains the slot to the interval that changed it.
+    #[inline]
+    fn settle(&mut self, at: Place<'_>, intervals: &mut Intervals) -> Result<()> {
+        let work = intervals.work(self.dirty);
+        self.dirty = 0;
+        work.pending -= 1;
+        match &self.value {
+            Some(value) => work.drained.put(at.group, at.key, &[], value)?,
+            None if self.fresh => {}
+            None => work.drained.delete(at.group, at.key, &[]),
+        }
+        Ok(())
+    }
+}
+
+impl<T: Data> Slot for ValueSlot<T> {
+    fn is_vacant(&self) -> bool {
+        self.value.is_none() && self.dirty == 0
+    }
+
+    #[inline]
+    fn owes(&self, interval: Interval) -> bool {
+        self.dirty == interval
+    }
+
+    #[inline]
+    fn drain(&mut self, at: Place<'_>, _: Interval, _: usize, into: &mut Intervals) -> Result<Progress> {
+        self.settle(at, into)?;
+        Ok(Progress { spent: 1, finished: true })
+    }
+
+    fn restore(&mut self, entry: &Entry<'_>, _: &mut Intervals) -> Result<()> {
+        self.value = match entry.kind {
+            EntryKind::Put => Some(Bincode::decode(entry.value)?),
+            EntryKind::Delete => None,
+            EntryKind::Clear => return Err(Error::corrupt("a value state holds a range tombstone")),
+        };
+        Ok(())
+    }
+}
+
+/// All cells of one value state. Built-in operators look it up once per batch; users come through
+/// [`ValueState`](crate::ValueState).
+pub struct ValueTable<T> {
+    cells: Cells<ValueSlot<T>>,
+}
+
+impl<T: Data> ValueTable<T> {
+    pub(crate) fn new(groups: KeyGroupRange) -> Self {
+        Self { cells: Cells::new(groups) }
+    }
+
+    /// The value of `key`.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, key: KeyRef<'_>) -> Option<&T> {
+        self.cells.get(key)?.value.as_ref()
+    }
+
+    /// Lets `change` put, replace or remove the value of `key`. Counts as a change whatever it does.
+    #[inline]
+    pub fn update<R>(&mut self, key: KeyRef<'_>, change: impl FnOnce(&mut Option<T>) -> R) -> R {
+        let (slot, recorder) = self.cells.change(key);
+        slot.touch(recorder);
+        change(&mut slot.value)
+    }
+
+    /// Puts a value.
+    #[inline]
+    pub fn set(&mut self, key: KeyRef<'_>, value: T) {
+        self.update(key, |place| *place = Some(value));
+    }
+
+    /// Removes the value and gives it back. No change if there is none.
+    #[inline]
+    pub fn take(&mut self, key: KeyRef<'_>) -> Option<T> {
+        let (slot, recorder) = self.cells.change_existing(key)?;
+        if slot.value.is_some() {
+            slot.touch(recorder);
+        }
+        slot.value.take()
+    }
+}
+
+impl<T: Data> StateTable for ValueTable<T> {
+    fn flip(&mut self, next: Interval) {
+        self.cells.flip(next);
+    }
+
+    fn drain(&mut self, interval: Interval, budget: usize) -> Result<Progress> {
+        self.cells.drain(interval, budget)
+    }
+
+    fn is_untouched(&self, interval: Interval) -> bool {
+        self.cells.is_untouched(interval)
+    }
+
+    fn take_oldest(&mut self) -> Drained {
+        self.cells.take_oldest()
+    }
+
+    fn restore(&mut self, key: KeyRef<'_>, entry: &Entry<'_>) -> Result<()> {
+        self.cells.restore(key, entry)
+    }
+
+    fn check_value(&self, value: &[u8]) -> Result<bool> {
+        survives_decoding::<T>(value)
+    }
+
+    fn cells(&self) -> usize {
+        self.cells.cells()
+    }
+
+    fn undrained(&self) -> usize {
+        self.cells.undrained()
+    }
+
+    fn changed(&self) -> usize {
+        self.cells.changed()
+    }
+
+    fn approx_bytes(&self) -> usize {
+        self.cells.approx_bytes()
+    }
+
+    fn touched(&self) -> u64 {
+        self.cells.touched()
+    }
+}
+
+/// Whether decoding `bytes` as `T` and encoding the result gives the same bytes.
+pub(super) fn survives_decoding<T: Data>(bytes: &[u8]) -> Result<bool> {
+    let value: T = Bincode::decode(bytes)?;
+    let mut again = Vec::with_capacity(bytes.len());
+    Bincode::encode(&value, &mut again)?;
+    Ok(again == bytes)
+}
