@@ -57,14 +57,15 @@ pub struct Aligner {
 }
 
 impl Aligner {
-    /// The state after a restore of checkpoint `restored`, 0 for a fresh start, with `inputs` channels.
+    /// The state of a task with `inputs` channels at the start of an attempt whose first checkpoint comes after
+    /// `newest`.
     #[must_use]
-    pub fn new(inputs: usize, mode: CheckpointMode, restored: CheckpointId) -> Self {
-        let input = Input { newest: restored, ended: false };
+    pub fn new(inputs: usize, mode: CheckpointMode, newest: CheckpointId) -> Self {
+        let input = Input { newest, ended: false };
         Self {
             mode,
             inputs: vec![input; inputs],
-            passed: restored,
+            passed: newest,
             aligning: BTreeMap::new(),
             cancelled: BTreeSet::new(),
         }

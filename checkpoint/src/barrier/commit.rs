@@ -17,14 +17,14 @@ pub struct Commits {
 }
 
 impl Commits {
-    /// Nothing waits; `restored` is the newest checkpoint in the history, its sinks are confirmed.
+    /// Nothing waits; `newest` is the newest checkpoint in the history, its sinks are confirmed.
     #[must_use]
-    pub fn new(restored: CheckpointId) -> Self {
-        Self { recorded: restored, waiting: BTreeMap::new() }
+    pub fn new(newest: CheckpointId) -> Self {
+        Self { recorded: newest, waiting: BTreeMap::new() }
     }
 
-    /// Checkpoint `checkpoint` is in the history; `committers` must commit it. With none of them, and none waiting for
-    /// an older one, it needs no confirmation: the answer is true.
+    /// Checkpoint `checkpoint` is in the history; `committers` must commit it. The answer is whether its sinks are
+    /// confirmed at once: there are none, and none waits for an older one.
     ///
     /// # Errors
     /// `Internal` if it is not newer than the one before.

@@ -22,17 +22,17 @@ pub enum InjectStep {
 /// The barriers of one source task.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Injector {
-    /// The newest checkpoint injected or cancelled; at first the restored one.
+    /// The newest checkpoint injected or cancelled; at first the newest of earlier attempts.
     newest: CheckpointId,
     stop: Option<Barrier>,
     ended: bool,
 }
 
 impl Injector {
-    /// The state after a restore of checkpoint `restored`, 0 for a fresh start.
+    /// The state at the start of an attempt whose first checkpoint comes after `newest`.
     #[must_use]
-    pub fn new(restored: CheckpointId) -> Self {
-        Self { newest: restored, stop: None, ended: false }
+    pub fn new(newest: CheckpointId) -> Self {
+        Self { newest, stop: None, ended: false }
     }
 
     /// A request to inject `barrier`.

@@ -110,10 +110,10 @@ impl Coordinator {
         for request in std::mem::take(&mut self.cancels) {
             out.push(refusal(request, error));
         }
-        if self.remaining().is_none() {
-            if let Some(request) = self.ending.take().and_then(|ending| ending.stop_request()) {
-                out.push(refusal(request, error));
-            }
+        if self.remaining().is_none()
+            && let Some(request) = self.ending.take().and_then(|ending| ending.stop_request())
+        {
+            out.push(refusal(request, error));
         }
     }
 

@@ -5,7 +5,6 @@ use types::{CheckpointId, Error, ErrorKind, Result, SnapshotFile};
 
 use super::{
     Coordinator, Phase, RETRY_PAUSE,
-    ending::Ending,
     event::{Answer, Decision, Record},
     pending::{Pending, Stage},
     savepoints::OpenSavepoint,
@@ -33,14 +32,7 @@ impl Coordinator {
         let Some(pending) = self.pending.get_mut(&checkpoint) else { return };
         if pending.stage == Stage::Writing {
             pending.stage = Stage::Recording;
-            let ending = self.ending.as_ref().filter(|ending| ending.is_of(checkpoint));
-            self.records.push(Record::Completed {
-                checkpoint,
-                kind: pending.barrier.kind,
-                manifest: file,
-                commits: !pending.acks.committers().is_empty(),
-                savepoint: ending.and_then(Ending::stop_savepoint).map(str::to_owned),
-            });
+            self.records.push(Record::Completed { checkpoint, kind: pending.barrier.kind, manifest: file });
         }
     }
 
@@ -95,7 +87,7 @@ impl Coordinator {
         self.schedule.last_end = Some(now);
         let committers = pending.acks.committers();
         let tasks = committers.iter().copied().collect();
-        let needs_no_confirmation = self.commits.recorded(checkpoint, committers)?;
+        let confirmed = self.commits.recorded(checkpoint, committers)?;
         out.push(Decision::Commit { checkpoint, tasks });
         for request in pending.requests.checkpoints {
             out.push(Decision::Answer { request, result: Ok(Answer::Checkpoint(checkpoint)) });
@@ -105,8 +97,8 @@ impl Coordinator {
         if matches!(pending.barrier.kind, BarrierKind::Stop { .. } | BarrierKind::Last) {
             self.on_end_recorded(checkpoint);
         }
-        if needs_no_confirmation {
-            self.on_confirmed(checkpoint, out);
+        if confirmed {
+            self.records.push(Record::Confirmed { checkpoint });
         }
         Ok(())
     }

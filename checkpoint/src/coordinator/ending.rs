@@ -19,8 +19,8 @@ use crate::barrier::BarrierKind;
 /// What a user asked for with a stop.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StopRequest {
-    /// The request; none if the process that took it is gone.
-    pub request: Option<RequestId>,
+    /// The request.
+    pub request: RequestId,
     /// Where to copy the last checkpoint, if anywhere.
     pub savepoint: Option<String>,
 }
@@ -93,7 +93,7 @@ impl Ending {
     }
 
     pub(super) fn stop_request(&self) -> Option<RequestId> {
-        self.stop.as_ref()?.request
+        self.stop.as_ref().map(|stop| stop.request)
     }
 
     /// Its checkpoint is triggered; the answer is what the barrier asks for.
@@ -129,7 +129,7 @@ impl Coordinator {
         }
         let ending = self.ending.get_or_insert_with(|| Ending::new(now, End::Stopped));
         ending.drain = drain;
-        ending.stop = Some(StopRequest { request: Some(request), savepoint });
+        ending.stop = Some(StopRequest { request, savepoint });
     }
 
     /// All input has been read: the job finishes, unless it is being stopped already.

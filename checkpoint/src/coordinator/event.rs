@@ -5,6 +5,7 @@ use types::{AttemptId, CheckpointId, Error, Result, SnapshotFile};
 
 use crate::{
     barrier::{Barrier, BarrierKind, complete::Capture},
+    history::{CheckpointKind, Completion, EndKind, Kind, Savepoint},
     manifest::{Manifest, TaskId, TaskSnapshot},
 };
 
@@ -119,8 +120,8 @@ pub enum Event {
     },
     /// The record of the last [`Decision::Record`] is in the history.
     Recorded,
-    /// The record of the last [`Decision::Record`] was not created for sure (`Unavailable`), another attempt owns the
-    /// history (`Fenced`), or it is not known what became of it (any other kind).
+    /// The record of the last [`Decision::Record`] was certainly not created (`Unavailable`), or another attempt owns
+    /// the history (`Fenced`), or it is not known what became of it (any other kind).
     RecordFailed {
         /// Why.
         error: Error,
@@ -161,7 +162,7 @@ pub enum End {
     Cancelled,
 }
 
-/// A record to append to the job history. There is never more than one on its way.
+/// A record to append to the job history, as a [`Kind`]. There is never more than one on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Record {
     /// A checkpoint is complete: the commit point.
@@ -172,12 +173,9 @@ pub enum Record {
         kind: BarrierKind,
         /// Its manifest.
         manifest: SnapshotFile,
-        /// Whether sinks must commit it, so that `Confirmed` follows; otherwise nothing of it is ever unconfirmed.
-        commits: bool,
-        /// Of a stop: where the savepoint is to be, so that a later attempt can go on with it.
-        savepoint: Option<String>,
     },
-    /// All sinks have committed the checkpoint and those before it.
+    /// All sinks have committed the checkpoint and those before it. Follows every completed checkpoint, also one for
+    /// which no sink prepared anything, unless a newer one covers it.
     Confirmed {
         /// The checkpoint.
         checkpoint: CheckpointId,
@@ -193,6 +191,42 @@ pub enum Record {
     },
     /// The job has ended.
     Ended(End),
+}
+
+impl From<End> for EndKind {
+    fn from(end: End) -> Self {
+        match end {
+            End::Finished => Self::Finished,
+            End::Stopped => Self::Stopped,
+            End::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+impl From<BarrierKind> for CheckpointKind {
+    fn from(kind: BarrierKind) -> Self {
+        match kind {
+            BarrierKind::Checkpoint => Self::Ordinary,
+            BarrierKind::Savepoint => Self::Savepoint,
+            BarrierKind::Stop { .. } => Self::Stop,
+            BarrierKind::Last => Self::Last,
+        }
+    }
+}
+
+impl From<Record> for Kind {
+    fn from(record: Record) -> Self {
+        match record {
+            Record::Completed { checkpoint, kind, manifest } => {
+                Self::CheckpointCompleted(Completion { checkpoint, manifest, kind: kind.into() })
+            }
+            Record::Confirmed { checkpoint } => Self::SinksConfirmed(checkpoint),
+            Record::Savepoint { checkpoint, dir, manifest } => {
+                Self::SavepointCompleted(Savepoint { checkpoint, url: dir, manifest })
+            }
+            Record::Ended(end) => Self::Ended(end.into()),
+        }
+    }
 }
 
 /// What a request gets when it went well.

@@ -94,20 +94,20 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// The coordinator of an attempt that restored checkpoint `restored` (0: the empty one), whose sinks are confirmed.
-    /// It numbers its checkpoints from the next one on.
+    /// The coordinator of an attempt whose first checkpoint comes after `newest`, the highest number in the history (0:
+    /// there is none). The sinks of all those are confirmed.
     #[must_use]
-    pub fn new(settings: Settings, plan: Arc<AttemptPlan>, restored: CheckpointId) -> Self {
+    pub fn new(settings: Settings, plan: Arc<AttemptPlan>, newest: CheckpointId) -> Self {
         Self {
             settings,
             phase: Phase::Deploying,
-            newest: restored,
+            newest,
             pending: BTreeMap::new(),
             queue: Requests::default(),
             schedule: Schedule::default(),
             failures_in_a_row: 0,
-            commits: Commits::new(restored),
-            confirmed: restored,
+            commits: Commits::new(newest),
+            confirmed: newest,
             records: Records::default(),
             savepoints: Vec::new(),
             sources_reading: plan.sources.clone(),
