@@ -1,1 +1,19 @@
-//! Simulation, oracle, fault injection and real-process kills.
+//! Real processes, killed: the example jobs are started, shot with SIGKILL, started again, and their output is held to
+//! what exactly-once promises, by an oracle that shares no code with the engine.
+
+// The harness stands outside of the jobs: it starts and kills processes, waits in real time, and prints.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
+mod history;
+pub mod parts;
+mod process;
+mod scene;
+mod seed;
+pub mod words;
+pub mod workload;
+
+pub use history::{HistoryReader, Newest};
+pub use parts::Watch;
+pub use process::{Ended, Life, await_answer, died_of_sigkill};
+pub use scene::Scene;
+pub use seed::Seeded;

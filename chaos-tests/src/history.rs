@@ -1,0 +1,61 @@
+//! What a job's history says, read from outside while the job lives or after it was killed.
+
+use std::{io, path::Path};
+
+use env::Env;
+use tokio::runtime::Runtime;
+
+/// The newest record of a history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// The last attempt's number; 0 before the first.
+    pub attempt: u64,
+    /// The newest checkpoint that was completed; 0 before the first.
+    pub checkpoint: u64,
+    /// The newest checkpoint that the last attempt itself completed, if it has completed one.
+    pub of_last_attempt: Option<u64>,
+    /// How the last attempt ended, if it did by itself.
+    pub end: Option<String>,
+}
+
+/// Reads the history in one checkpoint directory.
+pub struct HistoryReader {
+    runtime: Runtime,
+    url: String,
+}
+
+impl HistoryReader {
+    /// A reader of the checkpoint directory `folder`.
+    ///
+    /// # Errors
+    /// What the operating system says about a new runtime.
+    pub fn new(folder: &Path) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        Ok(Self { runtime, url: folder.display().to_string() })
+    }
+
+    /// The newest record; all zero before the job's first start.
+    ///
+    /// # Errors
+    /// `Corrupt` if a record is damaged: a kill must never do that.
+    pub fn newest(&self) -> types::Result<Newest> {
+        if !Path::new(&self.url).exists() {
+            return Ok(Newest::default());
+        }
+        let record = self.runtime.block_on(async {
+            let env = Env::real();
+            let store = env.open_store(&self.url)?;
+            checkpoint::history::open(&env, store).await
+        })?;
+        Ok(record.map_or_else(Newest::default, |record| {
+            let standing = &record.standing;
+            let own = standing.completed.iter().rfind(|completed| completed.attempt == standing.attempt.id);
+            Newest {
+                attempt: standing.attempt.id.0,
+                checkpoint: standing.completed.last().map_or(0, |completed| completed.checkpoint.0),
+                of_last_attempt: own.map(|completed| completed.checkpoint.0),
+                end: standing.end.as_ref().map(|end| end.kind.name().to_owned()),
+            }
+        }))
+    }
+}

@@ -1,0 +1,134 @@
+//! The scene of a killing: a text, an output directory, a checkpoint directory, and what is known of them. All lives of
+//! one job happen in one scene, and the scene says in the end whether the output is right.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::{HistoryReader, Life, Newest, Seeded, Watch, words, workload};
+
+/// How long a life may take to end by itself, many times what it needs.
+const END_LIMIT: Duration = Duration::from_secs(60);
+
+/// A job's surroundings, in a temporary directory that goes with it.
+pub struct Scene {
+    folder: TempDir,
+    program: PathBuf,
+    expected: BTreeMap<String, u64>,
+    watch: Watch,
+    history: HistoryReader,
+    lives: u32,
+}
+
+impl Scene {
+    /// A scene with a text of about `bytes` in `files` files, for `program`, a word count.
+    ///
+    /// # Panics
+    /// If the machine has no room for it.
+    #[must_use]
+    pub fn new(program: &Path, files: u64, bytes: u64, seeded: &mut Seeded) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let input = folder.path().join("input");
+        workload::write_texts(&input, files, bytes, seeded).expect("the text is written");
+        let history = HistoryReader::new(&folder.path().join("checkpoints")).expect("a runtime");
+        Self {
+            program: program.to_owned(),
+            expected: words::count(&input).expect("the text is counted"),
+            watch: Watch::over(&folder.path().join("output")),
+            history,
+            folder,
+            lives: 0,
+        }
+    }
+
+    /// A path inside the scene.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The command that starts the job; the same flags each time but for the parallelism.
+    #[must_use]
+    pub fn command(&self, parallelism: u64) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--input").arg(self.path("input"));
+        command.arg("--output").arg(self.path("output"));
+        command.arg("--checkpoints").arg(self.path("checkpoints"));
+        command.args(["--interval", "50ms", "--rest", "off", "--parallelism", &parallelism.to_string()]);
+        command
+    }
+
+    /// Begins a life.
+    ///
+    /// # Panics
+    /// If the program cannot be started.
+    pub fn start(&mut self, command: &mut Command) -> Life {
+        self.lives += 1;
+        let log = self.path(&format!("life-{:03}", self.lives));
+        Life::start(command, &log)
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.program.display()))
+    }
+
+    /// What the history says now.
+    ///
+    /// # Panics
+    /// If it is damaged: a kill must not do that.
+    #[must_use]
+    pub fn history(&mut self) -> Newest {
+        let newest = self.history.newest();
+        newest.unwrap_or_else(|error| self.fail(&format!("the history cannot be read: {error}")))
+    }
+
+    /// Holds the published files to what is promised at every moment.
+    ///
+    /// # Panics
+    /// With the broken promise.
+    pub fn look(&mut self) {
+        if let Err(broken) = self.watch.look() {
+            self.fail(&broken);
+        }
+    }
+
+    /// Lets the job come to its end, if it has not, and compares the output with the right counts.
+    ///
+    /// # Panics
+    /// With what is wrong.
+    pub fn finish(&mut self, parallelism: u64) {
+        let life = self.start(&mut self.command(parallelism));
+        match life.wait(END_LIMIT) {
+            Ok(Some(ended)) if ended.status.success() => self.check(),
+            Ok(Some(ended)) => self.fail(&format!("the last life ended with {}", ended.status)),
+            Ok(None) => self.fail(&format!("the last life did not end within {END_LIMIT:?}")),
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
+
+    /// Compares the whole output with the right counts.
+    ///
+    /// # Panics
+    /// With what is wrong.
+    pub fn check(&mut self) {
+        if let Err(broken) = self.watch.look_again().and_then(|()| self.watch.matches(&self.expected)) {
+            self.fail(&broken);
+        }
+    }
+
+    /// Fails the test with everything that helps to see why; the directory stays.
+    ///
+    /// # Panics
+    /// Always.
+    pub fn fail(&mut self, why: &str) -> ! {
+        self.folder.disable_cleanup(true);
+        let errors =
+            |life| std::fs::read_to_string(self.path(&format!("life-{life:03}.err"))).unwrap_or_default();
+        let last: String = (self.lives.saturating_sub(1)..=self.lives)
+            .map(|life| format!("-- standard error of life {life}\n{}", errors(life)))
+            .collect();
+        panic!("{why}\nlives: {}; the scene is kept at {}\n{last}", self.lives, self.folder.path().display());
+    }
+}
