@@ -19,7 +19,10 @@ pub use declare::{Declared, StateDeclarations, StateKind, StateSpec};
 pub use handle::{KeyedContext, ListState, MapState, ValueState};
 pub use key::{KeyRef, OwnedKey};
 pub use restore::{RestoreStats, restore};
-pub use run::{Entry, EntryKind, WrittenRun, run_of, write_run};
+pub use run::{
+    Entry, EntryKind, LiveEntry, MergePolicy, StateCount, StateSummary, WrittenRun, copy_canonical, merge,
+    plan_merge, run_of, scan, write_run,
+};
 pub use table::{Delta, KeyedState, ListTable, MapTable, ValueTable};
 use types::serde::{Serialize, de::DeserializeOwned};
 

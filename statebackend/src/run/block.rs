@@ -165,6 +165,12 @@ impl Walk {
         Self { at: 0, home: None, left: meta.entries }
     }
 
+    /// Where the last entry ended.
+    #[inline]
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
     /// The next entry with its encoded bytes, `None` after the last one.
     #[inline]
     pub(crate) fn next<'a>(&mut self, plain: &'a [u8], bounds: Bounds) -> Result<Option<Located<'a>>> {

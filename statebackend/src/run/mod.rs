@@ -2,14 +2,21 @@
 
 mod block;
 mod bytes;
+mod canonical;
+mod driver;
 pub(crate) mod entry;
 mod footer;
 mod index;
 pub(crate) mod list_chunk;
+mod merge;
+mod policy;
 pub(crate) mod reader;
 mod schema;
 mod sort;
 mod writer;
 
+pub use canonical::{StateCount, StateSummary};
+pub use driver::{LiveEntry, copy_canonical, merge, scan};
 pub use entry::{Entry, EntryKind};
+pub use policy::{MergePolicy, plan_merge};
 pub use writer::{WrittenRun, run_of, write_run};

@@ -1,8 +1,8 @@
 //! The schema section of a run: which states it holds, of which kinds, codecs and shapes, and how much of each.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use types::{Error, Result, Shape};
+use types::{Error, Result, Run, Shape};
 
 use super::{
     bytes::{Cursor, push_counted, push_short_text},
@@ -29,6 +29,36 @@ impl Schema {
     pub(crate) fn new(key: Option<Arc<Shape>>, specs: impl IntoIterator<Item = Arc<StateSpec>>) -> Self {
         let states = specs.into_iter().map(|spec| StateSection { spec, totals: Totals::default() }).collect();
         Self { key, states }
+    }
+
+    /// The states of several runs (oldest first) together, with nothing counted yet.
+    ///
+    /// # Errors
+    /// `IncompatibleState` if two runs hold different states under one name.
+    pub(crate) fn union<'a>(schemas: impl Iterator<Item = (&'a Run, &'a Self)>) -> Result<Self> {
+        let mut key = None;
+        let mut specs: BTreeMap<&str, &Arc<StateSpec>> = BTreeMap::new();
+        for (run, schema) in schemas {
+            key = schema.key.clone().or(key);
+            for StateSection { spec, .. } in &schema.states {
+                if let Some(older) = specs.insert(&spec.name, spec)
+                    && let Some(difference) = difference(older, spec)
+                {
+                    return Err(Error::incompatible(format!(
+                        "{}: state {:?} of operator {} is not the one that older runs hold: {difference}",
+                        run.file.path, spec.name, run.identity.operator
+                    )));
+                }
+            }
+        }
+        Ok(Self::new(key, specs.into_values().cloned()))
+    }
+
+    /// Where each of these states stands in `other`, which holds them all.
+    pub(crate) fn places_in(&self, other: &Self) -> Vec<u16> {
+        let place = |name: &str| other.states.binary_search_by(|state| state.spec.name.as_str().cmp(name));
+        let place = |name: &str| place(name).expect("a union holds all states of its parts") as u16;
+        self.states.iter().map(|state| place(&state.spec.name)).collect()
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -72,6 +102,19 @@ impl Schema {
             plain_bytes: sum.plain_bytes.saturating_add(state.totals.plain_bytes),
         })
     }
+}
+
+/// The first difference between two states of one name.
+fn difference(older: &StateSpec, newer: &StateSpec) -> Option<String> {
+    if older.kind != newer.kind {
+        return Some(format!("it was a {} and is a {}", older.kind.name(), newer.kind.name()));
+    }
+    if older.codec != newer.codec {
+        return Some(format!("its codec was {:?} and is {:?}", older.codec, newer.codec));
+    }
+    let unit = Shape::Unit;
+    let map_key = |spec: &StateSpec| spec.map_key.clone().unwrap_or(unit.clone());
+    Shape::diff(&older.shape, &newer.shape).or_else(|| Shape::diff(&map_key(older), &map_key(newer)))
 }
 
 fn take_state(cursor: &mut Cursor<'_>) -> Result<StateSection> {

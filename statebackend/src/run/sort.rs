@@ -16,10 +16,7 @@ struct Handle<'a> {
 
 impl<'a> Handle<'a> {
     fn new(entry: &Entry<'a>, bytes: &'a [u8]) -> Self {
-        let mut prefix = [0; 8];
-        let len = entry.key.len().min(8);
-        prefix[..len].copy_from_slice(&entry.key[..len]);
-        Self { prefix: u64::from_be_bytes(prefix), bytes }
+        Self { prefix: prefix(entry.key), bytes }
     }
 
     fn entry(&self) -> Entry<'a> {
@@ -28,6 +25,17 @@ impl<'a> Handle<'a> {
             _ => unreachable!("the bytes were read as an entry before"),
         }
     }
+}
+
+/// The first eight bytes of a key as a number that sorts alike; shorter keys are filled up with zeros.
+#[inline]
+pub(crate) fn prefix(key: &[u8]) -> u64 {
+    if let Some(first) = key.first_chunk::<8>() {
+        return u64::from_be_bytes(*first);
+    }
+    let mut bytes = [0; 8];
+    bytes[..key.len()].copy_from_slice(key);
+    u64::from_be_bytes(bytes)
 }
 
 /// By what entries of one key group are sorted. A range tombstone comes before everything of its key.

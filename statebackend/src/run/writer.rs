@@ -109,9 +109,14 @@ impl RunWriter {
         Ok(())
     }
 
+    /// Whether enough is there for a piece of the file.
+    pub(crate) fn has_piece(&self) -> bool {
+        self.out.len() >= PIECE_LEN
+    }
+
     /// The next piece of the file, if enough is there for one.
     pub(crate) fn take_piece(&mut self) -> Option<Bytes> {
-        (self.out.len() >= PIECE_LEN).then(|| self.hand_out())
+        self.has_piece().then(|| self.hand_out())
     }
 
     fn hand_out(&mut self) -> Bytes {

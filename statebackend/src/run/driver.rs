@@ -1,0 +1,259 @@
+//! Merging runs of a store: reads windows as the [`Merger`] asks for them and runs it away from the tasks.
+//!
+//! [`merge`] writes neighbouring runs as one, [`copy_canonical`] writes all runs in the canonical form, [`scan`] shows the
+//! entries that live. All three are this driver with another sink.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use env::{Env, FaultPoint, Store, StoreWriter};
+use types::{Error, KeyGroup, KeyGroupRange, Result, Run, RunIdentity};
+
+use super::{
+    block::Home,
+    canonical::{CanonicalWriter, StateSummary},
+    entry::{Entry, Item, Items},
+    merge::{Merger, Sink, Step},
+    reader::{RunReader, Window},
+    schema::Schema,
+    writer::{RunWriter, Written},
+};
+use crate::declare::StateSpec;
+
+struct Driver {
+    readers: Vec<RunReader>,
+    /// The windows of each run that are not yet read.
+    windows: Vec<std::vec::IntoIter<Range<usize>>>,
+    merger: Merger,
+    schema: Schema,
+    feed: Option<(usize, Option<Window>)>,
+}
+
+impl Driver {
+    async fn open(store: &dyn Store, runs: &[Run], includes_oldest: bool) -> Result<Self> {
+        let mut readers = Vec::with_capacity(runs.len());
+        for run in runs {
+            readers.push(RunReader::open(store, run).await?);
+        }
+        let schema = Schema::union(runs.iter().zip(&readers).map(|(run, reader)| (run, &reader.schema)))?;
+        let sources = runs.iter().zip(&readers);
+        let sources = sources.map(|(run, reader)| (run.groups, reader.schema.places_in(&schema)));
+        let merger = Merger::new(sources, includes_oldest);
+        let windows = runs.iter().zip(&readers).map(|(run, reader)| reader.windows(run.groups).into_iter());
+        let windows = windows.collect();
+        Ok(Self { readers, windows, merger, schema, feed: None })
+    }
+
+    /// Merges until the sink is full (`false`) or all is done (`true`).
+    async fn step<S: Sink + Send + 'static>(
+        self,
+        env: &Env,
+        store: &dyn Store,
+        sink: S,
+    ) -> Result<(Self, S, bool)> {
+        let (mut driver, mut sink) = (self, sink);
+        loop {
+            let turn = env.blocking("merge", move || {
+                if let Some((source, window)) = driver.feed.take() {
+                    driver.merger.feed(source, window)?;
+                }
+                let step = driver.merger.run(&mut sink)?;
+                Ok::<_, Error>((driver, sink, step))
+            });
+            let step;
+            (driver, sink, step) = turn.await??;
+            match step {
+                Step::Feed(source) => {
+                    let window = match driver.windows[source].next() {
+                        Some(window) => Some(driver.readers[source].read(store, window).await?),
+                        None => None,
+                    };
+                    driver.feed = Some((source, window));
+                }
+                Step::Full => return Ok((driver, sink, false)),
+                Step::Done => return Ok((driver, sink, true)),
+            }
+        }
+    }
+}
+
+/// The smallest range that holds the key groups of all runs.
+fn hull(runs: &[Run]) -> KeyGroupRange {
+    let ranges = runs.iter().map(|run| run.groups).filter(|groups| !groups.is_empty());
+    ranges
+        .reduce(|a, b| KeyGroupRange { start: a.start.min(b.start), end: a.end.max(b.end) })
+        .unwrap_or(KeyGroupRange { start: 0, end: 0 })
+}
+
+/// A sink that writes a file.
+trait FileSink: Sink + Sized + Send + 'static {
+    type Summary;
+    fn take_piece(&mut self) -> Option<Bytes>;
+    fn finish(self) -> Result<(Bytes, Written, Self::Summary)>;
+}
+
+async fn write_all<S: FileSink>(
+    env: &Env,
+    from: &dyn Store,
+    mut driver: Driver,
+    mut sink: S,
+    mut to: Box<dyn StoreWriter>,
+) -> Result<(Written, S::Summary)> {
+    let mut done = false;
+    while !done {
+        (driver, sink, done) = driver.step(env, from, sink).await?;
+        while let Some(piece) = sink.take_piece() {
+            to.write(piece).await?;
+        }
+    }
+    let (last, written, summary) = sink.finish()?;
+    to.write(last).await?;
+    to.finish().await?;
+    Ok((written, summary))
+}
+
+/// Merges neighbouring runs (oldest first) into one at `path`. Entries outside of a run's key groups are left out.
+/// Tombstones are kept unless `includes_oldest` says that no older run exists.
+///
+/// # Errors
+/// `Corrupt` for a damaged, missing or swapped file, `IncompatibleState` if two runs hold different states of one name.
+/// Errors of the store as they are.
+pub async fn merge(
+    env: &Env,
+    store: &dyn Store,
+    runs: &[Run],
+    includes_oldest: bool,
+    identity: RunIdentity,
+    path: &str,
+) -> Result<Run> {
+    let driver = Driver::open(store, runs, includes_oldest).await?;
+    let sink = RunWriter::new(identity, hull(runs), driver.schema.clone())?;
+    let (written, ()) = write_all(env, store, driver, sink, store.writer(path).await?).await?;
+    env.fault(FaultPoint::MergeAfter)?;
+    Ok(written.into_run(path))
+}
+
+/// Writes what lives in `runs` (all runs of one or more subtasks of an operator, oldest first) as one run in canonical
+/// form at `path` of `to`: no tombstones, lists cut into chunks by their elements alone. Counts and digests on the way.
+///
+/// # Errors
+/// As [`merge`].
+pub async fn copy_canonical(
+    env: &Env,
+    from: &dyn Store,
+    runs: &[Run],
+    to: &dyn Store,
+    path: &str,
+    identity: RunIdentity,
+) -> Result<(Run, StateSummary)> {
+    let driver = Driver::open(from, runs, true).await?;
+    let sink = CanonicalWriter::new(identity, hull(runs), driver.schema.clone())?;
+    let (written, summary) = write_all(env, from, driver, sink, to.writer(path).await?).await?;
+    Ok((written.into_run(path), summary))
+}
+
+/// A live entry, as [`scan`] shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct LiveEntry<'a> {
+    /// Its state.
+    pub state: &'a StateSpec,
+    /// Its key group.
+    pub group: KeyGroup,
+    /// Key, place below the key, and value. Never a tombstone.
+    pub entry: Entry<'a>,
+}
+
+/// Calls `visit` with every entry that lives in `runs` (all runs, oldest first), by state name, key group, key, and place
+/// below the key.
+///
+/// # Errors
+/// As [`merge`], and the errors of `visit`.
+pub async fn scan(
+    env: &Env,
+    store: &dyn Store,
+    runs: &[Run],
+    mut visit: impl FnMut(LiveEntry<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut driver = Driver::open(store, runs, true).await?;
+    let specs: Vec<Arc<StateSpec>> = driver.schema.states.iter().map(|state| state.spec.clone()).collect();
+    let mut batch = Batch::default();
+    let mut done = false;
+    while !done {
+        (driver, batch, done) = driver.step(env, store, batch).await?;
+        for (home, begin) in batch.entries.drain(..) {
+            if let Some(Item::Entry(entry)) = Items::new(&batch.bytes, begin).next()? {
+                let state = &specs[usize::from(home.state)];
+                visit(LiveEntry { state, group: home.group, entry })?;
+            }
+        }
+        batch.bytes.clear();
+    }
+    Ok(())
+}
+
+/// Entries on their way to a visitor.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    entries: Vec<(Home, usize)>,
+}
+
+/// The size of a batch in bytes.
+const BATCH_LEN: usize = 1 << 20;
+
+impl Sink for Batch {
+    fn push(&mut self, home: Home, _: &Entry<'_>, bytes: &[u8]) -> Result<()> {
+        self.entries.push((home, self.bytes.len()));
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= BATCH_LEN
+    }
+}
+
+impl Sink for RunWriter {
+    fn push(&mut self, home: Home, entry: &Entry<'_>, bytes: &[u8]) -> Result<()> {
+        RunWriter::push(self, home.state, home.group, entry.key, entry.is_tombstone(), bytes)
+    }
+
+    fn is_full(&self) -> bool {
+        self.has_piece()
+    }
+}
+
+impl FileSink for RunWriter {
+    type Summary = ();
+
+    fn take_piece(&mut self) -> Option<Bytes> {
+        RunWriter::take_piece(self)
+    }
+
+    fn finish(self) -> Result<(Bytes, Written, ())> {
+        let (last, written) = RunWriter::finish(self)?;
+        Ok((last, written, ()))
+    }
+}
+
+impl Sink for CanonicalWriter {
+    fn push(&mut self, home: Home, entry: &Entry<'_>, bytes: &[u8]) -> Result<()> {
+        CanonicalWriter::push(self, home, entry, bytes)
+    }
+
+    fn is_full(&self) -> bool {
+        self.writer.has_piece()
+    }
+}
+
+impl FileSink for CanonicalWriter {
+    type Summary = StateSummary;
+
+    fn take_piece(&mut self) -> Option<Bytes> {
+        self.writer.take_piece()
+    }
+
+    fn finish(self) -> Result<(Bytes, Written, StateSummary)> {
+        CanonicalWriter::finish(self)
+    }
+}
