@@ -1,1 +1,33 @@
 //! Job API, graph, operators, tasks, JobManager and TaskManager, recovery, REST.
+//!
+//! A job is written with [`prelude`]; [`api`] holds all of it. [`graph`] makes tasks of it, [`operators`] are what they
+//! run, [`record`] is what flows between them.
+
+pub mod api;
+pub mod graph;
+pub mod metrics;
+pub mod operators;
+pub mod record;
+#[cfg(any(test, feature = "test-util"))]
+pub mod testing;
+
+/// What a program with a job needs: `use tidegate::prelude::*`.
+pub mod prelude {
+    pub use statebackend::{ListState, MapState, ValueState};
+    pub use types::{Error, ErrorKind, Result, Timestamp};
+
+    pub use crate::{
+        api::{
+            data::{Data, Key},
+            declare::{Declarations, OperatorListState, OutputTag, SideOutput},
+            function::{Collector, RichFunction},
+            job::Job,
+            keyed_stream::KeyedStream,
+            process::{Context, ProcessFunction},
+            stream::Stream,
+            watermark::WatermarkStrategy,
+        },
+        metrics::{Accumulator, Counter, Gauge, Histogram},
+        operators::operator::RuntimeContext,
+    };
+}

@@ -1,0 +1,233 @@
+//! What a process function declares before its first record: keyed state, operator list state, side outputs.
+//! A handle can be made here alone, so that what was not declared cannot be used.
+
+use std::{any::TypeId, fmt, marker::PhantomData};
+
+use checkpoint::manifest::Redistribution;
+use statebackend::{Declared, ListState, MapState, StateDeclarations, ValueState};
+use types::{Error, Result, Uid};
+
+use super::{data::Data, process::ProcessFunction, stream::Owned};
+use crate::{
+    graph::logical::SideOutputSpec,
+    operators::{
+        list_state::{ListSlot, Lists},
+        side::{SideBuffer, SideBuffers},
+    },
+    record::BatchBuilder,
+};
+
+/// Names a side output and the type of its records; written once as a constant, used by the function that declares it
+/// and by the stream that reads it.
+///
+/// ```
+/// use tidegate_engine::prelude::*;
+///
+/// const LATE: OutputTag<String> = OutputTag::new("late");
+/// ```
+pub struct OutputTag<T> {
+    name: &'static str,
+    records: PhantomData<fn() -> T>,
+}
+
+impl<T> OutputTag<T> {
+    /// The tag of the side output called `name`.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, records: PhantomData }
+    }
+
+    /// The side output's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl<T: Data> OutputTag<T> {
+    pub(crate) fn spec(&self) -> SideOutputSpec {
+        SideOutputSpec {
+            name: self.name.to_owned(),
+            type_id: TypeId::of::<T>(),
+            type_name: std::any::type_name::<T>(),
+        }
+    }
+}
+
+impl<T> Clone for OutputTag<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for OutputTag<T> {}
+
+impl<T> fmt::Debug for OutputTag<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OutputTag({})", self.name)
+    }
+}
+
+/// A declared side output: what [`Context::emit_to`](super::process::Context::emit_to) takes.
+pub struct SideOutput<T> {
+    pub(crate) index: usize,
+    records: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for SideOutput<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SideOutput<T> {}
+
+/// Whether the stream has a key: what a function may declare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keyed {
+    Yes,
+    No,
+}
+
+/// What `F` declares, and its handles.
+pub(crate) fn declare<F: ProcessFunction>(keyed: Keyed) -> (F::State, Declarations) {
+    let mut declarations = Declarations::default();
+    if keyed == Keyed::Yes {
+        declarations.keyed.key::<F::Key>();
+    }
+    (F::declare(&mut declarations), declarations)
+}
+
+/// Collects what a function declares. Order does not matter for snapshots; names do.
+#[derive(Default)]
+pub struct Declarations {
+    keyed: StateDeclarations,
+    lists: Lists,
+    sides: Vec<SideOutputSpec>,
+    side_buffers: SideBuffers,
+    problems: Vec<String>,
+}
+
+/// Declarations without a mistake.
+pub(crate) struct Finished {
+    /// There on keyed streams.
+    pub(crate) keyed: Option<Declared>,
+    pub(crate) lists: Lists,
+    pub(crate) sides: Vec<SideOutputSpec>,
+    pub(crate) side_buffers: SideBuffers,
+}
+
+impl Finished {
+    /// What the graph says of them.
+    pub(crate) fn owned(self) -> Owned {
+        Owned { sides: self.sides, ..self.keyed.as_ref().map(Owned::keyed).unwrap_or_default() }
+    }
+}
+
+impl Declarations {
+    /// One value for each key.
+    pub fn value<T: Data>(&mut self, name: &str) -> ValueState<T> {
+        self.keyed.value(name)
+    }
+
+    /// A list for each key.
+    pub fn list<T: Data>(&mut self, name: &str) -> ListState<T> {
+        self.keyed.list(name)
+    }
+
+    /// A map for each key, ordered by its keys.
+    pub fn map<K: Data, V: Data>(&mut self, name: &str) -> MapState<K, V> {
+        self.keyed.map(name)
+    }
+
+    /// All kinds of keyed state, with their options.
+    pub fn keyed(&mut self) -> &mut StateDeclarations {
+        &mut self.keyed
+    }
+
+    /// A list that belongs to the subtask and not to a key. At another parallelism its elements are dealt out, each to
+    /// one subtask.
+    pub fn operator_list<T: Data>(&mut self, name: &str) -> OperatorListState<T> {
+        self.add_list(name, Redistribution::Split)
+    }
+
+    /// Like [`operator_list`](Self::operator_list), but after every restore each subtask gets the elements of all.
+    pub fn operator_union_list<T: Data>(&mut self, name: &str) -> OperatorListState<T> {
+        self.add_list(name, Redistribution::Union)
+    }
+
+    /// A side output.
+    pub fn side_output<T: Data>(&mut self, tag: OutputTag<T>) -> SideOutput<T> {
+        if self.sides.iter().any(|side| side.name == tag.name) {
+            self.problems.push(format!("side output {:?} is declared twice", tag.name));
+        }
+        self.sides.push(tag.spec());
+        self.side_buffers.push(Box::new(BatchBuilder::<T>::default()) as Box<dyn SideBuffer>);
+        SideOutput { index: self.sides.len() - 1, records: PhantomData }
+    }
+
+    /// # Errors
+    /// `InvalidJob` with all mistakes.
+    pub(crate) fn finish(self, keyed: Keyed) -> Result<Finished> {
+        let mut problems = self.problems;
+        let declared = self.keyed.finish().unwrap_or_else(|error| {
+            problems.push(error.to_string());
+            Declared::nothing()
+        });
+        let states = declared.descriptions();
+        if let (Keyed::No, Some(state)) = (keyed, states.first()) {
+            problems.push(format!("state {:?} belongs to a key: call key_by before process", state.name));
+        }
+        if !problems.is_empty() {
+            return Err(Error::invalid_job(problems.join("; ")));
+        }
+        Ok(Finished {
+            keyed: (keyed == Keyed::Yes).then_some(declared),
+            lists: self.lists,
+            sides: self.sides,
+            side_buffers: self.side_buffers,
+        })
+    }
+
+    fn add_list<T: Data>(&mut self, name: &str, redistribution: Redistribution) -> OperatorListState<T> {
+        if Uid::new(name).is_err() {
+            self.problems
+                .push(format!("operator list state {name:?}: use 1 to 64 of the characters a-z, 0-9 and -"));
+        }
+        if self.lists.iter().any(|list| list.name == name) {
+            self.problems.push(format!("operator list state {name:?} is declared twice"));
+        }
+        self.lists.push(ListSlot::new::<T>(name, redistribution));
+        OperatorListState { index: self.lists.len() - 1, elements: PhantomData }
+    }
+}
+
+/// A list of the subtask's own, in the function's hands through its context.
+///
+/// It lies in memory and is written whole at every checkpoint: keep it small.
+pub struct OperatorListState<T> {
+    index: usize,
+    elements: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for OperatorListState<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for OperatorListState<T> {}
+
+/// What an [`OperatorListState`] works on: the function's context.
+pub trait OperatorContext {
+    /// The list states of this subtask.
+    #[doc(hidden)]
+    fn lists(&mut self) -> &mut Lists;
+}
+
+impl<T: Data> OperatorListState<T> {
+    /// The list, to read and to change.
+    pub fn get<'a>(&self, context: &'a mut impl OperatorContext) -> &'a mut Vec<T> {
+        context.lists()[self.index].elements()
+    }
+}

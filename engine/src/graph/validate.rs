@@ -1,0 +1,135 @@
+//! Everything that is wrong with a graph, found before anything runs and reported all at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use types::{Error, MaxParallelism, Result, Uid};
+
+use super::logical::{Graph, Vertex, VertexKind};
+use crate::api::erased::Guarantee;
+
+/// How many subtasks a vertex gets: its own number, else the job's, as far as its source allows.
+#[must_use]
+pub fn parallelism_of(vertex: &Vertex, default_parallelism: u32) -> u32 {
+    let limit = vertex.parallelism_limit.unwrap_or(u32::MAX);
+    vertex.parallelism.unwrap_or(default_parallelism.min(limit))
+}
+
+/// The sinks that commit with the checkpoints: a job without checkpoints cannot have any.
+#[must_use]
+pub fn exactly_once_sinks(graph: &Graph) -> Vec<&Uid> {
+    let exactly_once = |vertex: &&Vertex| match &vertex.kind {
+        VertexKind::Sink(sink) => sink.guarantee() == Guarantee::ExactlyOnce,
+        _ => false,
+    };
+    graph.vertices.iter().filter(exactly_once).filter_map(|vertex| vertex.uid.as_ref()).collect()
+}
+
+/// # Errors
+/// `InvalidJob` with all problems in one line, each naming its place.
+pub(super) fn validate(
+    job_name: &str,
+    graph: &Graph,
+    default_parallelism: u32,
+    max_parallelism: MaxParallelism,
+) -> Result<()> {
+    let mut problems = graph.problems.clone();
+    let job_problems = [name_problem(job_name), uid_problems(graph), connection_problems(graph)];
+    problems.extend(job_problems.into_iter().flatten());
+    for vertex in &graph.vertices {
+        let place = vertex.display_name();
+        let own = parallelism_problem(vertex, default_parallelism, max_parallelism);
+        let settings = settings_of(vertex).err().map(|error| error.to_string());
+        problems.extend(own.into_iter().chain(settings).map(|problem| format!("{place}: {problem}")));
+    }
+    match problems.as_slice() {
+        [] => Ok(()),
+        [problem] => Err(Error::invalid_job(format!("job {job_name:?}: {problem}"))),
+        many => {
+            let listed: Vec<_> =
+                many.iter().zip(1..).map(|(problem, number)| format!("({number}) {problem}")).collect();
+            Err(Error::invalid_job(format!(
+                "job {job_name:?}, {} problems: {}",
+                many.len(),
+                listed.join("; ")
+            )))
+        }
+    }
+}
+
+/// The longest name of a job, in bytes: it stands in every history record.
+const MAX_JOB_NAME: usize = 128;
+
+fn name_problem(name: &str) -> Vec<String> {
+    let fits = !name.is_empty() && name.len() <= MAX_JOB_NAME && !name.chars().any(char::is_control);
+    if fits {
+        return Vec::new();
+    }
+    vec![format!("the job's name must have 1 to {MAX_JOB_NAME} bytes and no control characters")]
+}
+
+fn uid_problems(graph: &Graph) -> Vec<String> {
+    let mut owners: BTreeMap<&Uid, Vec<&Vertex>> = BTreeMap::new();
+    for vertex in &graph.vertices {
+        let own: BTreeSet<_> = vertex.uid.iter().chain(&vertex.formerly).collect();
+        for uid in own {
+            owners.entry(uid).or_default().push(vertex);
+        }
+    }
+    let twice = owners.into_iter().filter(|(_, vertices)| vertices.len() > 1);
+    twice
+        .map(|(uid, vertices)| {
+            let kinds: Vec<_> = vertices.iter().map(|vertex| vertex.kind_name).collect();
+            format!("uid \"{uid}\" is used {} times ({}): give each its own", kinds.len(), kinds.join(", "))
+        })
+        .collect()
+}
+
+fn connection_problems(graph: &Graph) -> Vec<String> {
+    let mut read = vec![false; graph.vertices.len()];
+    for edge in graph.vertices.iter().flat_map(|vertex| &vertex.inputs) {
+        read[edge.from.0] = true;
+    }
+    let mut problems = Vec::new();
+    let has = |kind: fn(&VertexKind) -> bool| graph.vertices.iter().any(|vertex| kind(&vertex.kind));
+    if !has(|kind| matches!(kind, VertexKind::Source(_))) {
+        problems.push("it has no source: begin with job.source(..)".to_owned());
+    } else if !has(|kind| matches!(kind, VertexKind::Sink(_))) {
+        problems.push("it has no sink: end a stream with .sink(..)".to_owned());
+    } else {
+        for (vertex, _) in graph.vertices.iter().zip(read).filter(|(_, read)| !read) {
+            if !matches!(vertex.kind, VertexKind::Sink(_)) {
+                problems.push(format!(
+                    "{}: nothing reads its output: give the stream a sink, or drop the operator",
+                    vertex.display_name()
+                ));
+            }
+        }
+    }
+    problems
+}
+
+fn parallelism_problem(vertex: &Vertex, default: u32, max: MaxParallelism) -> Option<String> {
+    let parallelism = parallelism_of(vertex, default);
+    let limit = vertex.parallelism_limit.unwrap_or(u32::MAX);
+    if parallelism == 0 {
+        Some("parallelism 0: use at least 1".to_owned())
+    } else if parallelism > u32::from(max.0) {
+        Some(format!(
+            "parallelism {parallelism} is above the max parallelism {max}: lower it, or raise the latter \
+             before the first checkpoint",
+            max = max.0
+        ))
+    } else if parallelism > limit {
+        Some(format!("parallelism {parallelism}, but this source can be read by {limit} at most"))
+    } else {
+        None
+    }
+}
+
+fn settings_of(vertex: &Vertex) -> Result<()> {
+    match &vertex.kind {
+        VertexKind::Source(source) => source.validate(),
+        VertexKind::Sink(sink) => sink.validate(),
+        VertexKind::Operator(_) => Ok(()),
+    }
+}
