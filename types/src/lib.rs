@@ -9,6 +9,7 @@ mod key_bytes;
 mod key_group;
 pub mod ordered;
 mod positional;
+pub mod shape;
 mod snapshot_file;
 mod time;
 
@@ -18,6 +19,7 @@ pub use id::{AttemptId, CheckpointId, JobId, Lineage, RecordNumber, SubtaskIndex
 pub use key_bytes::KeyBytes;
 pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 pub use serde;
+pub use shape::{Shape, ShapedValue};
 pub use snapshot_file::{Digest, DigestBuilder, Run, RunIdentity, SnapshotFile};
 pub use time::Timestamp;
 

@@ -31,6 +31,14 @@ impl Failure {
         Self::new(ErrorKind::InvalidJob, message)
     }
 
+    /// Without names in the bytes, a field that is left out would shift all that follow.
+    #[cold]
+    pub(crate) fn left_out(field: &str) -> Self {
+        Self::refused(format!(
+            "field `{field}` is left out for some values and could not be read back: remove `skip_serializing_if`"
+        ))
+    }
+
     /// Values are nested too deeply.
     #[cold]
     pub(crate) fn deep() -> Self {

@@ -218,12 +218,8 @@ macro_rules! parts {
             }
 
             $(
-                /// Without names in the bytes, a field that is left out would shift all that follow.
                 fn $skip(&mut self, name: &'static str) -> Result<(), Failure> {
-                    Err(Failure::refused(format!(
-                        "field `{name}` is left out for some values and could not be read back: \
-                         remove `skip_serializing_if` from it"
-                    )))
+                    Err(Failure::left_out(name))
                 }
             )?
 
