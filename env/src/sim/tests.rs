@@ -253,27 +253,31 @@ fn a_crash_ends_all_tasks_of_the_machine_at_once() {
     }
 }
 
+/// For each path whether the store has acknowledged that it is there, or that it is gone.
+type Acknowledged = Arc<Mutex<BTreeMap<String, bool>>>;
+
 #[test]
 fn what_the_local_store_acknowledged_survives() {
     let mut unacknowledged = 0;
-    for seed in 0..120 {
+    for seed in 0..240 {
         let sim = Simulation::new(seed);
         sim.run(async |_| {
             let (process, own) = sim.process("writer");
-            let acknowledged = Arc::new(Mutex::new(Vec::new()));
+            let acknowledged = Acknowledged::default();
             let task = own.spawn_task("writer", write_until_dead(own.clone(), Arc::clone(&acknowledged)));
             sim.disk().crash_at(seed + 1);
             process.died().await;
             drop(task.join().await);
             let store = sim.process("reader").1.open_store("/a/store").unwrap();
             let acknowledged = lock(&acknowledged).clone();
-            for path in &acknowledged {
+            for (path, &there) in &acknowledged {
                 let found = store.get(path).await.unwrap();
-                assert_eq!(found.as_deref(), Some(path.as_bytes()), "seed {seed}: {path} is lost");
+                let expected = there.then(|| Bytes::from(path.clone()));
+                assert_eq!(found, expected, "seed {seed}: {path} is lost, or back");
             }
             for entry in store.list("").await.unwrap() {
                 assert_eq!(entry.len, entry.path.len() as u64, "seed {seed}: {} is torn", entry.path);
-                unacknowledged += usize::from(!acknowledged.contains(&entry.path));
+                unacknowledged += usize::from(!acknowledged.contains_key(&entry.path));
             }
         });
     }
@@ -283,20 +287,40 @@ fn what_the_local_store_acknowledged_survives() {
     );
 }
 
-async fn write_until_dead(own: Env, acknowledged: Arc<Mutex<Vec<String>>>) {
+async fn write_until_dead(own: Env, acknowledged: Acknowledged) {
     let Ok(store) = own.open_store("/a/store") else { return };
     for number in 0.. {
         let path = format!("{}/{number}", number % 3);
-        match number % 2 {
-            0 => assert_eq!(store.create(&path, bytes(&path)).await.unwrap(), Created::New),
-            _ => {
+        match number % 4 {
+            0 => store.put(&path, bytes(&path)).await.unwrap(),
+            1 => {
                 let mut writer = store.writer(&path).await.unwrap();
                 writer.write(Bytes::from(path.clone())).await.unwrap();
                 writer.finish().await.unwrap();
             }
+            _ => assert_eq!(store.create(&path, bytes(&path)).await.unwrap(), Created::New),
         }
-        lock(&acknowledged).push(path);
+        if number % 4 == 3 {
+            store.delete(&path).await.unwrap();
+        }
+        lock(&acknowledged).insert(path, number % 4 != 3);
         own.sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[test]
+fn what_exists_is_durable_when_a_create_says_so() {
+    for seed in 0..20 {
+        let sim = Simulation::new(seed);
+        sim.run(async |env| {
+            let store = env.open_store("/store").unwrap();
+            // A rival that has renamed its object into place and not yet synced the directory.
+            write(&*env.files(), "/store/a", "rival", true);
+            assert_eq!(store.create("a", bytes("own")).await.unwrap(), Created::Exists);
+            sim.crash();
+            let found = env.open_store("/store").unwrap().get("a").await.unwrap();
+            assert_eq!(found.as_deref(), Some(&b"rival"[..]), "seed {seed}");
+        });
     }
 }
 
