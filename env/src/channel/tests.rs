@@ -1,3 +1,5 @@
+//! Limits, order, waking and ends of channels.
+
 #![allow(clippy::unwrap_used)]
 
 use std::{

@@ -1,3 +1,5 @@
+//! The real world on this machine: files, locks, stores, tasks, sockets.
+
 #![allow(clippy::unwrap_used)]
 
 use std::{fs, io, path::Path, time::Duration};

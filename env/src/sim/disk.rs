@@ -5,24 +5,25 @@
 //! never loses the file. A failed sync drops what it should have made durable for good, as a kernel may do, though
 //! later syncs report success.
 
+mod durable;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     ffi::{OsStr, OsString},
     io,
     path::{Component, Path, PathBuf},
 };
 
-use rand::RngExt;
 use types::Timestamp;
 
-use crate::{FileKind, FileMeta, Rng};
+use crate::{FileKind, FileMeta};
 
 /// The number of a file or directory; never used twice.
 pub(super) type Node = u64;
 
 const ROOT: Node = 0;
-/// Nodes without a name are swept when so many have lost theirs.
-const SWEEP_EVERY: usize = 256;
 
 struct FileNode {
     data: Vec<u8>,
@@ -108,12 +109,6 @@ impl DiskState {
             syncs: 0,
             crash_in: None,
         }
-    }
-
-    /// Counts a change or sync that is about to be made; whether the power fails before it.
-    pub(super) fn power_fails(&mut self) -> bool {
-        self.crash_in = self.crash_in.map(|left| left.saturating_sub(1));
-        self.crash_in.take_if(|left| *left == 0).is_some()
     }
 
     fn dir(&self, node: Node) -> io::Result<&DirNode> {
@@ -248,70 +243,6 @@ impl DiskState {
         Ok(self.file(node)?.data.len() as u64)
     }
 
-    /// Whether this sync is one that fails.
-    fn sync_fails(&mut self) -> bool {
-        self.syncs += 1;
-        match &mut self.failing_sync {
-            Some(1) => {
-                self.failing_sync = None;
-                true
-            }
-            Some(left) => {
-                *left -= 1;
-                false
-            }
-            None => false,
-        }
-    }
-
-    pub(super) fn sync_file(&mut self, node: Node) -> io::Result<()> {
-        let fails = self.sync_fails();
-        let file = self.file(node)?;
-        file.lost |= fails;
-        if fails {
-            return Err(io::Error::other("simulated: the disk failed to sync a file"));
-        }
-        if !file.lost {
-            file.durable.truncate(file.equal);
-            file.durable.extend_from_slice(&file.data[file.equal..]);
-            file.equal = file.data.len();
-        }
-        Ok(())
-    }
-
-    pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
-        let dir = self.find(path)?;
-        self.dir(dir)?;
-        let fails = self.sync_fails();
-        for mut pending in std::mem::take(&mut self.pending) {
-            let settles = match &pending.change {
-                Change::Link(place, _) | Change::Unlink(place, _) | Change::Rename(_, place, _) => {
-                    place.0 == dir
-                }
-            };
-            pending.lost |= settles && fails;
-            if !settles || pending.lost {
-                self.pending.push(pending);
-                continue;
-            }
-            match pending.change {
-                // The old name lies in another directory, and its going waits for that one's sync.
-                Change::Rename(from, to, node) if from.0 != dir => {
-                    self.apply(&Change::Link(to, node), |dir| &mut dir.durable);
-                    self.pending.push(Pending { change: Change::Unlink(from, node), lost: false });
-                }
-                change => self.apply(&change, |dir| &mut dir.durable),
-            }
-        }
-        if fails {
-            return Err(io::Error::other("simulated: the disk failed to sync a directory"));
-        }
-        if self.unnamed >= SWEEP_EVERY {
-            self.sweep();
-        }
-        Ok(())
-    }
-
     pub(super) fn rename(&mut self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
         let (from, to) = (self.place(from)?, self.place(to)?);
         let node = self.at(&from).ok_or_else(|| error(io::ErrorKind::NotFound))?;
@@ -394,58 +325,5 @@ impl DiskState {
         file.durable.clone_from(&file.data);
         file.equal = file.data.len();
         Ok(())
-    }
-
-    /// The power fails: what was not durable survives as the seed says.
-    pub(super) fn crash(&mut self, rng: &mut Rng) {
-        let survival = [0.0, 0.5, 1.0][rng.random_range(0..3)];
-        for pending in std::mem::take(&mut self.pending) {
-            if !pending.lost && rng.random_bool(survival) {
-                self.apply(&pending.change, |dir| &mut dir.durable);
-            }
-        }
-        for inode in self.nodes.values_mut() {
-            match inode {
-                Inode::Dir(dir) => dir.names.clone_from(&dir.durable),
-                Inode::File(file) => {
-                    if file.equal == file.durable.len() && !file.lost {
-                        let torn = rng.random_range(0..=file.data.len() - file.equal);
-                        if rng.random_bool(survival) {
-                            file.durable.extend_from_slice(&file.data[file.equal..file.equal + torn]);
-                        }
-                    }
-                    file.data.clone_from(&file.durable);
-                    file.equal = file.data.len();
-                    file.lost = false;
-                    file.open = 0;
-                }
-            }
-        }
-        self.locks.clear();
-        self.sweep();
-    }
-
-    /// Forgets the nodes that nothing leads to any more.
-    fn sweep(&mut self) {
-        let mut reached = BTreeSet::new();
-        let mut open = vec![ROOT];
-        for pending in &self.pending {
-            match pending.change {
-                Change::Link(_, node) | Change::Unlink(_, node) | Change::Rename(_, _, node) => {
-                    open.push(node)
-                }
-            }
-        }
-        while let Some(node) = open.pop() {
-            if reached.insert(node)
-                && let Some(Inode::Dir(dir)) = self.nodes.get(&node)
-            {
-                open.extend(dir.names.values().chain(dir.durable.values()));
-            }
-        }
-        self.nodes.retain(|node, inode| {
-            reached.contains(node) || matches!(inode, Inode::File(file) if file.open > 0)
-        });
-        self.unnamed = 0;
     }
 }

@@ -1,5 +1,8 @@
 //! A store that answers late, fails before or after the deed, and does things twice, as the seed says.
 
+#[cfg(test)]
+mod tests;
+
 use std::{ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -1,11 +1,12 @@
+//! Determinism, time, processes, tasks, fault points and connections of the simulated world.
+
 #![allow(clippy::unwrap_used)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     path::Path,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,8 +17,8 @@ use rand::RngExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use types::ErrorKind;
 
-use super::{shared::lock, *};
-use crate::{Created, Files, Store, channel, store_conformance};
+use super::*;
+use crate::{channel, store_conformance};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -119,107 +120,6 @@ fn randomness_belongs_to_a_name_and_a_life() {
     assert_eq!(numbers(1), numbers(1));
 }
 
-fn write(files: &dyn Files, path: &str, text: &str, sync: bool) {
-    let mut file = files.create_new(Path::new(path)).unwrap();
-    file.write_all(text.as_bytes()).unwrap();
-    if sync {
-        file.sync_all().unwrap();
-    }
-}
-
-fn read(files: &dyn Files, path: &str) -> Option<String> {
-    let file = files.open(Path::new(path)).ok()?;
-    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
-    assert_eq!(file.read_at(0, &mut bytes).unwrap(), bytes.len());
-    Some(String::from_utf8(bytes).unwrap())
-}
-
-/// What is left of `/d/f` after `write` and a crash, over many seeds.
-fn left(write: impl Fn(&dyn Files)) -> BTreeSet<Option<String>> {
-    (0..64)
-        .map(|seed| {
-            let sim = Simulation::new(seed);
-            let (process, own) = sim.process("writer");
-            let files = own.files();
-            files.create_dir_all(Path::new("/d")).unwrap();
-            files.sync_dir(Path::new("/")).unwrap();
-            write(&*files);
-            process.crash();
-            read(&*sim.env().files(), "/d/f")
-        })
-        .collect()
-}
-
-fn texts(all: &[Option<&str>]) -> BTreeSet<Option<String>> {
-    all.iter().map(|text| text.map(str::to_owned)).collect()
-}
-
-#[test]
-fn a_crash_keeps_what_was_synced() {
-    let found = left(|files| {
-        write(files, "/d/f", "abc", true);
-        files.sync_dir(Path::new("/d")).unwrap();
-    });
-    assert_eq!(found, texts(&[Some("abc")]));
-}
-
-#[test]
-fn a_crash_may_lose_or_tear_what_was_not() {
-    let found = left(|files| {
-        write(files, "/d/f", "abc", false);
-        files.sync_dir(Path::new("/d")).unwrap();
-    });
-    assert_eq!(found, texts(&[Some(""), Some("a"), Some("ab"), Some("abc")]), "bytes without a sync");
-    let found = left(|files| write(files, "/d/f", "abc", true));
-    assert_eq!(found, texts(&[None, Some("abc")]), "a name without a sync of its directory");
-    let found = left(|files| {
-        write(files, "/d/f", "abc", true);
-        files.sync_dir(Path::new("/d")).unwrap();
-        let mut file = files.append(Path::new("/d/f"), 1).unwrap();
-        file.write_all(b"x").unwrap();
-    });
-    assert!(found.contains(&Some("abc".into())), "a cut without a sync: {found:?}");
-}
-
-#[test]
-fn a_rename_is_lost_or_kept_but_never_loses_the_file() {
-    let found = left(|files| {
-        write(files, "/d/old", "abc", true);
-        files.sync_dir(Path::new("/d")).unwrap();
-        files.rename_new(Path::new("/d/old"), Path::new("/d/f")).unwrap();
-    });
-    assert_eq!(found, texts(&[None, Some("abc")]));
-    for seed in 0..64 {
-        let sim = Simulation::new(seed);
-        let files = sim.env().files();
-        write(&*files, "/old", "abc", true);
-        files.sync_dir(Path::new("/")).unwrap();
-        files.create_dir_all(Path::new("/d")).unwrap();
-        files.rename_new(Path::new("/old"), Path::new("/d/new")).unwrap();
-        sim.crash();
-        let names = [read(&*files, "/old"), read(&*files, "/d/new")];
-        let lost_with_directory = files.metadata(Path::new("/d")).unwrap().is_none();
-        assert!(names.iter().flatten().count() >= 1 || lost_with_directory, "seed {seed}: the file is gone");
-    }
-}
-
-#[test]
-fn a_killed_process_leaves_the_page_cache_and_no_lock() {
-    let sim = Simulation::new(3);
-    let (process, own) = sim.process("writer");
-    let (files, path) = (own.files(), Path::new("/lock"));
-    write(&*files, "/f", "abc", false);
-    let held = files.lock(path, "writer").unwrap().unwrap();
-    let observer = sim.env().files();
-    assert_eq!(observer.lock(path, "observer").unwrap().err().unwrap(), "writer");
-    process.kill();
-    assert!(observer.lock(path, "observer").unwrap().is_ok());
-    drop(held);
-    assert_eq!(read(&*observer, "/f").as_deref(), Some("abc"));
-    assert!(files.create_new(Path::new("/g")).is_err(), "a dead process writes");
-    assert!(files.open(Path::new("/f")).is_err(), "a dead process reads");
-}
-
 #[test]
 fn a_crash_ends_all_tasks_of_the_machine_at_once() {
     for seed in 0..20 {
@@ -251,192 +151,6 @@ fn a_crash_ends_all_tasks_of_the_machine_at_once() {
             assert!(env.timeout(SECOND, own.blocking("work", || 1)).await.is_none());
         });
     }
-}
-
-/// For each path whether the store has acknowledged that it is there, or that it is gone.
-type Acknowledged = Arc<Mutex<BTreeMap<String, bool>>>;
-
-#[test]
-fn what_the_local_store_acknowledged_survives() {
-    let mut unacknowledged = 0;
-    for seed in 0..240 {
-        let sim = Simulation::new(seed);
-        sim.run(async |_| {
-            let (process, own) = sim.process("writer");
-            let acknowledged = Acknowledged::default();
-            let task = own.spawn_task("writer", write_until_dead(own.clone(), Arc::clone(&acknowledged)));
-            sim.disk().crash_at(seed + 1);
-            process.died().await;
-            drop(task.join().await);
-            let store = sim.process("reader").1.open_store("/a/store").unwrap();
-            let acknowledged = lock(&acknowledged).clone();
-            for (path, &there) in &acknowledged {
-                let found = store.get(path).await.unwrap();
-                let expected = there.then(|| Bytes::from(path.clone()));
-                assert_eq!(found, expected, "seed {seed}: {path} is lost, or back");
-            }
-            for entry in store.list("").await.unwrap() {
-                assert_eq!(entry.len, entry.path.len() as u64, "seed {seed}: {} is torn", entry.path);
-                unacknowledged += usize::from(!acknowledged.contains_key(&entry.path));
-            }
-        });
-    }
-    assert!(
-        unacknowledged > 0,
-        "no crash came between a deed and its acknowledgement: the test sees too little"
-    );
-}
-
-async fn write_until_dead(own: Env, acknowledged: Acknowledged) {
-    let Ok(store) = own.open_store("/a/store") else { return };
-    for number in 0.. {
-        let path = format!("{}/{number}", number % 3);
-        match number % 4 {
-            0 => store.put(&path, bytes(&path)).await.unwrap(),
-            1 => {
-                let mut writer = store.writer(&path).await.unwrap();
-                writer.write(Bytes::from(path.clone())).await.unwrap();
-                writer.finish().await.unwrap();
-            }
-            _ => assert_eq!(store.create(&path, bytes(&path)).await.unwrap(), Created::New),
-        }
-        if number % 4 == 3 {
-            store.delete(&path).await.unwrap();
-        }
-        lock(&acknowledged).insert(path, number % 4 != 3);
-        own.sleep(Duration::from_millis(1)).await;
-    }
-}
-
-#[test]
-fn what_exists_is_durable_when_a_create_says_so() {
-    for seed in 0..20 {
-        let sim = Simulation::new(seed);
-        sim.run(async |env| {
-            let store = env.open_store("/store").unwrap();
-            // A rival that has renamed its object into place and not yet synced the directory.
-            write(&*env.files(), "/store/a", "rival", true);
-            assert_eq!(store.create("a", bytes("own")).await.unwrap(), Created::Exists);
-            sim.crash();
-            let found = env.open_store("/store").unwrap().get("a").await.unwrap();
-            assert_eq!(found.as_deref(), Some(&b"rival"[..]), "seed {seed}");
-        });
-    }
-}
-
-#[test]
-fn a_failed_sync_of_a_file_fails_one_object() {
-    let sim = Simulation::new(4);
-    sim.run(async |env| {
-        let store = env.open_store("/store").unwrap();
-        store.put("warm", vec![]).await.unwrap();
-        sim.disk().fail_sync(1);
-        let error = store.create("a", bytes("x")).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        assert_eq!(store.get("a").await.unwrap(), None);
-        assert_eq!(store.create("a", bytes("y")).await.unwrap(), Created::New);
-    });
-}
-
-#[test]
-fn a_failed_sync_of_a_directory_ends_the_store() {
-    let sim = Simulation::new(4);
-    sim.run(async |env| {
-        let store = env.open_store("/store").unwrap();
-        store.put("warm", vec![]).await.unwrap();
-        sim.disk().fail_sync(2);
-        let error = store.create("a", bytes("x")).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Retryable, "it is unknown whether it is there: {error}");
-        let error = store.get("a").await.unwrap_err();
-        assert_eq!(
-            error.kind(),
-            ErrorKind::Unavailable,
-            "reading it back would show what may be lost: {error}"
-        );
-    });
-}
-
-#[test]
-fn a_full_disk_leaves_nothing_half_done() {
-    let sim = Simulation::new(5);
-    sim.run(async |env| {
-        let store = env.open_store("/store").unwrap();
-        sim.disk().limit_space(Some(5));
-        let error = store.create("a", bytes("longer than that")).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        assert_eq!(store.list("").await.unwrap(), []);
-        sim.disk().limit_space(None);
-        assert_eq!(store.create("a", bytes("longer than that")).await.unwrap(), Created::New);
-    });
-}
-
-#[test]
-fn a_sync_after_a_failed_one_promises_nothing() {
-    for seed in 0..32 {
-        let sim = Simulation::new(seed);
-        let files = sim.env().files();
-        let mut file = files.create_new(Path::new("/f")).unwrap();
-        files.sync_dir(Path::new("/")).unwrap();
-        file.write_all(b"lost").unwrap();
-        sim.disk().fail_sync(1);
-        file.sync_all().unwrap_err();
-        file.sync_all().unwrap();
-        sim.crash();
-        assert_eq!(read(&*files, "/f").as_deref(), Some(""), "seed {seed}");
-    }
-}
-
-#[test]
-fn store_faults_all_happen_and_lie_as_they_should() {
-    let mut seen = BTreeSet::new();
-    for seed in 0..60 {
-        let sim = Simulation::new(seed);
-        let faults = StoreFaults {
-            latency: Duration::from_millis(20),
-            refuse: 0.2,
-            lose_reply: 0.2,
-            duplicate: 0.5,
-            conflict: 0.2,
-        };
-        sim.set_store_faults(faults);
-        sim.run(async |env| {
-            let store = env.open_store("sim:x").unwrap();
-            let answer = store.create("a", bytes("x")).await;
-            sim.set_store_faults(StoreFaults::default());
-            let there = store.get("a").await.unwrap().is_some();
-            seen.insert((answer.is_ok(), there));
-            assert!(there || answer.is_err(), "seed {seed}: acknowledged and not there");
-            store.delete("a").await.unwrap();
-            env.sleep(SECOND * 20).await;
-            if store.get("a").await.unwrap().is_some() {
-                seen.insert((true, false));
-            }
-        });
-    }
-    let all = [(true, true), (false, true), (false, false), (true, false)];
-    assert_eq!(seen, all.into_iter().collect(), "done, lost reply, refused, done again after a delete");
-}
-
-#[test]
-fn a_far_request_arrives_although_its_sender_died() {
-    let mut arrived = 0;
-    for seed in 0..40 {
-        let sim = Simulation::new(seed);
-        sim.set_store_faults(StoreFaults { latency: SECOND, ..StoreFaults::default() });
-        sim.run(async |env| {
-            let (process, own) = sim.process("sender");
-            let store: Arc<dyn Store> = own.open_store("sim:x").unwrap();
-            own.spawn_task("send", async move {
-                drop(store.create("a", bytes("x")).await);
-            });
-            env.sleep(Duration::from_millis(5)).await;
-            process.kill();
-            env.sleep(SECOND * 5).await;
-            let there = env.open_store("sim:x").unwrap().get("a").await.unwrap().is_some();
-            arrived += usize::from(there);
-        });
-    }
-    assert!(arrived > 30, "{arrived} of 40");
 }
 
 #[test]
@@ -538,15 +252,4 @@ fn lines_and_variables() {
     process.kill();
     own.print("three");
     assert_eq!(sim.printed(), [("a".to_owned(), "one".to_owned()), ("a".to_owned(), "two".to_owned())]);
-}
-
-#[test]
-fn damage_is_seen_by_readers() {
-    let sim = Simulation::new(11);
-    let files = sim.env().files();
-    write(&*files, "/f", "abc", true);
-    sim.disk().damage(Path::new("/f"), |bytes| bytes[1] ^= 1).unwrap();
-    assert_eq!(read(&*files, "/f").as_deref(), Some("acc"));
-    let missing = sim.disk().damage(Path::new("/g"), Vec::clear).unwrap_err();
-    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
 }
