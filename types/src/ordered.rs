@@ -86,16 +86,24 @@ impl Format for Ordered {
 
     #[inline]
     fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-        out.reserve(bytes.len() + 1);
+        out.reserve(bytes.len() + size_of::<u64>());
         let mut rest = bytes;
-        loop {
-            let (plain, special) = rest.split_at(plain_len(rest));
-            out.extend_from_slice(plain);
-            let Some((byte, behind)) = special.split_first() else { break };
-            out.extend_from_slice(&[ESCAPE, byte + 1]);
+        while let Some((word, behind)) = rest.split_first_chunk() {
+            if !is_plain(u64::from_le_bytes(*word)) {
+                return put_escaped(rest, out);
+            }
+            out.extend_from_slice(word);
             rest = behind;
         }
-        out.push(END);
+        let word = short_word(rest);
+        let behind = u64::MAX << (8 * rest.len());
+        if !is_plain(word | behind) {
+            return put_escaped(rest, out);
+        }
+        // Copied at full width, which is one store; the zero behind the last byte is the end.
+        let end = out.len() + rest.len() + 1;
+        out.extend_from_slice(&word.to_le_bytes());
+        out.truncate(end);
     }
 
     #[inline]
@@ -176,17 +184,49 @@ impl Format for Ordered {
     }
 }
 
+/// Appends `bytes`, some of which need an escape, and the end.
+fn put_escaped(bytes: &[u8], out: &mut Vec<u8>) {
+    for byte in bytes {
+        match byte {
+            0 | 1 => out.extend_from_slice(&[ESCAPE, byte + 1]),
+            _ => out.push(*byte),
+        }
+    }
+    out.push(END);
+}
+
+/// Whether none of eight bytes needs an escape, which 0 and 1 do.
+#[inline]
+fn is_plain(word: u64) -> bool {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    word.wrapping_sub(LOW * 2) & !word & HIGH == 0
+}
+
+/// Fewer than eight bytes, the first one lowest, zeros behind: two reads that may overlap, without a loop.
+#[inline]
+fn short_word(bytes: &[u8]) -> u64 {
+    let place = |index: usize, value: u64| value << (8 * index);
+    match (bytes.first_chunk(), bytes.last_chunk(), bytes) {
+        (Some(first), Some(last), _) => {
+            u64::from(u32::from_le_bytes(*first))
+                | place(bytes.len() - 4, u64::from(u32::from_le_bytes(*last)))
+        }
+        (_, _, [first, .., last]) => {
+            let middle = bytes.get(1).copied().unwrap_or_default();
+            u64::from(*first) | place(1, middle.into()) | place(bytes.len() - 1, u64::from(*last))
+        }
+        (_, _, [only]) => u64::from(*only),
+        _ => 0,
+    }
+}
+
 /// How many bytes at the front need no escape.
 #[inline]
 fn plain_len(bytes: &[u8]) -> usize {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    // Exact for the question whether any of eight bytes is 0 or 1.
-    let all_plain = |word: u64| word.wrapping_sub(LOW * 2) & !word & HIGH == 0;
-
     let mut rest = bytes;
-    while let Some((word, behind)) = rest.split_first_chunk::<8>() {
-        if !all_plain(u64::from_le_bytes(*word)) {
+    while let Some((word, behind)) = rest.split_first_chunk() {
+        if !is_plain(u64::from_le_bytes(*word)) {
             break;
         }
         rest = behind;

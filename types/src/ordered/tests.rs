@@ -187,19 +187,30 @@ fn a_prefix_of_parts_is_a_prefix_of_bytes() {
 }
 
 #[test]
-fn text_that_needs_no_escape_is_found_at_every_length() {
-    for len in 0..40 {
-        for at in 0..len {
-            for special in [0, 1] {
-                let mut bytes = vec![2_u8; len];
-                bytes[at] = special;
-                assert_eq!(plain_len(&bytes), at);
+fn text_of_every_length_with_and_without_escapes() {
+    for len in 0..40_u8 {
+        let plain: Vec<u8> = (0..len).map(|byte| byte + 2).collect();
+        check_text(&plain);
+        for at in 0..usize::from(len) {
+            for byte in [0, 1, 0x80, 0x81, 0xFF] {
+                let mut bytes = plain.clone();
+                bytes[at] = byte;
+                assert_eq!(plain_len(&bytes), if byte <= 1 { at } else { bytes.len() });
+                check_text(&bytes);
             }
-            let mut bytes = vec![0xFF_u8; len];
-            bytes[at] = 0x81;
-            assert_eq!(plain_len(&bytes), len);
         }
     }
+}
+
+fn check_text(bytes: &[u8]) {
+    let mut expected = vec![9];
+    put_escaped(bytes, &mut expected);
+    let mut encoded = vec![9];
+    Ordered::put_bytes(bytes, &mut encoded);
+    assert_eq!(encoded, expected);
+    let mut rest = &encoded[1..];
+    assert_eq!(Ordered::take_bytes(&mut rest).unwrap(), bytes);
+    assert!(rest.is_empty());
 }
 
 fn text() -> impl Strategy<Value = String> {
