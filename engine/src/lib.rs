@@ -4,10 +4,15 @@
 //! run, [`record`] is what flows between them.
 
 pub mod api;
+pub mod cluster;
+pub mod config;
 pub mod graph;
 pub mod metrics;
 pub mod operators;
 pub mod record;
+mod recovery;
+mod rest;
+mod task;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 
@@ -24,9 +29,12 @@ pub mod prelude {
             job::Job,
             keyed_stream::KeyedStream,
             process::{Context, ProcessFunction},
+            run::Checkpoints,
             stream::Stream,
             watermark::WatermarkStrategy,
         },
+        cluster::{job_manager::JobResult, local::JobHandle},
+        config::{Backend, JobArgs, RestAddress},
         metrics::{Accumulator, Counter, Gauge, Histogram},
         operators::operator::RuntimeContext,
     };

@@ -7,7 +7,11 @@ use checkpoint::manifest::Redistribution;
 use statebackend::{Declared, ListState, MapState, StateDeclarations, ValueState};
 use types::{Error, Result, Uid};
 
-use super::{data::Data, process::ProcessFunction, stream::Owned};
+use super::{
+    data::Data,
+    process::{Context, ProcessFunction},
+    stream::Owned,
+};
 use crate::{
     graph::logical::SideOutputSpec,
     operators::{
@@ -218,16 +222,9 @@ impl<T> Clone for OperatorListState<T> {
 
 impl<T> Copy for OperatorListState<T> {}
 
-/// What an [`OperatorListState`] works on: the function's context.
-pub trait OperatorContext {
-    /// The list states of this subtask.
-    #[doc(hidden)]
-    fn lists(&mut self) -> &mut Lists;
-}
-
 impl<T: Data> OperatorListState<T> {
     /// The list, to read and to change.
-    pub fn get<'a>(&self, context: &'a mut impl OperatorContext) -> &'a mut Vec<T> {
+    pub fn get<'a, F: ProcessFunction>(&self, context: &'a mut Context<'_, F>) -> &'a mut Vec<T> {
         context.lists()[self.index].elements()
     }
 }

@@ -6,6 +6,7 @@ use types::{Error, MaxParallelism, Result};
 
 use super::{data::Data, source::Source, stream::Stream};
 use crate::{
+    config::{JobArgs, Settings},
     graph::{
         logical::{Graph, VertexKind},
         physical::{self, Plan},
@@ -25,6 +26,9 @@ pub struct Job {
     pub(crate) graph: SharedGraph,
     pub(crate) parallelism: u32,
     pub(crate) max_parallelism: u32,
+    /// What the code says; file, environment and command line come above it.
+    pub(crate) settings: Settings,
+    pub(crate) args: Option<JobArgs>,
 }
 
 impl Job {
@@ -36,6 +40,8 @@ impl Job {
             graph: SharedGraph::default(),
             parallelism: 1,
             max_parallelism: MaxParallelism::DEFAULT.0.into(),
+            settings: Settings::default(),
+            args: None,
         }
     }
 

@@ -13,6 +13,7 @@ pub mod into_sink;
 pub mod job;
 pub mod keyed_stream;
 pub mod process;
+pub mod run;
 pub mod sink;
 pub mod sink_stream;
 pub mod source;

@@ -8,7 +8,7 @@ use types::{Error, Result, Timestamp, ordered};
 
 use super::{
     data::{Data, Key},
-    declare::{Declarations, OperatorContext, SideOutput},
+    declare::{Declarations, SideOutput},
 };
 use crate::operators::{list_state::Lists, operator::RuntimeContext, process::Parts};
 
@@ -190,6 +190,10 @@ impl<'a, F: ProcessFunction> Context<'a, F> {
         Timers { keyed: self.parts.keyed.as_mut(), key: self.key }
     }
 
+    pub(crate) fn lists(&mut self) -> &mut Lists {
+        &mut self.parts.lists
+    }
+
     /// Where the function runs, its metrics and accumulators.
     #[must_use]
     pub fn runtime(&self) -> &RuntimeContext {
@@ -202,12 +206,6 @@ impl<F: ProcessFunction> KeyedContext for Context<'_, F> {
     fn keyed(&mut self) -> (KeyRef<'_>, &mut KeyedState) {
         let keyed = self.parts.keyed.as_mut();
         (self.key, keyed.expect("keyed state on a stream without key is refused when the job is built"))
-    }
-}
-
-impl<F: ProcessFunction> OperatorContext for Context<'_, F> {
-    fn lists(&mut self) -> &mut Lists {
-        &mut self.parts.lists
     }
 }
 

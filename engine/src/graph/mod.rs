@@ -9,7 +9,6 @@ mod explain;
 mod fingerprint;
 pub mod logical;
 pub mod physical;
-mod validate;
-
+pub mod validate;
 
 pub use validate::{exactly_once_sinks, parallelism_of};

@@ -8,10 +8,10 @@ use types::{Bincode, Codec, Error, Result};
 use crate::api::data::{Data, shape_bytes};
 
 /// All list states of one operator instance, in order of declaration.
-pub type Lists = Vec<ListSlot>;
+pub(crate) type Lists = Vec<ListSlot>;
 
 /// One list state.
-pub struct ListSlot {
+pub(crate) struct ListSlot {
     pub(crate) name: String,
     redistribution: Redistribution,
     shape: Vec<u8>,

@@ -15,3 +15,6 @@ pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod update;
 pub(crate) mod watermark;
+
+#[cfg(test)]
+mod tests;

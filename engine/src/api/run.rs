@@ -1,0 +1,207 @@
+//! Running a job: [`Job::main`] for programs, [`Job::run`] for the result, [`Job::start`] for a handle.
+
+use std::{process::ExitCode, time::Duration};
+
+use checkpoint::{barrier::CheckpointMode, restart::RestartStrategy};
+use env::Env;
+use types::{Error, Result};
+
+use super::job::Job;
+use crate::{
+    cluster::{
+        job_manager::JobResult,
+        local::{self, JobHandle},
+        status::JobStatus,
+    },
+    config::{self, Backend, JobArgs, RestAddress},
+};
+
+/// When and where checkpoints are taken, for [`Job::checkpoints`].
+#[derive(Clone, Debug, Default)]
+pub struct Checkpoints {
+    interval: Option<Duration>,
+    url: Option<String>,
+    mode: CheckpointMode,
+    retained: Option<u32>,
+}
+
+impl Checkpoints {
+    /// One every `interval`.
+    #[must_use]
+    pub fn every(interval: Duration) -> Self {
+        Self { interval: Some(interval), ..Self::default() }
+    }
+
+    /// Stored at `url`: a directory, or `file:///DIR`.
+    #[must_use]
+    pub fn to(mut self, url: impl Into<String>) -> Self {
+        self.url = Some(url.into());
+        self
+    }
+
+    /// Without alignment: state counts every record at least once.
+    #[must_use]
+    pub fn at_least_once(mut self) -> Self {
+        self.mode = CheckpointMode::AtLeastOnce;
+        self
+    }
+
+    /// How many completed ones are kept.
+    #[must_use]
+    pub fn retained(mut self, count: u32) -> Self {
+        self.retained = Some(count);
+        self
+    }
+}
+
+impl Job {
+    /// The flags of the command line, for programs that have flags of their own. Without this, [`Job::main`] and
+    /// [`Job::run`] read the command line themselves.
+    #[must_use]
+    pub fn args(mut self, args: JobArgs) -> Self {
+        self.args = Some(args);
+        self
+    }
+
+    /// When and where checkpoints are taken.
+    #[must_use]
+    pub fn checkpoints(mut self, checkpoints: Checkpoints) -> Self {
+        let settings = &mut self.settings;
+        settings.checkpoints.interval = checkpoints.interval;
+        settings.interval_set = checkpoints.interval.is_some();
+        settings.checkpoints.mode = checkpoints.mode;
+        settings.checkpoints.retained = checkpoints.retained.unwrap_or(settings.checkpoints.retained);
+        settings.checkpoint_url = checkpoints.url;
+        self
+    }
+
+    /// What happens after a failure.
+    #[must_use]
+    pub fn restarts(mut self, strategy: RestartStrategy) -> Self {
+        self.settings.restart = Some(strategy);
+        self
+    }
+
+    /// Where state is kept while the job runs.
+    #[must_use]
+    pub fn state_backend(mut self, backend: Backend) -> Self {
+        self.settings.backend = backend;
+        self
+    }
+
+    /// Where REST listens.
+    #[must_use]
+    pub fn rest(mut self, address: RestAddress) -> Self {
+        self.settings.rest = address;
+        self
+    }
+
+    /// Any setting by its name in the configuration file.
+    ///
+    /// # Errors
+    /// `InvalidJob` if the name or the value is unknown.
+    pub fn set(mut self, name: &str, value: &str) -> Result<Self> {
+        self.settings.set(name, value, "set in code")?;
+        Ok(self)
+    }
+
+    /// Runs the job and ends the program: one line with the result, or one line with the error, and the exit code of
+    /// its kind. With `--explain` prints the plan instead.
+    #[must_use]
+    pub fn main(self) -> ExitCode {
+        let name = self.name.clone();
+        match self.run_or_explain() {
+            Ok(None) => ExitCode::SUCCESS,
+            Ok(Some((env, result))) => {
+                env.print(&summary(&name, &result));
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                let kind = error.kind();
+                // No world was made if the runtime could not be.
+                warn(&format!("error: {error}"));
+                ExitCode::from(kind.exit_code())
+            }
+        }
+    }
+
+    fn run_or_explain(self) -> Result<Option<(Env, JobResult)>> {
+        let args = self.args.clone().unwrap_or_else(command_line);
+        with_runtime(async move |env| {
+            if args.explain {
+                let settings = config::resolve(&env, self.settings.clone(), &args)?;
+                let plan = self.plan_for(&settings)?;
+                plan.explain().lines().for_each(|line| env.print(line));
+                return Ok(None);
+            }
+            let result = self.args(args).start(&env).await?.join().await?;
+            Ok(Some((env, result)))
+        })
+    }
+
+    /// Runs the job to its end, on a runtime of its own.
+    ///
+    /// # Errors
+    /// What [`start`](Self::start) says, and why the job failed.
+    pub fn run(self) -> Result<JobResult> {
+        with_runtime(async move |env| self.start(&env).await?.join().await)
+    }
+
+    /// Starts the job on the runtime in whose context this is called.
+    ///
+    /// # Errors
+    /// `InvalidJob` with everything that is wrong with graph and settings; `Unavailable` if the checkpoint directory or
+    /// the REST address cannot be used.
+    pub async fn start(self, env: &Env) -> Result<JobHandle> {
+        let args = self.args.clone().unwrap_or_default();
+        let settings = config::resolve(env, self.settings.clone(), &args)?;
+        let plan = self.plan_for(&settings)?;
+        drop(self);
+        local::start(env, plan, settings).await
+    }
+
+    fn plan_for(&self, settings: &config::Settings) -> Result<crate::graph::physical::Plan> {
+        let parallelism = settings.parallelism.unwrap_or(self.parallelism);
+        let max_parallelism = settings.max_parallelism.unwrap_or(self.max_parallelism);
+        self.plan_with(parallelism, max_parallelism)
+    }
+}
+
+/// A tokio runtime and the real world on it.
+fn with_runtime<T>(work: impl AsyncFnOnce(Env) -> Result<T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::io("cannot start the runtime", error))?;
+    let result = runtime.block_on(async { work(Env::real()).await });
+    // What still runs in the background (an upload of an attempt that has ended) is of no use to anybody.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+/// The program's own command line, when it has no flags of its own.
+fn command_line() -> JobArgs {
+    use clap::{Args, FromArgMatches};
+    let command = JobArgs::augment_args(clap::Command::new("job"));
+    JobArgs::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+#[expect(clippy::disallowed_macros, reason = "the program's last words; no world may be there to say them")]
+fn warn(line: &str) {
+    eprintln!("{line}");
+}
+
+fn summary(name: &str, result: &JobResult) -> String {
+    if result.status == JobStatus::Finished && result.how != "finished" {
+        return result.how.clone();
+    }
+    let seconds = result.elapsed.as_secs_f64();
+    format!(
+        "{name} {}: {} records in {seconds:.2} s, {:.0} records/s, {} checkpoints, {} restarts, longest checkpoint \
+         pause {:.3} ms",
+        result.how,
+        result.records,
+        result.records as f64 / seconds.max(1e-9),
+        result.checkpoints,
+        result.restarts,
+        result.longest_pause.as_secs_f64() * 1e3,
+    )
+}

@@ -1,0 +1,533 @@
+//! One attempt of a job, from the deployment of its tasks to its end: feeds the pure coordinator with what happens and
+//! carries out what it decides. All durable things go through the [`Journal`]; all tasks are reached by messages.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use checkpoint::{
+    barrier::{
+        Barrier, BarrierKind,
+        complete::{AttemptPlan, Capture},
+    },
+    coordinator::{self, Answer, Coordinator, Decision, End, Event, RequestId},
+    history::{CheckpointKind, CommitPermit, Completion, EndKind, Kind, Savepoint},
+    manifest::{self, Manifest, TaskId},
+};
+use env::{Env, FaultPoint, Limits, Message, Receiver, Sender, Store, channel};
+use futures::future;
+use tokio::sync::oneshot;
+use types::{CheckpointId, Error, ErrorKind, Result, SubtaskIndex, Uid};
+
+use super::{
+    enumerator::{Assignment, Enumerator},
+    journal::{Journal, JournalDone, JournalWork},
+    link::{LinkReceiver, LinkSender},
+    message::{AttemptInfo, ToJobManager, ToTaskManager},
+    status::TaskStatus,
+    view::SharedView,
+};
+use crate::{
+    recovery::savepoint::copy_savepoint,
+    task::message::{TaskCommand, TaskReport},
+};
+
+/// What a user asks of a running job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Take a checkpoint now.
+    Checkpoint,
+    /// Copy a checkpoint into this directory.
+    Savepoint(String),
+    /// End with a last checkpoint.
+    Stop {
+        /// Fire all event-time timers first.
+        drain: bool,
+        /// Copy the last checkpoint into this directory.
+        savepoint: Option<String>,
+    },
+    /// End now.
+    Cancel,
+}
+
+/// A request with the way back.
+pub(crate) struct Request {
+    pub(crate) ask: Ask,
+    pub(crate) reply: oneshot::Sender<Result<Answer>>,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) enum AttemptEnd {
+    /// The job has ended, and the history says so.
+    Ended(End),
+    /// The restart strategy decides.
+    Failed(Error),
+    /// Restart without asking.
+    Restart(Error),
+}
+
+/// What tasks reported at their end.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) records: u64,
+    pub(crate) accumulators: BTreeMap<String, u64>,
+}
+
+/// What happens in the background of an attempt.
+enum Background {
+    ManifestWritten(CheckpointId, Result<types::SnapshotFile>),
+    SavepointCopied(CheckpointId, String, Result<types::SnapshotFile>),
+}
+
+/// One attempt.
+pub(crate) struct Attempt<'a> {
+    pub(crate) env: Env,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) info: AttemptInfo,
+    pub(crate) plan: Arc<AttemptPlan>,
+    pub(crate) coordinator: Coordinator,
+    /// By source: its chain and its splits.
+    pub(crate) enumerators: BTreeMap<Uid, (u32, Enumerator)>,
+    pub(crate) journal: Journal,
+    pub(crate) view: SharedView,
+    pub(crate) to_tasks: &'a LinkSender<ToTaskManager>,
+    pub(crate) from_tasks: &'a mut LinkReceiver<ToJobManager>,
+    pub(crate) requests: &'a mut Receiver<Message<Request>>,
+    /// Told when the last checkpoint of a finished input begins.
+    pub(crate) on_finishing: &'a mut (dyn FnMut() + Send + Sync),
+}
+
+struct Running<'a> {
+    attempt: Attempt<'a>,
+    background: (Sender<Message<Background>>, Receiver<Message<Background>>),
+    permits: BTreeMap<CheckpointId, (u64, CommitPermit)>,
+    /// The completed checkpoint whose record is on its way.
+    completing: Option<CheckpointId>,
+    /// Savepoint directories by checkpoint, as asked for.
+    open: BTreeMap<RequestId, oneshot::Sender<Result<Answer>>>,
+    next_request: u64,
+    manifests: BTreeMap<CheckpointId, Arc<Manifest>>,
+    waiting_to_run: BTreeSet<TaskId>,
+    not_finished: BTreeSet<TaskId>,
+    totals: Totals,
+    collecting: bool,
+    /// The end is recorded and the tasks are closing.
+    ending: Option<End>,
+    end: Option<AttemptEnd>,
+}
+
+enum Happened {
+    Message(ToJobManager),
+    TaskManagerGone,
+    Request(Request),
+    Journal(JournalDone),
+    Background(Background),
+    Time,
+}
+
+impl<'a> Attempt<'a> {
+    /// Runs the attempt whose tasks were deployed. Its tasks may still run when this returns: cancel them.
+    pub(crate) async fn run(self) -> (AttemptEnd, Totals) {
+        let tasks = self.plan.tasks.clone();
+        let mut running = Running {
+            background: channel(&self.env, Limits::items(16)),
+            permits: BTreeMap::new(),
+            completing: None,
+            open: BTreeMap::new(),
+            next_request: 0,
+            manifests: BTreeMap::new(),
+            waiting_to_run: tasks.clone(),
+            not_finished: tasks,
+            totals: Totals::default(),
+            collecting: false,
+            ending: None,
+            end: None,
+            attempt: self,
+        };
+        let end = running.run().await;
+        running.attempt.journal.end().await;
+        (end, running.totals)
+    }
+}
+
+impl Running<'_> {
+    async fn run(&mut self) -> AttemptEnd {
+        // Nothing to wait for: the first step of a coordinator that only finishes an old end.
+        self.step(Event::TimePassed).await;
+        loop {
+            if let Some(end) = self.end.take() {
+                return end;
+            }
+            let happened = self.next().await;
+            match happened {
+                Ok(happened) => self.handle(happened).await,
+                Err(error) => self.fail(error).await,
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Happened> {
+        let Attempt { env, coordinator, journal, from_tasks, requests, .. } = &mut self.attempt;
+        let now = env.now();
+        let wake = coordinator.next_wakeup().map(|at| at.since(now));
+        Ok(tokio::select! {
+            biased;
+            message = from_tasks.recv() => match message? {
+                Some(message) => Happened::Message(message),
+                None => Happened::TaskManagerGone,
+            },
+            Some(Message(done)) = journal.done.recv() => Happened::Journal(done),
+            Some(Message(event)) = self.background.1.recv() => Happened::Background(event),
+            Some(Message(request)) = requests.recv() => Happened::Request(request),
+            () = async {
+                match wake { Some(span) => env.sleep(span).await, None => future::pending().await }
+            } => Happened::Time,
+        })
+    }
+
+    async fn handle(&mut self, happened: Happened) {
+        match happened {
+            Happened::Message(message) => self.on_message(message).await,
+            Happened::TaskManagerGone => self.fail(Error::internal("the TaskManager is gone")).await,
+            Happened::Request(request) => self.on_request(request).await,
+            Happened::Journal(done) => self.on_journal(done).await,
+            Happened::Background(Background::ManifestWritten(checkpoint, Ok(file))) => {
+                self.step(Event::ManifestWritten { checkpoint, file }).await;
+            }
+            Happened::Background(Background::ManifestWritten(checkpoint, Err(error))) => {
+                self.step(Event::ManifestFailed { checkpoint, error }).await;
+            }
+            Happened::Background(Background::SavepointCopied(checkpoint, dir, Ok(manifest))) => {
+                self.step(Event::SavepointCopied { checkpoint, dir, manifest }).await;
+            }
+            Happened::Background(Background::SavepointCopied(checkpoint, dir, Err(error))) => {
+                self.step(Event::SavepointFailed { checkpoint, dir, error }).await;
+            }
+            Happened::Time => self.step(Event::TimePassed).await,
+        }
+    }
+
+    async fn on_message(&mut self, message: ToJobManager) {
+        match message {
+            ToJobManager::Report { attempt, task, report } if attempt == self.attempt.info.attempt => {
+                self.on_report(task, report).await;
+            }
+            ToJobManager::Initializing { attempt, task } if attempt == self.attempt.info.attempt => {
+                self.show(task, TaskStatus::Initializing);
+            }
+            // Of an older attempt, or an answer that came late.
+            _ => {}
+        }
+    }
+
+    fn show(&self, task: TaskId, status: TaskStatus) {
+        self.attempt.view.update(|view| {
+            let shown = &mut view.tasks.entry(task).or_default().status;
+            if shown.may_become(status) {
+                *shown = status;
+            }
+        });
+    }
+
+    async fn on_report(&mut self, task: TaskId, report: TaskReport) {
+        let attempt = self.attempt.info.attempt;
+        let report = match report {
+            TaskReport::Running => {
+                self.show(task, TaskStatus::Running);
+                self.waiting_to_run.remove(&task);
+                if self.waiting_to_run.is_empty() {
+                    self.step(Event::TasksRunning).await;
+                    self.assign().await;
+                }
+                return;
+            }
+            TaskReport::SplitWanted => {
+                let enumerator =
+                    self.attempt.enumerators.values_mut().find(|(chain, _)| *chain == task.chain);
+                if let Some((_, enumerator)) = enumerator {
+                    enumerator.on_wanted(task.subtask);
+                }
+                return self.assign().await;
+            }
+            TaskReport::Finished { records, accumulators } => {
+                self.show(task, TaskStatus::Finished);
+                return self.on_finished(task, records, accumulators);
+            }
+            TaskReport::Failed(failure) => {
+                self.show(task, TaskStatus::Failed);
+                return self.fail(failure.into_error()).await;
+            }
+            TaskReport::Injected(checkpoint) => coordinator::TaskReport::Injected { checkpoint },
+            TaskReport::SourceEnded => coordinator::TaskReport::SourceFinished,
+            TaskReport::Acked { checkpoint, snapshot, stats } => {
+                self.attempt.view.update(|view| {
+                    view.tasks.entry(task).or_default().last_snapshot = stats;
+                    let pause = std::time::Duration::from_micros(stats.longest_pause_us);
+                    view.longest_pause = view.longest_pause.max(pause);
+                });
+                coordinator::TaskReport::Acked { checkpoint, snapshot }
+            }
+            TaskReport::Declined { checkpoint, reason } => {
+                coordinator::TaskReport::Declined { checkpoint, reason }
+            }
+            TaskReport::Committed(checkpoint) => coordinator::TaskReport::Committed { checkpoint },
+        };
+        self.step(Event::Task { attempt, task, report }).await;
+    }
+
+    fn on_finished(&mut self, task: TaskId, records: u64, accumulators: BTreeMap<String, u64>) {
+        self.totals.records += records;
+        for (name, value) in accumulators {
+            *self.totals.accumulators.entry(name).or_default() += value;
+        }
+        self.not_finished.remove(&task);
+        if self.not_finished.is_empty()
+            && let Some(end) = self.ending.take()
+        {
+            self.end = Some(AttemptEnd::Ended(end));
+        }
+    }
+
+    async fn fail(&mut self, error: Error) {
+        if self.ending.is_some() {
+            // The end is in the history: nothing that fails now can change it.
+            self.attempt.env.warn(&format!("after the end of the job: {error}"));
+            self.end = self.ending.take().map(AttemptEnd::Ended);
+            return;
+        }
+        self.step(Event::JobFailed { reason: error.to_string() }).await;
+        self.end = Some(AttemptEnd::Failed(error));
+    }
+
+    async fn on_request(&mut self, Request { ask, reply }: Request) {
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        self.open.insert(request, reply);
+        let event = match ask {
+            Ask::Checkpoint => Event::TriggerCheckpoint { request },
+            Ask::Savepoint(dir) => Event::TriggerSavepoint { request, dir },
+            Ask::Stop { drain, savepoint } => Event::Stop { request, drain, savepoint },
+            Ask::Cancel => Event::Cancel { request },
+        };
+        self.step(event).await;
+    }
+
+    async fn on_journal(&mut self, done: JournalDone) {
+        match done {
+            JournalDone::Appended(Ok((record, permit))) => {
+                if let (Some(checkpoint), Some(permit)) = (self.completing.take(), permit) {
+                    self.attempt.view.update(|view| view.last_checkpoint = Some(checkpoint));
+                    self.permits.insert(checkpoint, (record, permit));
+                }
+                self.step(Event::Recorded).await;
+            }
+            JournalDone::Appended(Err(error)) => {
+                self.completing = None;
+                self.step(Event::RecordFailed { error }).await;
+            }
+            JournalDone::Collected(result) => {
+                self.collecting = false;
+                if let Err(error) = result {
+                    match error.kind() {
+                        ErrorKind::Fenced => self.fail(error).await,
+                        _ => self.attempt.env.warn(&format!("collecting old files is tried later: {error}")),
+                    }
+                }
+            }
+        }
+    }
+
+    /// One step of the coordinator, and everything that follows from it at once.
+    async fn step(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let now = self.attempt.env.now();
+            let decisions = self.attempt.coordinator.step(now, event);
+            for decision in decisions {
+                match self.carry_out(decision).await {
+                    Ok(Some(next)) => events.push(next),
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.end.get_or_insert(AttemptEnd::Failed(error));
+                    }
+                }
+            }
+        }
+        let statistics = self.attempt.coordinator.statistics().clone();
+        self.attempt.view.update(|view| view.checkpoints = statistics);
+    }
+
+    async fn carry_out(&mut self, decision: Decision) -> Result<Option<Event>> {
+        match decision {
+            Decision::Inject(barrier) => return self.inject(barrier).await.map(Some),
+            Decision::CancelCheckpoint { checkpoint } => {
+                self.tell_all(&TaskCommand::CancelCheckpoint(checkpoint)).await?;
+            }
+            Decision::WriteManifest(manifest) => self.write_manifest(*manifest),
+            Decision::Record(record) => self.record(record).await?,
+            Decision::Commit { checkpoint, .. } => self.commit(checkpoint).await?,
+            Decision::CopySavepoint { checkpoint, dir } => self.copy_savepoint(checkpoint, dir),
+            Decision::ReleaseAssignments { .. } => self.assign().await,
+            Decision::Collect { pinned } => self.collect(pinned).await?,
+            Decision::Answer { request, result } => {
+                if let Some(reply) = self.open.remove(&request) {
+                    // Whoever asked may be gone.
+                    let _gone = reply.send(result);
+                }
+            }
+            Decision::Alert { error } => self.attempt.env.warn(&error.to_string()),
+            Decision::Finish(end) => self.finish(end).await?,
+            Decision::FailJob { error } => self.end = Some(AttemptEnd::Failed(error)),
+            Decision::Restart { error } => self.end = Some(AttemptEnd::Restart(error)),
+        }
+        Ok(None)
+    }
+
+    async fn inject(&mut self, barrier: Barrier) -> Result<Event> {
+        if matches!(barrier.kind, BarrierKind::Last | BarrierKind::Stop { .. }) {
+            self.attempt.env.fault(FaultPoint::LastCheckpointBefore)?;
+        }
+        if barrier.kind == BarrierKind::Last {
+            (self.attempt.on_finishing)();
+        }
+        let mut enumerators = BTreeMap::new();
+        for (uid, (_, enumerator)) in &self.attempt.enumerators {
+            enumerators.insert(uid.clone(), enumerator.capture()?);
+        }
+        let capture = Capture { triggered_at: self.attempt.env.wall(), enumerators };
+        for task in self.attempt.plan.sources.clone() {
+            self.tell(task, TaskCommand::Inject(barrier)).await?;
+        }
+        Ok(Event::Captured { checkpoint: barrier.checkpoint, capture })
+    }
+
+    /// Assigns splits to the readers that want them and may have them now.
+    async fn assign(&mut self) {
+        if !self.waiting_to_run.is_empty() {
+            return;
+        }
+        let mut commands = Vec::new();
+        let Attempt { enumerators, coordinator, .. } = &mut self.attempt;
+        for (chain, enumerator) in enumerators.values_mut() {
+            let task = |subtask: SubtaskIndex| TaskId { chain: *chain, subtask };
+            for (subtask, assignment) in enumerator.assign(|subtask| coordinator.may_assign(task(subtask))) {
+                let command = match assignment {
+                    Assignment::Splits(splits) => TaskCommand::Assign(splits),
+                    Assignment::NoMore => TaskCommand::NoMoreSplits,
+                };
+                commands.push((task(subtask), command));
+            }
+        }
+        for (task, command) in commands {
+            if let Err(error) = self.tell(task, command).await {
+                self.end.get_or_insert(AttemptEnd::Failed(error));
+            }
+        }
+    }
+
+    fn write_manifest(&mut self, manifest: Manifest) {
+        let (env, store, done) =
+            (self.attempt.env.clone(), self.attempt.store.clone(), self.background.0.clone());
+        let checkpoint = manifest.checkpoint;
+        let manifest = Arc::new(manifest);
+        self.manifests.insert(checkpoint, Arc::clone(&manifest));
+        self.attempt.env.spawn_task(&format!("manifest {checkpoint}"), async move {
+            let written = manifest::write(&env, &*store, &manifest).await;
+            let _gone = done.send(Message(Background::ManifestWritten(checkpoint, written))).await;
+        });
+    }
+
+    async fn record(&mut self, record: coordinator::Record) -> Result<()> {
+        let kind = match record {
+            coordinator::Record::Completed { checkpoint, kind, manifest, .. } => {
+                self.completing = Some(checkpoint);
+                let kind = match kind {
+                    BarrierKind::Checkpoint => CheckpointKind::Ordinary,
+                    BarrierKind::Savepoint => CheckpointKind::Savepoint,
+                    BarrierKind::Stop { .. } => CheckpointKind::Stop,
+                    BarrierKind::Last => CheckpointKind::Last,
+                };
+                Kind::CheckpointCompleted(Completion { checkpoint, manifest, kind })
+            }
+            coordinator::Record::Confirmed { checkpoint } => {
+                self.attempt.env.fault(FaultPoint::ConfirmBefore)?;
+                Kind::SinksConfirmed(checkpoint)
+            }
+            coordinator::Record::Savepoint { checkpoint, dir, manifest } => {
+                Kind::SavepointCompleted(Savepoint { checkpoint, url: dir, manifest })
+            }
+            coordinator::Record::Ended(end) => {
+                self.attempt.env.fault(FaultPoint::LastCheckpointAfter)?;
+                Kind::Ended(match end {
+                    End::Finished => EndKind::Finished,
+                    End::Stopped => EndKind::Stopped,
+                    End::Cancelled => EndKind::Cancelled,
+                })
+            }
+        };
+        self.work(JournalWork::Append(kind)).await
+    }
+
+    async fn work(&mut self, work: JournalWork) -> Result<()> {
+        let sent = self.attempt.journal.work.send(Message(work)).await;
+        sent.map_err(|_| Error::internal("the journal is gone"))
+    }
+
+    /// Tells all tasks that a checkpoint is in the history. Needs the permit that its record gave out.
+    async fn commit(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        let permit = self.permits.remove(&checkpoint).ok_or_else(|| {
+            Error::internal(format!(
+                "checkpoint {checkpoint} was to be committed without a record in the history"
+            ))
+        })?;
+        let (record, permit) = permit;
+        self.manifests.retain(|&it, _| it >= checkpoint || self.attempt.coordinator.pinned().contains(&it));
+        self.tell_all(&TaskCommand::Commit { checkpoint: permit.checkpoint(), record }).await
+    }
+
+    fn copy_savepoint(&mut self, checkpoint: CheckpointId, dir: String) {
+        let (env, store, done) =
+            (self.attempt.env.clone(), self.attempt.store.clone(), self.background.0.clone());
+        let manifest = self.manifests.get(&checkpoint).cloned();
+        self.attempt.env.spawn_task(&format!("savepoint {checkpoint}"), async move {
+            let copied = match manifest {
+                Some(manifest) => copy_savepoint(&env, store, &manifest, &dir).await,
+                None => {
+                    Err(Error::internal(format!("the manifest of checkpoint {checkpoint} is not at hand")))
+                }
+            };
+            let _gone = done.send(Message(Background::SavepointCopied(checkpoint, dir, copied))).await;
+        });
+    }
+
+    async fn collect(&mut self, pinned: Vec<CheckpointId>) -> Result<()> {
+        if std::mem::replace(&mut self.collecting, true) {
+            return Ok(());
+        }
+        self.work(JournalWork::Collect(pinned.into_iter().collect())).await
+    }
+
+    /// The end is recorded: all tasks end together.
+    async fn finish(&mut self, end: End) -> Result<()> {
+        if end == End::Cancelled || self.not_finished.is_empty() {
+            self.end = Some(AttemptEnd::Ended(end));
+            return Ok(());
+        }
+        self.ending = Some(end);
+        self.tell_all(&TaskCommand::Finish).await
+    }
+
+    async fn tell_all(&mut self, command: &TaskCommand) -> Result<()> {
+        for task in self.attempt.plan.tasks.clone() {
+            self.tell(task, command.clone()).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, task: TaskId, command: TaskCommand) -> Result<()> {
+        let attempt = self.attempt.info.attempt;
+        self.attempt.to_tasks.send(&ToTaskManager::Command { attempt, task, command }).await
+    }
+}

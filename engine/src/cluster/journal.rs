@@ -1,0 +1,118 @@
+//! The job history at work beside the JobManager's loop: appends one record at a time, collects garbage in between.
+//! Only here is a record appended during an attempt, and only here does a commit permit come into being.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use checkpoint::{
+    collect::Collector,
+    history::{CommitPermit, DeletePermit, JobHistory, Kind},
+};
+use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
+use types::{CheckpointId, Result};
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum JournalWork {
+    /// Append this record.
+    Append(Kind),
+    /// Delete what nothing needs; these checkpoints are being copied from.
+    Collect(BTreeSet<CheckpointId>),
+}
+
+/// What was done.
+#[derive(Debug)]
+pub(crate) enum JournalDone {
+    /// The record is in the history; for a completed checkpoint, with the right to commit it.
+    Appended(Result<(u64, Option<CommitPermit>)>),
+    /// Collection is over for now.
+    Collected(Result<()>),
+}
+
+/// The handle of the history's worker.
+pub(crate) struct Journal {
+    pub(crate) work: Sender<Message<JournalWork>>,
+    pub(crate) done: Receiver<Message<JournalDone>>,
+    handle: TaskHandle,
+}
+
+impl Journal {
+    /// Starts the worker; `retained` completed checkpoints are kept.
+    pub(crate) fn start(env: &Env, store: Arc<dyn Store>, history: JobHistory, retained: usize) -> Self {
+        let (work, todo) = channel(env, Limits::items(64));
+        let (report, done) = channel(env, Limits::items(64));
+        let collector = Collector::new(env, Arc::clone(&store), retained);
+        let worker = Worker { env: env.clone(), store, history, collector, swept_orphans: false };
+        let handle = env.spawn_task("journal", worker.serve(todo, report));
+        Self { work, done, handle }
+    }
+
+    /// Ends the worker. What it was doing is decided by the history alone.
+    pub(crate) async fn end(self) {
+        self.handle.abort();
+        let _ended = self.handle.join().await;
+    }
+}
+
+struct Worker {
+    env: Env,
+    store: Arc<dyn Store>,
+    history: JobHistory,
+    collector: Collector,
+    swept_orphans: bool,
+}
+
+impl Worker {
+    async fn serve(mut self, mut todo: Receiver<Message<JournalWork>>, report: Sender<Message<JournalDone>>) {
+        // Deleting is slow and needs no history: it goes on beside the appends.
+        let (deleted_sender, mut deleted) =
+            channel::<Message<(DeletePermit, Result<()>)>>(&self.env, Limits::items(16));
+        for permit in self.history.open_garbage() {
+            self.delete(permit, deleted_sender.clone());
+        }
+        loop {
+            let done = tokio::select! {
+                biased;
+                work = todo.recv() => match work {
+                    None => return,
+                    Some(Message(JournalWork::Append(kind))) => JournalDone::Appended(self.append(kind).await),
+                    Some(Message(JournalWork::Collect(running))) => match self.mark(&running).await {
+                        Ok(Some(permit)) => {
+                            self.delete(permit, deleted_sender.clone());
+                            continue;
+                        }
+                        Ok(None) => JournalDone::Collected(Ok(())),
+                        Err(error) => JournalDone::Collected(Err(error)),
+                    },
+                },
+                Some(Message((permit, result))) = deleted.recv() => JournalDone::Collected(match result {
+                    Ok(()) => Collector::done(&mut self.history, &permit).await,
+                    Err(error) => Err(error),
+                }),
+            };
+            if report.send(Message(done)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn append(&mut self, kind: Kind) -> Result<(u64, Option<CommitPermit>)> {
+        let created = self.history.append(kind).await?;
+        Ok((created.number().0, created.commit_permit()))
+    }
+
+    async fn mark(&mut self, running: &BTreeSet<CheckpointId>) -> Result<Option<DeletePermit>> {
+        let orphans = !std::mem::replace(&mut self.swept_orphans, true);
+        let permit = self.collector.mark(&mut self.history, running, orphans).await?;
+        let newest = self.history.newest().number;
+        self.collector.sweep_records(self.history.records(), newest).await?;
+        Ok(permit)
+    }
+
+    fn delete(&self, permit: DeletePermit, done: Sender<Message<(DeletePermit, Result<()>)>>) {
+        let (env, store) = (self.env.clone(), Arc::clone(&self.store));
+        self.env.spawn_task("delete", async move {
+            let result = Collector::delete(&env, &*store, &permit).await;
+            let _gone = done.send(Message((permit, result))).await;
+        });
+    }
+}

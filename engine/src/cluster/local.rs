@@ -1,0 +1,205 @@
+//! Everything in one process: a JobManager and a TaskManager joined by links, REST beside them. The one place where a
+//! job's settings become a running cluster.
+
+use std::sync::Arc;
+
+use checkpoint::{history::From, savepoint::SnapshotLocation};
+use env::{Env, Limits, Message, Sender, TaskHandle, channel};
+use statebackend::MergePolicy;
+use tokio::sync::oneshot;
+use types::{Error, Result};
+
+use super::{
+    attempt::{Ask, Request},
+    build::RuntimeOptions,
+    job_manager::{JobManager, JobResult, StartOptions},
+    link::link,
+    message::{ToJobManager, ToTaskManager},
+    task_manager::TaskManager,
+    view::{JobView, SharedView},
+};
+use crate::{
+    config::{Backend, RestAddress, Settings},
+    graph::{physical::Plan, validate::exactly_once_sinks},
+    metrics::Metrics,
+    rest,
+    task::run::TaskOptions,
+};
+
+/// Checkpoints of a job without a checkpoint URL: none are taken, but the first and last record of its history are,
+/// in memory, so that there is one path for all jobs.
+const NOWHERE: &str = "memory:no-checkpoints";
+
+/// A running job.
+pub struct JobHandle {
+    control: JobControl,
+    result: oneshot::Receiver<Result<JobResult>>,
+    tasks: Vec<TaskHandle>,
+}
+
+/// Asks a running job for things and shows its state. Cheap to clone.
+#[derive(Clone)]
+pub struct JobControl {
+    requests: Sender<Message<Request>>,
+    view: SharedView,
+    metrics: Metrics,
+    plan: Arc<Plan>,
+}
+
+impl JobControl {
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// Why it could not be done; `Retryable` if the job is just restarting, `Cancelled` if it has ended.
+    pub async fn ask(&self, ask: Ask) -> Result<checkpoint::coordinator::Answer> {
+        let (reply, answer) = oneshot::channel();
+        let ended = || Error::cancelled("the job has ended");
+        self.requests.send(Message(Request { ask, reply })).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    /// The job's state now.
+    #[must_use]
+    pub fn view(&self) -> JobView {
+        self.view.get()
+    }
+
+    /// The numbers of this process.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The job's plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+impl JobHandle {
+    /// Asks the job for things.
+    #[must_use]
+    pub fn control(&self) -> &JobControl {
+        &self.control
+    }
+
+    /// Waits for the job's end.
+    ///
+    /// # Errors
+    /// Why the job failed or could not be started.
+    pub async fn join(self) -> Result<JobResult> {
+        let result = self.result.await;
+        for task in &self.tasks {
+            task.abort();
+        }
+        result.unwrap_or_else(|_| Err(Error::internal("the JobManager ended without a result")))
+    }
+}
+
+/// Starts `plan` in this process.
+///
+/// # Errors
+/// `InvalidJob` for settings that do not go together; `Unavailable` if the checkpoint directory or the REST address
+/// cannot be used.
+pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<JobHandle> {
+    check_guarantees(&plan, &settings)?;
+    let plan = Arc::new(plan);
+    let store = env.open_store(settings.checkpoint_url.as_deref().unwrap_or(NOWHERE))?;
+    let from = from(env, &settings.from).await?;
+    let metrics = Metrics::default();
+    let view = SharedView::default();
+    let (to_tasks, from_job_manager) = link::<ToTaskManager>(env);
+    let (to_job_manager, from_tasks) = link::<ToJobManager>(env);
+    let (requests, request_receiver) = channel(env, Limits::items(64));
+    let fingerprint = plan.fingerprint();
+
+    let task_manager = TaskManager {
+        env: env.clone(),
+        plan: Arc::clone(&plan),
+        fingerprint,
+        options: options(&settings),
+        store: Arc::clone(&store),
+        metrics: metrics.clone(),
+        slots: plan.slots(),
+        to_job_manager,
+    };
+    let warn = env.clone();
+    let task_manager = env.spawn_task("task manager", async move {
+        if let Err(error) = task_manager.run(from_job_manager).await {
+            warn.warn(&format!("TaskManager: {error}"));
+        }
+    });
+    let job_manager = JobManager {
+        env: env.clone(),
+        plan: Arc::clone(&plan),
+        fingerprint,
+        store,
+        settings: settings.checkpoints.clone(),
+        restart: settings.restart_strategy(),
+        start: StartOptions {
+            from,
+            take_over: settings.take_over,
+            abandon_pending: settings.abandon_pending,
+            accept_foreign_output: settings.accept_foreign_output,
+            allow_dropped_state: settings.allow_dropped_state.clone(),
+        },
+        view: view.clone(),
+        to_tasks,
+        from_tasks,
+        requests: request_receiver,
+    };
+    let control = JobControl { requests, view, metrics, plan };
+    let mut tasks = vec![task_manager];
+    if let RestAddress::At(address) = &settings.rest {
+        tasks.push(rest::serve(env, address, control.clone()).await?);
+    }
+    let (done, result) = oneshot::channel();
+    tasks.push(env.spawn_task("job manager", async move {
+        // Whoever started the job may have gone.
+        let _gone = done.send(job_manager.run().await);
+    }));
+    Ok(JobHandle { control, result, tasks })
+}
+
+/// What a job may promise under its settings.
+fn check_guarantees(plan: &Plan, settings: &Settings) -> Result<()> {
+    let exactly_once = exactly_once_sinks(&plan.graph);
+    let Some(uid) = exactly_once.first() else { return Ok(()) };
+    if settings.checkpoint_url.is_none() {
+        return Err(Error::invalid_job(format!(
+            "sink {uid} is exactly-once and commits with checkpoints, and the job takes none: add --checkpoints DIR"
+        )));
+    }
+    if settings.backend == Backend::Memory && !settings.allow_volatile {
+        return Err(Error::invalid_job(format!(
+            "sink {uid} is exactly-once, but checkpoints of the memory backend die with the process: use --state \
+             filesystem --checkpoints DIR, or accept that with --allow-volatile"
+        )));
+    }
+    Ok(())
+}
+
+async fn from(env: &Env, text: &str) -> Result<From> {
+    match text {
+        "auto" => Ok(From::Auto),
+        "latest" => Ok(From::Latest),
+        "none" => Ok(From::None),
+        path => SnapshotLocation::resolve(env, path).await.map(From::Snapshot),
+    }
+}
+
+fn options(settings: &Settings) -> RuntimeOptions {
+    RuntimeOptions {
+        task: TaskOptions {
+            batch_records: settings.batch_records,
+            flush: settings.batch_flush,
+            watermark_interval: settings.watermark_interval,
+            slice_cells: settings.slice_cells,
+        },
+        mode: settings.checkpoints.mode,
+        channel_records: settings.channel_records,
+        channel_bytes: settings.channel_bytes,
+        merge: MergePolicy { fan_in: settings.merge_fan_in, ..MergePolicy::default() },
+    }
+}

@@ -1,0 +1,129 @@
+//! What JobManager and TaskManager tell each other: the same inside one process and, later, between machines.
+
+use checkpoint::manifest::{PreparedTransaction, TaskId};
+use serde::{Deserialize, Serialize};
+use types::{AttemptId, CheckpointId, Digest, JobId, Lineage, Uid};
+
+use crate::{
+    api::sink::Marker,
+    task::{
+        message::{Failure, TaskCommand, TaskReport},
+        restore::OperatorRestore,
+    },
+};
+
+/// The numbers that name an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptInfo {
+    /// The job.
+    pub job: JobId,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Its line of history.
+    pub lineage: Lineage,
+    /// The checkpoint it restores, or the highest number used before: new ones are greater.
+    pub restored: CheckpointId,
+}
+
+/// A task to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskDeployment {
+    /// The task.
+    pub task: TaskId,
+    /// What its operators get back.
+    pub restore: Vec<OperatorRestore>,
+}
+
+/// A sink whose past is to be settled before anything runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkToResolve {
+    /// The sink.
+    pub uid: Uid,
+    /// Transactions that the history completed: commit them, in this order.
+    pub commit: Vec<PreparedTransaction>,
+}
+
+/// From the JobManager to a TaskManager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToTaskManager {
+    /// Say what the two-phase sinks hold. Changes nothing outside.
+    AskSinks {
+        /// For whom.
+        info: AttemptInfo,
+    },
+    /// Commit what the history completed, throw away the rest.
+    ResolveSinks {
+        /// For whom.
+        info: AttemptInfo,
+        /// The sinks, all of them.
+        sinks: Vec<SinkToResolve>,
+    },
+    /// Start tasks.
+    Deploy {
+        /// For whom.
+        info: AttemptInfo,
+        /// The tasks.
+        tasks: Vec<TaskDeployment>,
+    },
+    /// Something for one task.
+    Command {
+        /// The attempt; commands to another one have no effect.
+        attempt: AttemptId,
+        /// The task.
+        task: TaskId,
+        /// What.
+        command: TaskCommand,
+    },
+    /// End all tasks of the attempt now.
+    Cancel {
+        /// The attempt.
+        attempt: AttemptId,
+    },
+}
+
+/// From a TaskManager to the JobManager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToJobManager {
+    /// The first message.
+    Register {
+        /// The fingerprint of the job graph: must be the JobManager's own.
+        fingerprint: Digest,
+        /// How many parallel slices of the job it can run.
+        slots: u32,
+    },
+    /// The answer to `AskSinks`.
+    SinksHold {
+        /// For whom.
+        attempt: AttemptId,
+        /// What each sink holds.
+        result: Result<Vec<(Uid, Vec<Marker>)>, Failure>,
+    },
+    /// The answer to `ResolveSinks`.
+    SinksResolved {
+        /// For whom.
+        attempt: AttemptId,
+        /// Whether all is committed and swept.
+        result: Result<(), Failure>,
+    },
+    /// A task is being built.
+    Initializing {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The task.
+        task: TaskId,
+    },
+    /// A task reports.
+    Report {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The task.
+        task: TaskId,
+        /// What.
+        report: TaskReport,
+    },
+    /// All tasks of the attempt have ended.
+    Cancelled {
+        /// The attempt.
+        attempt: AttemptId,
+    },
+}

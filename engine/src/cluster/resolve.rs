@@ -1,0 +1,95 @@
+//! What the sinks hold against what the history says: decided before anything is started, so that a refusal leaves
+//! everything as it was. Pure.
+
+use checkpoint::history::{From, Standing};
+use types::{CheckpointId, Error, Lineage, Result, Uid};
+
+use crate::api::sink::Marker;
+
+/// What a start expects to find at its sinks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    /// The line of history that goes on, and the newest checkpoint that the history completed in it; `None` for a
+    /// start that begins a new one.
+    pub(crate) continued: Option<(Lineage, CheckpointId)>,
+    /// Lines of history that the user accepts beside it.
+    pub(crate) accept_foreign: bool,
+}
+
+impl Expected {
+    /// For a start from `from` on top of `standing`.
+    pub(crate) fn new(standing: Option<&Standing>, from: &From, accept_foreign: bool) -> Self {
+        let continues = matches!(from, From::Auto | From::Latest);
+        let continued = standing.filter(|_| continues).map(|standing| {
+            let lineage = standing.attempt.lineage;
+            let newest = standing.completed.iter().rfind(|it| it.lineage == lineage).map(|it| it.checkpoint);
+            (lineage, newest.unwrap_or_default())
+        });
+        Self { continued, accept_foreign }
+    }
+
+    /// Compares what a sink holds.
+    ///
+    /// # Errors
+    /// `Conflict` with the choices: the checkpoint directory is older than the output, or the output is another line's.
+    pub(crate) fn check(&self, uid: &Uid, held: &[Marker]) -> Result<()> {
+        for marker in held {
+            match self.continued {
+                Some((lineage, newest)) if marker.lineage == lineage => {
+                    if marker.checkpoint > newest {
+                        return Err(Error::conflict(format!(
+                            "sink {uid}: {} was committed with checkpoint {}, but the job history knows checkpoints up \
+                             to {newest} only: the checkpoint directory is older than the output; give the newer \
+                             checkpoint directory, or another output",
+                            marker.place, marker.checkpoint
+                        )));
+                    }
+                }
+                _ if self.accept_foreign => {}
+                _ => {
+                    return Err(Error::conflict(format!(
+                        "sink {uid}: {} belongs to another line of history ({}): give another output, continue that \
+                         line with its own checkpoint directory, or add --accept-foreign-output to keep it beside the \
+                         new one",
+                        marker.place, marker.lineage
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::ErrorKind;
+
+    use super::*;
+
+    fn marker(lineage: u128, checkpoint: u64) -> Marker {
+        Marker {
+            lineage: Lineage(lineage),
+            checkpoint: CheckpointId(checkpoint),
+            place: "out/part-1".to_owned(),
+        }
+    }
+
+    #[test]
+    fn only_what_the_history_completed_in_its_own_line_may_be_there() -> Result<()> {
+        let uid = Uid::new("out")?;
+        let continued = Expected { continued: Some((Lineage(7), CheckpointId(3))), accept_foreign: false };
+        assert!(continued.check(&uid, &[]).is_ok());
+        assert!(continued.check(&uid, &[marker(7, 1), marker(7, 3)]).is_ok());
+        let ahead = continued.check(&uid, &[marker(7, 4)]).expect_err("it is ahead");
+        assert_eq!(ahead.kind(), ErrorKind::Conflict);
+        assert!(ahead.message().contains("older than the output"));
+        let foreign = continued.check(&uid, &[marker(8, 1)]).expect_err("it is foreign");
+        assert!(foreign.message().contains("another line of history"));
+        let accepting = Expected { accept_foreign: true, ..continued };
+        assert!(accepting.check(&uid, &[marker(8, 1)]).is_ok());
+        assert!(accepting.check(&uid, &[marker(7, 4)]).is_err());
+        let fresh = Expected { continued: None, accept_foreign: false };
+        assert!(fresh.check(&uid, &[marker(7, 1)]).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! A TaskManager: runs tasks and their sinks' committers, and knows nothing of checkpoints, histories or restarts. What
+//! it is told comes in [`ToTaskManager`], what it finds goes out in [`ToJobManager`].
+
+use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
+
+use checkpoint::manifest::TaskId;
+use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
+use futures::FutureExt;
+use types::{AttemptId, Digest, Error, Result, SubtaskIndex, Uid};
+
+use super::{
+    build::{RuntimeOptions, Workshop, sink_context, sinks},
+    link::{LinkReceiver, LinkSender},
+    message::{AttemptInfo, SinkToResolve, TaskDeployment, ToJobManager, ToTaskManager},
+};
+use crate::{
+    api::{erased::AnyCommitter, sink::Marker},
+    graph::physical::Plan,
+    metrics::Metrics,
+    task::{
+        guard,
+        message::{Failure, TaskCommand, TaskReport},
+        run,
+        sink::{commit_for_ever, transaction_of},
+        upload::Uploads,
+    },
+};
+
+/// A TaskManager and what it needs.
+pub(crate) struct TaskManager {
+    pub(crate) env: Env,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) fingerprint: Digest,
+    pub(crate) options: RuntimeOptions,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) metrics: Metrics,
+    pub(crate) slots: u32,
+    pub(crate) to_job_manager: LinkSender<ToJobManager>,
+}
+
+/// The tasks of one attempt.
+struct Deployed {
+    attempt: AttemptId,
+    commands: BTreeMap<TaskId, Sender<Message<TaskCommand>>>,
+    handles: Vec<TaskHandle>,
+}
+
+impl TaskManager {
+    /// Serves until the JobManager is gone.
+    ///
+    /// # Errors
+    /// `Internal` if a message cannot be read.
+    pub(crate) async fn run(self, mut from_job_manager: LinkReceiver<ToTaskManager>) -> Result<()> {
+        let register = ToJobManager::Register { fingerprint: self.fingerprint, slots: self.slots };
+        self.to_job_manager.send(&register).await?;
+        let mut deployed: Option<Deployed> = None;
+        while let Some(message) = from_job_manager.recv().await? {
+            match message {
+                ToTaskManager::AskSinks { info } => {
+                    let result = self.ask_sinks(&info).await.map_err(|error| Failure::from(&error));
+                    self.to_job_manager
+                        .send(&ToJobManager::SinksHold { attempt: info.attempt, result })
+                        .await?;
+                }
+                ToTaskManager::ResolveSinks { info, sinks } => {
+                    let result =
+                        self.resolve_sinks(&info, sinks).await.map_err(|error| Failure::from(&error));
+                    self.to_job_manager
+                        .send(&ToJobManager::SinksResolved { attempt: info.attempt, result })
+                        .await?;
+                }
+                ToTaskManager::Deploy { info, tasks } => deployed = Some(self.deploy(info, tasks).await?),
+                ToTaskManager::Command { attempt, task, command } => {
+                    let to = deployed.as_ref().filter(|it| it.attempt == attempt);
+                    if let Some(sender) = to.and_then(|it| it.commands.get(&task)) {
+                        // A task that has ended needs no command: its end was reported.
+                        let _ended = sender.send(Message(command)).await;
+                    }
+                }
+                ToTaskManager::Cancel { attempt } => {
+                    if let Some(it) = deployed.take_if(|it| it.attempt == attempt) {
+                        it.end().await;
+                    }
+                    self.to_job_manager.send(&ToJobManager::Cancelled { attempt }).await?;
+                }
+            }
+        }
+        if let Some(it) = deployed {
+            it.end().await;
+        }
+        Ok(())
+    }
+
+    async fn committers(
+        &self,
+        info: &AttemptInfo,
+    ) -> Result<Vec<(Uid, Box<dyn AnyCommitter>, crate::api::sink::SinkContext)>> {
+        let mut committers = Vec::new();
+        for (uid, sink, parallelism) in sinks(&self.plan) {
+            let context = sink_context(&self.env, info, uid.clone(), SubtaskIndex(0), parallelism);
+            if let Some(committer) = sink.committer(context.clone()) {
+                let committer = committer.await.map_err(|error| error.context(format!("sink {uid}")))?;
+                committers.push((uid, committer, context));
+            }
+        }
+        Ok(committers)
+    }
+
+    async fn ask_sinks(&self, info: &AttemptInfo) -> Result<Vec<(Uid, Vec<Marker>)>> {
+        let mut held = Vec::new();
+        for (uid, mut committer, _) in self.committers(info).await? {
+            let markers = committer.held().await.map_err(|error| error.context(format!("sink {uid}")))?;
+            held.push((uid, markers));
+        }
+        Ok(held)
+    }
+
+    async fn resolve_sinks(&self, info: &AttemptInfo, resolve: Vec<SinkToResolve>) -> Result<()> {
+        let mut work: BTreeMap<Uid, SinkToResolve> =
+            resolve.into_iter().map(|it| (it.uid.clone(), it)).collect();
+        for (uid, mut committer, context) in self.committers(info).await? {
+            let commit = work.remove(&uid).map(|it| it.commit).unwrap_or_default();
+            for transaction in &commit {
+                let id = transaction_of(&context, transaction);
+                commit_for_ever(&self.env, &mut *committer, &id, &transaction.payload).await?;
+            }
+            committer.sweep(&[]).await.map_err(|error| error.context(format!("sink {uid}, sweep")))?;
+        }
+        match work.into_values().find(|it| !it.commit.is_empty()) {
+            None => Ok(()),
+            Some(left) => Err(Error::incompatible(format!(
+                "sink {} still holds transactions that the job history completed, but the job has no such sink: start \
+                 once with it, or give them up with --abandon-pending",
+                left.uid
+            ))),
+        }
+    }
+
+    async fn deploy(&self, info: AttemptInfo, tasks: Vec<TaskDeployment>) -> Result<Deployed> {
+        let (reports, from_tasks) = channel(&self.env, Limits::items(1024));
+        let workshop = Workshop {
+            env: self.env.clone(),
+            plan: Arc::clone(&self.plan),
+            options: self.options.clone(),
+            store: Arc::clone(&self.store),
+            uploads: Uploads::new(self.env.clone(), Arc::clone(&self.store), self.options.merge.clone()),
+            metrics: self.metrics.clone(),
+            info,
+            reports,
+        };
+        let mut deployed = Deployed { attempt: info.attempt, commands: BTreeMap::new(), handles: Vec::new() };
+        let forward = forward(self.to_job_manager.clone(), info.attempt, from_tasks);
+        deployed.handles.push(self.env.spawn_task("reports", forward));
+        let mut channels = workshop.channels();
+        for deployment in tasks {
+            let TaskDeployment { task, restore } = deployment;
+            self.to_job_manager.send(&ToJobManager::Initializing { attempt: info.attempt, task }).await?;
+            let built = match workshop.build(task, &mut channels).await {
+                Ok(built) => built,
+                Err(error) => {
+                    let report = TaskReport::Failed(Failure::from(&error));
+                    self.to_job_manager
+                        .send(&ToJobManager::Report { attempt: info.attempt, task, report })
+                        .await?;
+                    break;
+                }
+            };
+            deployed.commands.insert(task, built.commands);
+            deployed.handles.extend(built.beside);
+            let reports = workshop.reports.clone();
+            let running = async move {
+                // User code is guarded where it is called; this is for what nobody foresaw.
+                let ran = AssertUnwindSafe(run::run(built.task, restore)).catch_unwind().await;
+                let panicked = |panic: Box<dyn Any + Send>| {
+                    Err(Error::internal(format!("{task} panicked: {}", guard::text(&*panic))))
+                };
+                let report = ran.unwrap_or_else(panicked);
+                let report = report.unwrap_or_else(|error| TaskReport::Failed(Failure::from(&error)));
+                let _gone = reports.send(Message((task, report))).await;
+            };
+            deployed.handles.push(self.env.spawn_task(&task.to_string(), running));
+        }
+        Ok(deployed)
+    }
+}
+
+impl Deployed {
+    /// Ends everything and waits until it has ended.
+    async fn end(self) {
+        for handle in &self.handles {
+            handle.abort();
+        }
+        for handle in self.handles {
+            // Aborted, ended or panicked: it is gone, and a failure was reported by the task itself.
+            let _ended = handle.join().await;
+        }
+    }
+}
+
+/// Passes the reports of an attempt's tasks on.
+async fn forward(
+    to: LinkSender<ToJobManager>,
+    attempt: AttemptId,
+    mut from_tasks: Receiver<Message<(TaskId, TaskReport)>>,
+) {
+    while let Some(Message((task, report))) = from_tasks.recv().await {
+        if to.send(&ToJobManager::Report { attempt, task, report }).await.is_err() {
+            return;
+        }
+    }
+}

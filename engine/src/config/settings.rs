@@ -1,0 +1,292 @@
+//! All settings of a job, and the table that gives each its name and its parser.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use checkpoint::{barrier::CheckpointMode, coordinator, restart::RestartStrategy};
+use types::{Error, Result, Uid};
+
+use super::values::{boolean, bytes, count, duration, optional_duration, restart};
+
+/// The presets of working state and checkpoint storage, under the names that users know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// State in memory, checkpoints in the JobManager's memory: gone with the process.
+    Memory,
+    /// State in memory, checkpoints at a URL.
+    #[default]
+    Filesystem,
+}
+
+/// Where REST listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RestAddress {
+    /// Nowhere.
+    Off,
+    /// At `HOST:PORT`.
+    At(String),
+}
+
+/// Everything that can be set, resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// How many subtasks every operator has that says nothing else. `None`: what the code says.
+    pub parallelism: Option<u32>,
+    /// The number of key groups. `None`: what the code says.
+    pub max_parallelism: Option<u32>,
+    /// Working state and checkpoint storage.
+    pub backend: Backend,
+    /// Where checkpoints go. `None`: no checkpoints.
+    pub checkpoint_url: Option<String>,
+    /// When checkpoints are taken, and what happens when they fail.
+    pub checkpoints: coordinator::Settings,
+    /// Whether `checkpoints.interval` was set: without it a checkpoint URL means every 10 s.
+    pub interval_set: bool,
+    /// Whether completed checkpoints stay when the job is cancelled.
+    pub keep_on_cancel: bool,
+    /// Whether completed checkpoints stay when the job fails.
+    pub keep_on_failure: bool,
+    /// What happens after a failure. `None`: exponential delay with checkpoints, none without.
+    pub restart: Option<RestartStrategy>,
+    /// What to start from: `auto`, `latest`, `none`, or a path.
+    pub from: String,
+    /// Start although another process holds the job: it is fenced.
+    pub take_over: bool,
+    /// Allow exactly-once sinks with checkpoints that die with the process.
+    pub allow_volatile: bool,
+    /// Give up what a completed checkpoint left pending at the sinks, instead of committing it.
+    pub abandon_pending: bool,
+    /// Accept output of other lines of history beside the new one.
+    pub accept_foreign_output: bool,
+    /// Operators whose state in the snapshot may be dropped.
+    pub allow_dropped_state: BTreeSet<Uid>,
+    /// Where REST listens.
+    pub rest: RestAddress,
+    /// The greatest number of records in a batch.
+    pub batch_records: usize,
+    /// How long a partial batch waits for more records.
+    pub batch_flush: Duration,
+    /// Records in one channel at the most.
+    pub channel_records: usize,
+    /// Bytes in one channel at the most.
+    pub channel_bytes: usize,
+    /// How often watermarks are made.
+    pub watermark_interval: Duration,
+    /// Cells drained in one slice of snapshot work.
+    pub slice_cells: usize,
+    /// How many neighbouring runs of about the same size are merged into one.
+    pub merge_fan_in: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            parallelism: None,
+            max_parallelism: None,
+            backend: Backend::Filesystem,
+            checkpoint_url: None,
+            checkpoints: coordinator::Settings::default(),
+            interval_set: false,
+            keep_on_cancel: true,
+            keep_on_failure: true,
+            restart: None,
+            from: "auto".to_owned(),
+            take_over: false,
+            allow_volatile: false,
+            abandon_pending: false,
+            accept_foreign_output: false,
+            allow_dropped_state: BTreeSet::new(),
+            rest: RestAddress::At("127.0.0.1:8081".to_owned()),
+            batch_records: 1024,
+            batch_flush: Duration::from_millis(5),
+            // With one full batch on its way in, one and a part on its way out: 6,144 records between two ends.
+            channel_records: 3 * 1024,
+            channel_bytes: 1 << 20,
+            watermark_interval: Duration::from_millis(200),
+            slice_cells: 512,
+            merge_fan_in: 8,
+        }
+    }
+}
+
+/// One setting.
+pub struct Setting {
+    /// Its name in `tidegate.toml` (`section.name`); in the environment `TIDEGATE_SECTION_NAME`.
+    pub name: &'static str,
+    /// What it is, with unit and default.
+    pub help: &'static str,
+    /// Takes the text.
+    pub set: fn(&mut Settings, &str) -> Result<()>,
+}
+
+macro_rules! settings {
+    ($($name:literal, $help:literal, |$settings:ident, $text:ident| $set:expr;)*) => {
+        /// All settings.
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            name: $name,
+            help: $help,
+            set: |$settings, $text| { $set; Ok(()) },
+        },)*];
+    };
+}
+
+settings! {
+    "parallelism", "subtasks of each operator (1)",
+        |settings, text| settings.parallelism = Some(count(text)?);
+    "max-parallelism", "key groups; fixed by the first checkpoint (128)",
+        |settings, text| settings.max_parallelism = Some(count(text)?);
+    "state.backend", "memory or filesystem (filesystem)",
+        |settings, text| settings.backend = backend(text)?;
+    "checkpoints.url", "where checkpoints go: a directory or file:///DIR (none: no checkpoints)",
+        |settings, text| settings.checkpoint_url = Some(text.to_owned());
+    "checkpoints.interval", "from one trigger to the next, e.g. 500ms, 10s; off for none (10s with a URL)",
+        |settings, text| { settings.checkpoints.interval = optional_duration(text)?; settings.interval_set = true };
+    "checkpoints.mode", "exactly-once or at-least-once (exactly-once)",
+        |settings, text| settings.checkpoints.mode = mode(text)?;
+    "checkpoints.timeout", "how long one may take (10m)",
+        |settings, text| settings.checkpoints.timeout = duration(text)?;
+    "checkpoints.min-pause", "least time between the end of one and the start of the next (0s)",
+        |settings, text| settings.checkpoints.min_pause = duration(text)?;
+    "checkpoints.max-concurrent", "how many may be under way (1)",
+        |settings, text| settings.checkpoints.max_concurrent = count(text)?;
+    "checkpoints.tolerable-failures", "how many may fail in a row (3)",
+        |settings, text| settings.checkpoints.tolerable_consecutive_failures = natural(text)?;
+    "checkpoints.fail-job", "whether more failures in a row fail the attempt (true)",
+        |settings, text| settings.checkpoints.fail_job_on_failed_checkpoint = boolean(text)?;
+    "checkpoints.retained", "how many completed ones are kept (3)",
+        |settings, text| settings.checkpoints.retained = count(text)?;
+    "checkpoints.keep-on-cancel", "whether they stay when the job is cancelled (true)",
+        |settings, text| settings.keep_on_cancel = boolean(text)?;
+    "checkpoints.keep-on-failure", "whether they stay when the job fails (true)",
+        |settings, text| settings.keep_on_failure = boolean(text)?;
+    "restart", "none, fixed-delay[:ATTEMPTS:DELAY], failure-rate[:FAILURES:INTERVAL:DELAY], exponential-delay[:INITIAL:FACTOR:MAX:RESET:JITTER]",
+        |settings, text| settings.restart = Some(restart(text)?);
+    "from", "auto, latest, none, or the path of a checkpoint or savepoint (auto)",
+        |settings, text| settings.from = text.to_owned();
+    "take-over", "start although another process holds the job (false)",
+        |settings, text| settings.take_over = boolean(text)?;
+    "allow-volatile", "allow exactly-once sinks with the memory backend (false)",
+        |settings, text| settings.allow_volatile = boolean(text)?;
+    "abandon-pending", "give up transactions that a completed checkpoint left pending (false)",
+        |settings, text| settings.abandon_pending = boolean(text)?;
+    "accept-foreign-output", "start beside output of other lines of history (false)",
+        |settings, text| settings.accept_foreign_output = boolean(text)?;
+    "allow-dropped-state", "uids, separated by commas, whose state may be dropped",
+        |settings, text| settings.allow_dropped_state = uids(text)?;
+    "rest", "HOST:PORT, or off (127.0.0.1:8081)",
+        |settings, text| settings.rest = rest(text);
+    "batch.records", "records in a batch at the most (1024)",
+        |settings, text| settings.batch_records = limited(text, 1024)?;
+    "batch.flush", "how long a partial batch waits (5ms)",
+        |settings, text| settings.batch_flush = duration(text)?;
+    "channel.records", "records in a channel at the most (3072)",
+        |settings, text| settings.channel_records = count(text)? as usize;
+    "channel.bytes", "bytes in a channel at the most (1MiB)",
+        |settings, text| settings.channel_bytes = bytes(text)?;
+    "watermark.interval", "how often watermarks are made (200ms)",
+        |settings, text| settings.watermark_interval = duration(text)?;
+    "snapshot.slice-cells", "changed cells handled at a time between two batches (512)",
+        |settings, text| settings.slice_cells = count(text)? as usize;
+    "snapshot.merge-fan-in", "runs of about the same size that are merged into one (8)",
+        |settings, text| settings.merge_fan_in = limited(text, 1024)?.max(2);
+}
+
+impl Settings {
+    /// Sets `name` to `text`, which came from `origin`.
+    ///
+    /// # Errors
+    /// `InvalidJob` naming origin, setting and text, and what may stand there.
+    pub fn set(&mut self, name: &str, text: &str, origin: &str) -> Result<()> {
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
+            let near = closest(name);
+            return Err(Error::invalid_job(format!(
+                "{origin}: unknown setting {name:?}, did you mean {near:?}?"
+            )));
+        };
+        (setting.set)(self, text).map_err(|error| {
+            Error::invalid_job(format!(
+                "{origin}: {name} = {text:?}: {}; it is: {}",
+                error.message(),
+                setting.help
+            ))
+        })
+    }
+
+    /// Fills in what follows from other settings, and checks all of them together.
+    ///
+    /// # Errors
+    /// `InvalidJob` naming the first setting that makes no sense.
+    pub fn checked(mut self) -> Result<Self> {
+        if self.backend == Backend::Memory {
+            if let Some(url) = &self.checkpoint_url {
+                return Err(Error::invalid_job(format!(
+                    "the memory backend keeps checkpoints in memory and does not write to {url}: leave out the URL, or \
+                     use --state filesystem"
+                )));
+            }
+            self.checkpoint_url = Some("memory:job".to_owned());
+        }
+        if !self.interval_set && self.checkpoint_url.is_some() {
+            self.checkpoints.interval = Some(Duration::from_secs(10));
+        }
+        if self.checkpoint_url.is_none() && self.checkpoints.interval.is_some() {
+            return Err(Error::invalid_job(
+                "checkpoints.interval is set but there is no place for checkpoints: add --checkpoints DIR",
+            ));
+        }
+        self.checkpoints.check()?;
+        if let Some(restart) = &self.restart {
+            restart.check()?;
+        }
+        Ok(self)
+    }
+
+    /// What happens after a failure.
+    #[must_use]
+    pub fn restart_strategy(&self) -> RestartStrategy {
+        self.restart.unwrap_or_else(|| RestartStrategy::default_with(self.checkpoint_url.is_some()))
+    }
+}
+
+fn backend(text: &str) -> Result<Backend> {
+    match text {
+        "memory" => Ok(Backend::Memory),
+        "filesystem" => Ok(Backend::Filesystem),
+        _ => Err(Error::invalid_job("there is no such backend")),
+    }
+}
+
+fn mode(text: &str) -> Result<CheckpointMode> {
+    match text {
+        "exactly-once" => Ok(CheckpointMode::ExactlyOnce),
+        "at-least-once" => Ok(CheckpointMode::AtLeastOnce),
+        _ => Err(Error::invalid_job("there is no such mode")),
+    }
+}
+
+fn rest(text: &str) -> RestAddress {
+    if text == "off" { RestAddress::Off } else { RestAddress::At(text.to_owned()) }
+}
+
+fn natural(text: &str) -> Result<u32> {
+    text.parse().map_err(|_| Error::invalid_job("it is not a number"))
+}
+
+fn limited(text: &str, limit: u32) -> Result<usize> {
+    match count(text)? {
+        number if number <= limit => Ok(number as usize),
+        _ => Err(Error::invalid_job(format!("it is more than {limit}"))),
+    }
+}
+
+fn uids(text: &str) -> Result<BTreeSet<Uid>> {
+    text.split(',').map(str::trim).filter(|uid| !uid.is_empty()).map(Uid::new).collect()
+}
+
+/// The known name that is most like `name`: the most shared letters at the front, then the nearest length.
+fn closest(name: &str) -> &'static str {
+    let likeness = |known: &str| known.chars().zip(name.chars()).take_while(|(a, b)| a == b).count();
+    let nearest = SETTINGS
+        .iter()
+        .max_by_key(|it| (likeness(it.name), std::cmp::Reverse(it.name.len().abs_diff(name.len()))));
+    nearest.map_or("parallelism", |setting| setting.name)
+}

@@ -1,0 +1,124 @@
+//! The texts of settings: numbers, times, sizes, restart strategies. Each error says what may stand there.
+
+use std::time::Duration;
+
+use checkpoint::restart::{ExponentialDelay, FailureRate, FixedDelay, RestartStrategy};
+use types::{Error, Result};
+
+/// A number of at least 1.
+pub(super) fn count(text: &str) -> Result<u32> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(Error::invalid_job("it is not a number of 1 or more")),
+        Ok(number) => Ok(number),
+    }
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Error::invalid_job("it is neither true nor false")),
+    }
+}
+
+/// A time with its unit.
+pub(super) fn duration(text: &str) -> Result<Duration> {
+    humantime::parse_duration(text).map_err(|_| {
+        Error::invalid_job("it is not a time: write a number and a unit, such as 500ms, 10s, 5m")
+    })
+}
+
+/// A time, or `off`.
+pub(super) fn optional_duration(text: &str) -> Result<Option<Duration>> {
+    if text == "off" { Ok(None) } else { duration(text).map(Some) }
+}
+
+/// A number of bytes: plain, or with KiB, MiB, GiB.
+pub(super) fn bytes(text: &str) -> Result<usize> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit: usize = match &text[digits.len()..] {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(Error::invalid_job("its unit is unknown: use B, KiB, MiB or GiB")),
+    };
+    let number: usize =
+        digits.trim().parse().map_err(|_| Error::invalid_job("it is not a number of bytes"))?;
+    number
+        .checked_mul(unit)
+        .filter(|it| *it > 0)
+        .ok_or_else(|| Error::invalid_job("it is not a usable number of bytes"))
+}
+
+/// `NAME` or `NAME:VALUE:...`; values left out are the defaults.
+pub(super) fn restart(text: &str) -> Result<RestartStrategy> {
+    let mut parts = text.split(':');
+    let name = parts.next().unwrap_or_default();
+    let mut next = || parts.next().filter(|part| !part.is_empty());
+    let strategy = match name {
+        "none" => RestartStrategy::None,
+        "fixed-delay" => {
+            let default = FixedDelay::default();
+            RestartStrategy::FixedDelay(FixedDelay {
+                attempts: next().map_or(Ok(default.attempts), count)?,
+                delay: next().map_or(Ok(default.delay), duration)?,
+            })
+        }
+        "failure-rate" => {
+            let default = FailureRate::default();
+            RestartStrategy::FailureRate(FailureRate {
+                failures: next().map_or(Ok(default.failures), count)?,
+                interval: next().map_or(Ok(default.interval), duration)?,
+                delay: next().map_or(Ok(default.delay), duration)?,
+            })
+        }
+        "exponential-delay" => {
+            let default = ExponentialDelay::default();
+            RestartStrategy::ExponentialDelay(ExponentialDelay {
+                initial: next().map_or(Ok(default.initial), duration)?,
+                factor: next().map_or(Ok(default.factor), number)?,
+                max: next().map_or(Ok(default.max), duration)?,
+                reset: next().map_or(Ok(default.reset), duration)?,
+                jitter: next().map_or(Ok(default.jitter), number)?,
+                ..default
+            })
+        }
+        _ => return Err(Error::invalid_job(format!("there is no restart strategy {name:?}"))),
+    };
+    match parts.next() {
+        None => Ok(strategy),
+        Some(more) => Err(Error::invalid_job(format!("{more:?} is one value too many"))),
+    }
+}
+
+fn number(text: &str) -> Result<f64> {
+    text.parse().map_err(|_| Error::invalid_job(format!("{text:?} is not a number")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_become_values() -> Result<()> {
+        assert_eq!(duration("1m 500ms")?, Duration::from_millis(60_500));
+        assert_eq!(bytes("2MiB")?, 2 << 20);
+        assert_eq!(bytes("17")?, 17);
+        assert_eq!(optional_duration("off")?, None);
+        let fixed = FixedDelay { attempts: 5, delay: Duration::from_millis(100) };
+        assert_eq!(restart("fixed-delay:5:100ms")?, RestartStrategy::FixedDelay(fixed));
+        assert_eq!(restart("none")?, RestartStrategy::None);
+        Ok(())
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_what_may_stand_there() {
+        let message = |result: Result<()>| result.expect_err("it is nonsense").message().to_owned();
+        assert!(message(duration("10").map(drop)).contains("unit"));
+        assert!(message(bytes("10 parsecs").map(drop)).contains("KiB"));
+        assert!(message(count("0").map(drop)).contains("1 or more"));
+        assert!(message(restart("sometimes").map(drop)).contains("no restart strategy"));
+        assert!(message(restart("none:1").map(drop)).contains("too many"));
+    }
+}

@@ -1,0 +1,76 @@
+//! Whether a snapshot fits the job as it is now: decided before the job starts, naming operator, state, expected, found.
+
+use std::collections::BTreeSet;
+
+use checkpoint::manifest::{Manifest, OperatorSnapshot};
+use statebackend::{StateSpec, check_compatible};
+use types::{Error, Result, Shape, Uid};
+
+use super::describe;
+use crate::graph::{logical::Vertex, physical::Plan};
+
+/// Checks every operator of `manifest` against `plan`.
+///
+/// # Errors
+/// `IncompatibleState`: state that no operator claims and that is not in `dropped`, another shape or codec, another max
+/// parallelism. `InvalidJob` if `dropped` names an operator that the snapshot does not hold.
+pub(crate) fn check(plan: &Plan, manifest: &Manifest, dropped: &BTreeSet<Uid>, place: &str) -> Result<()> {
+    if manifest.max_parallelism != plan.max_parallelism {
+        return Err(Error::incompatible(format!(
+            "{place} was written with max parallelism {}, the job has {}: it cannot be changed, set it back",
+            manifest.max_parallelism.0, plan.max_parallelism.0
+        )));
+    }
+    if let Some(unknown) = dropped.iter().find(|uid| !manifest.operators.iter().any(|it| it.uid == **uid)) {
+        return Err(Error::invalid_job(format!(
+            "--allow-dropped-state {unknown}: {place} holds no state of that name; it holds {}",
+            names(manifest)
+        )));
+    }
+    for operator in &manifest.operators {
+        let claims = |vertex: &&Vertex| {
+            vertex.uid.as_ref() == Some(&operator.uid) || vertex.formerly.contains(&operator.uid)
+        };
+        match plan.graph.vertices.iter().find(claims) {
+            Some(vertex) => operator_fits(vertex, operator, dropped.contains(&operator.uid), place)?,
+            None if dropped.contains(&operator.uid) || is_empty(operator) => {}
+            None => {
+                return Err(Error::incompatible(format!(
+                    "{place} holds state of operator {}, which the job does not have: give an operator that uid, or \
+                     name its old one with formerly(), or drop the state with --allow-dropped-state {}",
+                    operator.uid, operator.uid
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn names(manifest: &Manifest) -> String {
+    manifest.operators.iter().map(|it| it.uid.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether nothing would be lost with it (a sink whose transactions are settled before the start).
+fn is_empty(operator: &OperatorSnapshot) -> bool {
+    operator.enumerator.is_none()
+        && operator
+            .subtasks
+            .iter()
+            .all(|it| it.runs.is_empty() && it.lists.iter().all(|part| part.elements.is_empty()))
+}
+
+fn operator_fits(vertex: &Vertex, operator: &OperatorSnapshot, may_drop: bool, place: &str) -> Result<()> {
+    let here = |error: Error| error.context(format!("{place}, operator {}", operator.uid));
+    if !operator.key_shape.is_empty() && !vertex.key_shape.is_empty() {
+        let expected = Shape::from_bytes(&vertex.key_shape)?;
+        let found = Shape::from_bytes(&operator.key_shape).map_err(here)?;
+        if let Some(difference) = Shape::diff(&expected, &found) {
+            return Err(here(Error::incompatible(format!("the type of its key has changed: {difference}"))));
+        }
+    }
+    let found: Vec<StateSpec> =
+        operator.states.iter().map(describe::spec).collect::<Result<_>>().map_err(here)?;
+    check_compatible(&operator.uid, &vertex.states, may_drop, &found)
+        .map_err(|error| error.context(place))?;
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! Declared states as a manifest describes them, and back. The manifest's types know nothing of state backends, and
+//! those nothing of manifests: here they meet.
+
+use checkpoint::{barrier::complete::OperatorPlan, manifest::StateDescription};
+use statebackend::{StateKind, StateSpec};
+use types::{Error, Result, Shape};
+
+use crate::graph::{
+    logical::{Vertex, VertexKind},
+    physical::Plan,
+};
+
+/// The operators of `plan` that own something durable.
+pub(crate) fn operators(plan: &Plan) -> Vec<OperatorPlan> {
+    let mut operators = Vec::new();
+    for chain in &plan.chains {
+        for &id in &chain.vertices {
+            let vertex = plan.vertex(id);
+            let Some(uid) = &vertex.uid else { continue };
+            operators.push(OperatorPlan {
+                uid: uid.clone(),
+                kind: vertex.kind_name.to_owned(),
+                parallelism: chain.parallelism,
+                key_shape: vertex.key_shape.clone(),
+                states: states(vertex),
+                enumerator: matches!(vertex.kind, VertexKind::Source(_)),
+            });
+        }
+    }
+    operators
+}
+
+fn states(vertex: &Vertex) -> Vec<StateDescription> {
+    vertex.states.iter().map(describe).collect()
+}
+
+fn describe(spec: &StateSpec) -> StateDescription {
+    StateDescription {
+        name: spec.name.clone(),
+        kind: spec.kind.name().to_owned(),
+        codec: spec.codec.clone(),
+        shape: spec.shape.to_bytes(),
+        map_key_shape: spec.map_key.as_ref().map(Shape::to_bytes).unwrap_or_default(),
+    }
+}
+
+/// Reads what `describe` wrote.
+///
+/// # Errors
+/// `Corrupt` if a shape or a kind cannot be read.
+pub(crate) fn spec(description: &StateDescription) -> Result<StateSpec> {
+    let kind = StateKind::from_name(&description.kind).ok_or_else(|| {
+        Error::corrupt(format!("state {} is of the unknown kind {:?}", description.name, description.kind))
+    })?;
+    let map_key =
+        (!description.map_key_shape.is_empty()).then(|| Shape::from_bytes(&description.map_key_shape));
+    Ok(StateSpec {
+        name: description.name.clone(),
+        kind,
+        codec: description.codec.clone(),
+        shape: Shape::from_bytes(&description.shape)?,
+        map_key: map_key.transpose()?,
+    })
+}

@@ -1,0 +1,7 @@
+//! What a new attempt gives back to its tasks. Pure: [`plan`] deals a manifest's state out over the tasks of the job as
+//! it is now, at whatever parallelism; [`compatible`] refuses what does not fit, before anything starts.
+
+pub(crate) mod compatible;
+pub(crate) mod describe;
+pub(crate) mod plan;
+pub(crate) mod savepoint;

@@ -1,0 +1,90 @@
+//! Deals the state of a manifest out over the tasks of a plan. Keyed state goes by key group: a new subtask gets every
+//! run of every old one, clipped to its own groups, so that rescaling reads only what the new owner needs. List
+//! elements go round robin. A fresh start is the same with an empty manifest.
+
+use std::collections::BTreeMap;
+
+use checkpoint::manifest::{ListPart, Manifest, OperatorSnapshot, Redistribution, SubtaskSnapshot, TaskId};
+use types::{KeyGroupRange, Result, Run, SubtaskIndex, Uid};
+
+use crate::{
+    api::erased::SplitState, cluster::enumerator::Enumerator, graph::physical::Plan,
+    task::restore::OperatorRestore,
+};
+
+/// What all tasks get back, and the splits that no reader had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Restored {
+    pub(crate) tasks: BTreeMap<TaskId, Vec<OperatorRestore>>,
+    pub(crate) splits: BTreeMap<Uid, Vec<SplitState>>,
+}
+
+/// Deals `manifest` out.
+///
+/// # Errors
+/// `Corrupt` if the state of a split enumerator cannot be read.
+pub(crate) fn deal(plan: &Plan, manifest: &Manifest) -> Result<Restored> {
+    let mut restored = Restored::default();
+    for (chain_index, chain) in plan.chains.iter().enumerate() {
+        for (position, &id) in chain.vertices.iter().enumerate() {
+            let vertex = plan.vertex(id);
+            let Some(uid) = &vertex.uid else { continue };
+            let names = std::iter::once(uid).chain(&vertex.formerly);
+            let found =
+                names.into_iter().find_map(|name| manifest.operators.iter().find(|it| it.uid == *name));
+            let Some(operator) = found else { continue };
+            if let Some(enumerator) = &operator.enumerator {
+                restored.splits.insert(uid.clone(), Enumerator::restore(enumerator)?);
+            }
+            for index in 0..chain.parallelism {
+                let subtask = SubtaskIndex(index);
+                let groups = plan.groups(chain_index, subtask);
+                let restore = OperatorRestore {
+                    position,
+                    runs: runs(operator, groups),
+                    lists: lists(operator, subtask, chain.parallelism),
+                };
+                let task = TaskId { chain: u32::try_from(chain_index).unwrap_or(u32::MAX), subtask };
+                restored.tasks.entry(task).or_default().push(restore);
+            }
+        }
+    }
+    Ok(restored)
+}
+
+/// The runs that hold keys of `groups`: old subtasks never share a group, so their lists follow one another.
+fn runs(operator: &OperatorSnapshot, groups: KeyGroupRange) -> Vec<Run> {
+    let all = operator.subtasks.iter().flat_map(|subtask| &subtask.runs);
+    all.filter_map(|run| {
+        let both = run.groups.intersect(groups)?;
+        Some(Run { groups: both, ..run.clone() })
+    })
+    .collect()
+}
+
+/// The list states of one new subtask.
+fn lists(operator: &OperatorSnapshot, subtask: SubtaskIndex, parallelism: u32) -> Vec<ListPart> {
+    let mut merged: BTreeMap<&str, ListPart> = BTreeMap::new();
+    for old in &operator.subtasks {
+        for part in &old.lists {
+            let into =
+                merged.entry(&part.name).or_insert_with(|| ListPart { elements: Vec::new(), ..part.clone() });
+            if part.redistribution != Redistribution::Broadcast || takes_copy(old, subtask, operator) {
+                into.elements.extend(part.elements.iter().cloned());
+            }
+        }
+    }
+    for part in merged.values_mut() {
+        if part.redistribution == Redistribution::Split {
+            let all = std::mem::take(&mut part.elements).into_iter().enumerate();
+            let mine = all.filter(|(index, _)| *index % parallelism as usize == subtask.0 as usize);
+            part.elements = mine.map(|(_, element)| element).collect();
+        }
+    }
+    merged.into_values().collect()
+}
+
+/// Whether the new subtask copies its broadcast state from this old one.
+fn takes_copy(old: &SubtaskSnapshot, subtask: SubtaskIndex, operator: &OperatorSnapshot) -> bool {
+    old.subtask.0 == subtask.0 % operator.parallelism.max(1)
+}

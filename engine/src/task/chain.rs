@@ -1,0 +1,302 @@
+//! The operators of one task, run depth first: a batch is pushed on until what it became has left the chain, before
+//! the next one is taken. Nothing here waits: when a channel out must be waited for, [`Chain::step`] says so and is
+//! called again. So at most about two batches are inside a chain at any moment.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use env::{Monotonic, Sender};
+use statebackend::KeyedState;
+use types::{Result, Timestamp};
+
+use super::guard;
+use crate::{
+    api::erased::AnyOutput,
+    graph::logical::Port,
+    operators::operator::{Emitted, Operator, OutBatch, Progress, RuntimeContext},
+    record::{AnyBatch, Element, Mark},
+};
+
+/// An operator in its chain.
+pub(crate) struct ChainedOperator {
+    pub(crate) context: RuntimeContext,
+    pub(crate) operator: Box<dyn Operator>,
+    /// The newest watermark that passed it.
+    pub(crate) watermark: Timestamp,
+    /// Records taken so far in this attempt, for messages.
+    records: u64,
+}
+
+impl ChainedOperator {
+    pub(crate) fn new(context: RuntimeContext, operator: Box<dyn Operator>) -> Self {
+        Self { context, operator, watermark: Timestamp::MIN, records: 0 }
+    }
+
+    fn name(&self) -> &Arc<str> {
+        &self.context.operator
+    }
+}
+
+/// An edge out of the chain.
+pub(crate) struct TaskOutput {
+    /// Which operator of the chain emits into it.
+    pub(crate) position: usize,
+    pub(crate) port: Port,
+    pub(crate) output: Box<dyn AnyOutput>,
+    pub(crate) senders: Vec<Sender<Element>>,
+}
+
+enum Work {
+    Batch(usize, OutBatch),
+    Mark(usize, Mark),
+}
+
+/// What the task must do next for the chain.
+pub(crate) enum Step {
+    /// Nothing is inside: give it the next element.
+    Idle,
+    /// Elements wait for room in a channel: see [`Chain::outgoing`].
+    Send,
+    /// The sink at the end takes this batch.
+    Write(Box<dyn AnyBatch>),
+    /// There is more to do; call again.
+    Again,
+}
+
+/// The operators between a task's input and its outputs.
+pub(crate) struct Chain {
+    pub(crate) operators: Vec<ChainedOperator>,
+    outputs: Vec<TaskOutput>,
+    /// Whether a sink stands at the end.
+    sink: bool,
+    /// What is inside, deepest last.
+    stack: Vec<Work>,
+    /// What leaves, in order: (output, target, element).
+    pub(crate) outgoing: VecDeque<(usize, usize, Element)>,
+}
+
+impl Chain {
+    pub(crate) fn new(operators: Vec<ChainedOperator>, outputs: Vec<TaskOutput>, sink: bool) -> Self {
+        Self { operators, outputs, sink, stack: Vec::new(), outgoing: VecDeque::new() }
+    }
+
+    /// Gives records to the first operator.
+    pub(crate) fn push_batch(&mut self, batch: OutBatch) {
+        self.stack.push(Work::Batch(0, batch));
+    }
+
+    /// Gives a mark to the first operator of an idle chain.
+    pub(crate) fn push_mark(&mut self, mark: Mark) {
+        self.stack.push(Work::Mark(0, mark));
+    }
+
+    /// Gives a mark to the first operator that comes out behind everything that is inside now.
+    pub(crate) fn push_mark_last(&mut self, mark: Mark) {
+        self.stack.insert(0, Work::Mark(0, mark));
+    }
+
+    /// Does one piece of work. `place` says where the input stands, for messages.
+    ///
+    /// # Errors
+    /// What a user's function says, with operator, record and key in front.
+    pub(crate) fn step(&mut self, place: &dyn Fn() -> String) -> Result<Step> {
+        if !self.outgoing.is_empty() {
+            return Ok(Step::Send);
+        }
+        match self.stack.pop() {
+            None => Ok(Step::Idle),
+            Some(Work::Batch(at, batch)) if at == self.operators.len() => self.leave(batch),
+            Some(Work::Batch(at, batch)) => self.process(at, batch, place),
+            Some(Work::Mark(at, mark)) if at == self.operators.len() => {
+                self.send_mark(mark);
+                Ok(Step::Again)
+            }
+            Some(Work::Mark(at, mark)) => self.pass(at, mark),
+        }
+    }
+
+    /// Whether something is inside.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.stack.is_empty() || !self.outgoing.is_empty()
+    }
+
+    /// Whether partial batches wait for more records.
+    pub(crate) fn has_partial(&self) -> bool {
+        self.outputs.iter().any(|output| output.output.has_partial())
+    }
+
+    /// Sends partial batches on.
+    pub(crate) fn flush(&mut self) {
+        for index in 0..self.outputs.len() {
+            self.outputs[index].output.flush();
+            self.collect_ready(index);
+        }
+    }
+
+    /// Puts a mark behind everything that was pushed, into every channel out.
+    pub(crate) fn send_mark(&mut self, mark: Mark) {
+        self.flush();
+        for (index, output) in self.outputs.iter().enumerate() {
+            for target in 0..output.senders.len() {
+                self.outgoing.push_back((index, target, Element::Mark(mark)));
+            }
+        }
+    }
+
+    /// The channel that the first outgoing element waits for.
+    pub(crate) fn first_sender(&self) -> Option<&Sender<Element>> {
+        let (output, target, _) = self.outgoing.front()?;
+        Some(&self.outputs[*output].senders[*target])
+    }
+
+    /// Sends what has room. Says whether everything is gone.
+    pub(crate) fn send_ready(&mut self) -> bool {
+        while let Some((output, target, element)) = self.outgoing.pop_front() {
+            match self.outputs[output].senders[target].try_send(element) {
+                // A receiver that is gone belongs to a task that has failed: this attempt will be cancelled.
+                Ok(()) | Err(env::TrySend::Closed(_)) => {}
+                Err(env::TrySend::Full(element)) => {
+                    self.outgoing.push_front((output, target, element));
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Fires processing-time timers due at `now`, first operator first. Only on an idle chain.
+    ///
+    /// # Errors
+    /// What a user's function says.
+    pub(crate) fn on_processing_time(&mut self, now: Timestamp) -> Result<bool> {
+        let due = |it: &ChainedOperator| it.operator.next_processing_timer().is_some_and(|at| at <= now);
+        let Some(at) = self.operators.iter().position(due) else { return Ok(false) };
+        let operator = &mut self.operators[at];
+        let result = guard::catch(|| operator.operator.on_processing_time(now));
+        let (emitted, _) =
+            result.map_err(|error| error.context(format!("operator {}, timer", operator.name())))?;
+        self.emit(at, emitted)?;
+        Ok(true)
+    }
+
+    /// When the next processing-time timer is due.
+    pub(crate) fn next_processing_timer(&self) -> Option<Timestamp> {
+        self.operators.iter().filter_map(|it| it.operator.next_processing_timer()).min()
+    }
+
+    /// Lets watermark strategies make their marks. Only on an idle chain. Says whether there was any.
+    pub(crate) fn make_marks(&mut self, now: Monotonic, ended: bool) -> bool {
+        let mut made = false;
+        // Pushed last first, so that a mark from further up the chain is handled before those below it.
+        for at in (0..self.operators.len()).rev() {
+            if let Some(mark) = self.operators[at].operator.make_mark(now, ended) {
+                self.stack.push(Work::Mark(at + 1, mark));
+                made = true;
+            }
+        }
+        made
+    }
+
+    /// The keyed states, with their operator's place.
+    pub(crate) fn keyed(&mut self) -> impl Iterator<Item = (usize, &mut KeyedState)> {
+        self.operators
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(at, it)| it.operator.keyed().map(|keyed| (at, keyed)))
+    }
+
+    fn process(&mut self, at: usize, mut batch: OutBatch, place: &dyn Fn() -> String) -> Result<Step> {
+        let operator = &mut self.operators[at];
+        let before = batch.records.len();
+        let result = guard::catch(|| operator.operator.process(&mut *batch.records));
+        let taken = (before - batch.records.len()) as u64;
+        operator.records += taken;
+        operator.context.metrics.records_in(taken);
+        let emitted = result.map_err(|error| {
+            let (name, subtask) = (operator.name(), operator.context.subtask);
+            error.context(format!(
+                "operator {name}, subtask {subtask}, record {}{}",
+                operator.records,
+                place()
+            ))
+        })?;
+        if !batch.records.is_empty() {
+            self.stack.push(Work::Batch(at, batch));
+        }
+        self.emit(at, emitted)?;
+        Ok(Step::Again)
+    }
+
+    fn pass(&mut self, at: usize, mark: Mark) -> Result<Step> {
+        let Mark::Watermark(watermark) = mark else {
+            self.stack.push(Work::Mark(at + 1, mark));
+            return Ok(Step::Again);
+        };
+        let operator = &mut self.operators[at];
+        let result = guard::catch(|| operator.operator.on_watermark(watermark));
+        let (emitted, progress) =
+            result.map_err(|error| error.context(format!("operator {}, watermark", operator.name())))?;
+        match progress {
+            Progress::More => self.stack.push(Work::Mark(at, mark)),
+            Progress::Done => {
+                operator.watermark = operator.watermark.max(watermark);
+                self.stack.push(Work::Mark(at + 1, mark));
+            }
+            Progress::Swallow => operator.watermark = operator.watermark.max(watermark),
+        }
+        self.emit(at, emitted)?;
+        Ok(Step::Again)
+    }
+
+    fn emit(&mut self, at: usize, emitted: Emitted) -> Result<()> {
+        for (side, mut batch) in emitted.sides {
+            self.operators[at].context.metrics.records_out(batch.records.len() as u64);
+            self.spread(at, Port::Side(side), &mut batch)?;
+        }
+        if let Some(main) = emitted.main {
+            self.operators[at].context.metrics.records_out(main.records.len() as u64);
+            self.stack.push(Work::Batch(at + 1, main));
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, mut batch: OutBatch) -> Result<Step> {
+        if self.sink {
+            return Ok(Step::Write(batch.records));
+        }
+        let last = self.operators.len();
+        self.spread(last, Port::Main, &mut batch)?;
+        Ok(Step::Again)
+    }
+
+    /// Gives a batch to every edge of one output; all but the last get clones.
+    fn spread(&mut self, at: usize, port: Port, batch: &mut OutBatch) -> Result<()> {
+        let main = self.operators.len();
+        let takes = |output: &TaskOutput| {
+            output.port == port && (port == Port::Main && at == main || output.position == at)
+        };
+        let indexes: Vec<_> = self
+            .outputs
+            .iter()
+            .enumerate()
+            .filter(|(_, output)| takes(output))
+            .map(|(index, _)| index)
+            .collect();
+        for (count, &index) in indexes.iter().enumerate() {
+            let output = &mut self.outputs[index].output;
+            if count + 1 < indexes.len() {
+                output.push_clone(&mut *batch.records)?;
+            } else {
+                output.push(&mut *batch.records)?;
+            }
+            self.collect_ready(index);
+        }
+        Ok(())
+    }
+
+    fn collect_ready(&mut self, index: usize) {
+        while let Some((target, batch)) = self.outputs[index].output.take_ready() {
+            let bytes = batch.bytes + batch.records.shallow_bytes();
+            self.outgoing.push_back((index, target, Element::Batch(batch.records, bytes)));
+        }
+    }
+}

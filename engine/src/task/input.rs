@@ -1,0 +1,112 @@
+//! The channels into a task. An input that delivered a barrier is not read until the others have delivered it too (the
+//! pure [`Aligner`] decides); watermarks are the least over the inputs that are not idle.
+
+use std::task::{Context, Poll};
+
+use checkpoint::barrier::align::Aligner;
+use env::Receiver;
+use types::Timestamp;
+
+use crate::record::Element;
+
+struct Input {
+    receiver: Receiver<Element>,
+    watermark: Timestamp,
+    idle: bool,
+    /// The sender is gone: its task has failed, and this attempt will be cancelled.
+    lost: bool,
+}
+
+/// All channels into one task.
+pub(crate) struct InputGate {
+    inputs: Vec<Input>,
+    /// Decides which inputs are read.
+    pub(crate) aligner: Aligner,
+    /// Where the next poll begins, so that no input starves.
+    next: usize,
+    watermark: Timestamp,
+    idle: bool,
+}
+
+/// What a change at one input means for the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimeStep {
+    /// Nothing.
+    None,
+    /// The task's watermark rose.
+    Watermark(Timestamp),
+    /// All inputs are idle now.
+    Idle,
+    /// An input is active again.
+    Active,
+}
+
+impl InputGate {
+    pub(crate) fn new(receivers: Vec<Receiver<Element>>, aligner: Aligner, watermark: Timestamp) -> Self {
+        let input = |receiver| Input { receiver, watermark: Timestamp::MIN, idle: false, lost: false };
+        Self { inputs: receivers.into_iter().map(input).collect(), aligner, next: 0, watermark, idle: false }
+    }
+
+    /// The next element of an input that is not blocked. Pending for ever when all inputs are blocked or gone.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Element)> {
+        for offset in 0..self.inputs.len() {
+            let index = (self.next + offset) % self.inputs.len();
+            let input = &mut self.inputs[index];
+            if input.lost || self.aligner.is_blocked(index) {
+                continue;
+            }
+            match input.receiver.poll_recv(cx) {
+                Poll::Ready(Some(element)) => {
+                    self.next = index + 1;
+                    return Poll::Ready((index, element));
+                }
+                Poll::Ready(None) => input.lost = true,
+                Poll::Pending => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The task's watermark: what all inputs that count have passed.
+    pub(crate) fn watermark(&self) -> Timestamp {
+        self.watermark
+    }
+
+    /// `input` promised that nothing before `watermark` follows.
+    pub(crate) fn on_watermark(&mut self, input: usize, watermark: Timestamp) -> TimeStep {
+        let input = &mut self.inputs[input];
+        input.watermark = input.watermark.max(watermark);
+        let was_idle = std::mem::replace(&mut input.idle, false);
+        match self.advance() {
+            TimeStep::None if was_idle && std::mem::replace(&mut self.idle, false) => TimeStep::Active,
+            step => step,
+        }
+    }
+
+    /// `input` may be silent for a while.
+    pub(crate) fn on_idle(&mut self, input: usize) -> TimeStep {
+        self.inputs[input].idle = true;
+        if self.inputs.iter().all(|input| input.idle) {
+            let was_idle = std::mem::replace(&mut self.idle, true);
+            return if was_idle { TimeStep::None } else { TimeStep::Idle };
+        }
+        self.advance()
+    }
+
+    /// `input` is no longer silent. Its watermark counts again; the task's never falls.
+    pub(crate) fn on_active(&mut self, input: usize) -> TimeStep {
+        self.inputs[input].idle = false;
+        if std::mem::replace(&mut self.idle, false) { TimeStep::Active } else { TimeStep::None }
+    }
+
+    fn advance(&mut self) -> TimeStep {
+        let active = self.inputs.iter().filter(|input| !input.idle);
+        let Some(least) = active.map(|input| input.watermark).min() else { return TimeStep::None };
+        if least <= self.watermark {
+            return TimeStep::None;
+        }
+        self.watermark = least;
+        self.idle = false;
+        TimeStep::Watermark(least)
+    }
+}

@@ -1,0 +1,104 @@
+//! What a task is told and what it reports: the same messages whether its JobManager is in this process or not.
+
+use checkpoint::{barrier::Barrier, manifest::TaskSnapshot};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use types::{CheckpointId, Error, ErrorKind};
+
+use crate::api::erased::SplitState;
+
+/// From the JobManager to one task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskCommand {
+    /// Sources: send this barrier.
+    Inject(Barrier),
+    /// This checkpoint is given up.
+    CancelCheckpoint(CheckpointId),
+    /// Sources: read these splits.
+    Assign(Vec<SplitState>),
+    /// Sources: no further split will come.
+    NoMoreSplits,
+    /// The checkpoint is in the job history (record `record`): sinks commit it.
+    Commit {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// The number of its record in the history.
+        record: u64,
+    },
+    /// The last checkpoint is committed: close and end.
+    Finish,
+}
+
+/// From one task to the JobManager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskReport {
+    /// State restored, operators opened, reading.
+    Running,
+    /// Sources: the barrier was sent.
+    Injected(CheckpointId),
+    /// Everything of this checkpoint is durable.
+    Acked {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// The state.
+        snapshot: TaskSnapshot,
+        /// What it cost.
+        stats: SnapshotStats,
+    },
+    /// This checkpoint cannot be taken; the next one may.
+    Declined {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// Why.
+        reason: String,
+    },
+    /// Sources: a split was read to its end, or none was there: assign the next.
+    SplitWanted,
+    /// Sources: everything assigned was read, and no more will come.
+    SourceEnded,
+    /// Sinks: everything up to this checkpoint is committed.
+    Committed(CheckpointId),
+    /// Closed and ended.
+    Finished {
+        /// Records that sources of this task emitted.
+        records: u64,
+        /// The user's accumulators.
+        accumulators: BTreeMap<String, u64>,
+    },
+    /// Ended by an error.
+    Failed(Failure),
+}
+
+/// What a checkpoint cost on one task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotStats {
+    /// From the first barrier to the last one of the task's inputs, in microseconds.
+    pub alignment_us: u64,
+    /// The longest single step of snapshot work on the processing task, in microseconds of wall-clock time.
+    pub longest_pause_us: u64,
+    /// Bytes of new files.
+    pub bytes_added: u64,
+    /// Cells drained.
+    pub cells: u64,
+}
+
+/// An error on its way between processes: kind and text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    kind: String,
+    message: String,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self { kind: error.kind().name().to_owned(), message: error.to_string() }
+    }
+}
+
+impl Failure {
+    /// The error as it was, but for its causes, whose texts are in its own.
+    pub(crate) fn into_error(self) -> Error {
+        let kind = ErrorKind::from_name(&self.kind).unwrap_or(ErrorKind::Internal);
+        Error::new(kind, self.message)
+    }
+}

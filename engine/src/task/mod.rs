@@ -1,0 +1,20 @@
+//! A task: one subtask of one chain, from its channels in to its channels out. Reading order:
+//!
+//! - [`run`]: *the* loop. Commands first, then finished background work, then records; slices of snapshot work between.
+//! - [`input`]: the channels in, blocked by alignment. [`chain`]: the operators, depth first, never more than about a
+//!   batch ahead of the channels out.
+//! - [`source`] and [`sink`]: the two ends that touch the outside.
+//! - [`snapshot`]: from the flip at a barrier to the acknowledgement. [`upload`]: run files, in the background.
+//!   [`restore`]: the way back.
+//! - [`message`]: what a task is told and what it reports. [`guard`]: user code that panics.
+
+pub(crate) mod chain;
+pub(crate) mod guard;
+pub(crate) mod input;
+pub(crate) mod message;
+pub(crate) mod restore;
+pub(crate) mod run;
+pub(crate) mod sink;
+mod snapshot;
+pub(crate) mod source;
+pub(crate) mod upload;

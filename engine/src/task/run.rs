@@ -1,0 +1,588 @@
+//! *The* loop of a task. One event at a time, in this order of preference: commands, finished background work, room
+//! downstream, the sink, records, a slice of snapshot work, time. A command is never kept waiting by records, and
+//! records are never kept waiting by snapshot work longer than one slice.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use checkpoint::{
+    barrier::{Barrier, align::Align, inject::InjectStep},
+    manifest::TaskId,
+};
+use env::{Env, Limits, Message, Monotonic, Receiver, Sender, Store, channel};
+use futures::future;
+use statebackend::plan_merge;
+use types::{AttemptId, CheckpointId, Error, JobId, KeyGroupRange, Result, Timestamp, Uid};
+
+use super::{
+    chain::{Chain, Step},
+    input::{InputGate, TimeStep},
+    message::{TaskCommand, TaskReport},
+    restore::{self, OperatorRestore},
+    sink::{CommitterEvent, SinkTail},
+    snapshot::{Cut, Snapshots},
+    source::SourceHead,
+    upload::{RunToWrite, UploadEvent, Uploads},
+};
+use crate::{
+    api::erased::ReaderEvent,
+    metrics::Accumulators,
+    record::{Element, Mark},
+};
+
+/// How a task works; the same for all tasks of a job.
+#[derive(Clone, Debug)]
+pub(crate) struct TaskOptions {
+    /// The greatest number of records in a batch.
+    pub(crate) batch_records: usize,
+    /// How long a partial batch waits for more records.
+    pub(crate) flush: Duration,
+    /// How often watermarks are made.
+    pub(crate) watermark_interval: Duration,
+    /// How many cells one slice of snapshot work drains.
+    pub(crate) slice_cells: usize,
+}
+
+/// Where a task's records come from.
+pub(crate) enum Head {
+    Source(SourceHead),
+    Input(InputGate),
+}
+
+/// The vertex of the chain that a cut asks for its list states.
+pub(crate) struct DurableVertex {
+    /// Its place among the chain's vertices.
+    pub(crate) position: usize,
+    pub(crate) uid: Uid,
+    pub(crate) role: Role,
+}
+
+/// What a vertex is within its chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Source,
+    /// The place among the chain's operators.
+    Operator(usize),
+    Sink,
+}
+
+/// Everything a task is made of.
+pub(crate) struct Task {
+    pub(crate) env: Env,
+    pub(crate) id: TaskId,
+    pub(crate) job: JobId,
+    pub(crate) attempt: AttemptId,
+    pub(crate) groups: KeyGroupRange,
+    pub(crate) head: Head,
+    pub(crate) chain: Chain,
+    pub(crate) sink: Option<SinkTail>,
+    pub(crate) durable: Vec<DurableVertex>,
+    pub(crate) commands: Receiver<Message<TaskCommand>>,
+    pub(crate) committer_done: Receiver<Message<CommitterEvent>>,
+    pub(crate) reports: Reports,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) uploads: Uploads,
+    pub(crate) options: TaskOptions,
+    pub(crate) accumulators: Accumulators,
+}
+
+/// Where a task's reports go: tagged with the task and the attempt.
+#[derive(Clone)]
+pub(crate) struct Reports {
+    pub(crate) id: TaskId,
+    pub(crate) sender: Sender<Message<(TaskId, TaskReport)>>,
+}
+
+impl Reports {
+    pub(crate) async fn send(&self, report: TaskReport) -> Result<()> {
+        let sent = self.sender.send(Message((self.id, report))).await;
+        sent.map_err(|_| Error::cancelled("the attempt has ended"))
+    }
+}
+
+enum Event {
+    Command(TaskCommand),
+    Uploaded(UploadEvent),
+    Committer(CommitterEvent),
+    Room,
+    Written(Result<()>),
+    Element(usize, Element),
+    Read(Result<ReaderEvent>),
+    Slice,
+    Due,
+}
+
+/// A barrier that a source was asked for, on its way into the chain.
+struct Asked {
+    barrier: Barrier,
+    /// What goes ahead of it was pushed.
+    announced: bool,
+}
+
+struct Running {
+    task: Task,
+    snapshots: Snapshots,
+    uploaded: (Sender<Message<UploadEvent>>, Receiver<Message<UploadEvent>>),
+    asked: VecDeque<Asked>,
+    /// Cells changed before a barrier and not yet drained.
+    undrained: usize,
+    next_marks: Monotonic,
+    flush_at: Option<Monotonic>,
+    /// When the first barrier of the checkpoint being aligned came.
+    aligning_since: Option<Monotonic>,
+    finishing: bool,
+}
+
+/// Runs a task to its end.
+///
+/// # Errors
+/// Whatever ends the attempt; `Cancelled` if its JobManager is gone.
+pub(crate) async fn run(mut task: Task, restore: Vec<OperatorRestore>) -> Result<TaskReport> {
+    let mut snapshots = Snapshots::new(task.id, task.job, task.attempt);
+    restore::open_and_restore(&mut task, restore, &mut snapshots).await?;
+    task.reports.send(TaskReport::Running).await?;
+    let now = task.env.now();
+    let running = Running {
+        snapshots,
+        uploaded: channel(&task.env, Limits::items(64)),
+        asked: VecDeque::new(),
+        undrained: 0,
+        next_marks: now + task.options.watermark_interval,
+        flush_at: None,
+        aligning_since: None,
+        finishing: false,
+        task,
+    };
+    running.run().await
+}
+
+impl Running {
+    async fn run(mut self) -> Result<TaskReport> {
+        let mut turns = 0_u32;
+        while !self.finishing {
+            self.work()?;
+            self.report_progress().await?;
+            let event = self.next_event().await;
+            self.handle(event?).await?;
+            turns = turns.wrapping_add(1);
+            if turns.is_multiple_of(16) {
+                // Our channels are not tokio's: nothing else would let other tasks of this thread run.
+                self.task.env.yield_now().await;
+            }
+        }
+        self.close()
+    }
+
+    /// Runs the chain until it is idle or waits for somebody.
+    fn work(&mut self) -> Result<()> {
+        let Task { head, chain, sink, .. } = &mut self.task;
+        while !sink.as_ref().is_some_and(SinkTail::is_busy) {
+            match chain.step(&|| place(head))? {
+                Step::Again => {}
+                Step::Idle => return Ok(()),
+                Step::Send => {
+                    if !chain.send_ready() {
+                        return Ok(());
+                    }
+                }
+                Step::Write(batch) => {
+                    if let Some(sink) = sink {
+                        sink.write(batch);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts that are due now that the chain is idle; acknowledgements; what a source wants.
+    async fn report_progress(&mut self) -> Result<()> {
+        while !self.is_busy() {
+            let Some(asked) = self.asked.front_mut() else { break };
+            if std::mem::replace(&mut asked.announced, true) {
+                let barrier = asked.barrier;
+                self.asked.pop_front();
+                self.cut(barrier).await?;
+                self.task.reports.send(TaskReport::Injected(barrier.checkpoint)).await?;
+            } else {
+                self.task.chain.push_mark(Mark::Watermark(Timestamp::MAX));
+            }
+            self.work()?;
+        }
+        self.take_sealed();
+        while let Some(ready) = self.snapshots.take_ready() {
+            let report = TaskReport::Acked {
+                checkpoint: ready.checkpoint,
+                snapshot: ready.snapshot,
+                stats: ready.stats,
+            };
+            self.task.reports.send(report).await?;
+        }
+        if let Head::Source(source) = &mut self.task.head
+            && let Some(report) = source.wants()?
+        {
+            if report == TaskReport::SourceEnded {
+                self.task.chain.push_mark(Mark::Watermark(Timestamp::MAX));
+                self.task.chain.push_mark_last(Mark::EndOfInput);
+                self.work()?;
+            }
+            self.task.reports.send(report).await?;
+        }
+        Ok(())
+    }
+
+    fn is_busy(&self) -> bool {
+        self.task.chain.is_busy() || self.task.sink.as_ref().is_some_and(SinkTail::is_busy)
+    }
+
+    async fn next_event(&mut self) -> Result<Event> {
+        let now = self.task.env.now();
+        let due = self.due(now);
+        if due.is_some_and(|due| due <= now) && !self.is_busy() {
+            return Ok(Event::Due);
+        }
+        let busy = self.is_busy();
+        let Task { env, head, chain, sink, commands, committer_done, options, .. } = &mut self.task;
+        let wait = due.map_or(Duration::MAX, |due| due.since(now));
+        let room = chain.first_sender();
+        let writing = sink.as_mut().filter(|sink| sink.is_busy());
+        let reading = !busy && self.asked.is_empty();
+        let (source, gate) = match head {
+            Head::Source(source) if reading && source.reads() => (Some(source), None),
+            Head::Input(gate) if reading => (None, Some(gate)),
+            _ => (None, None),
+        };
+        Ok(tokio::select! {
+            biased;
+            command = commands.recv() => {
+                let Message(command) = command.ok_or_else(|| Error::cancelled("the attempt has ended"))?;
+                Event::Command(command)
+            }
+            Some(Message(event)) = self.uploaded.1.recv() => Event::Uploaded(event),
+            Some(Message(event)) = committer_done.recv() => Event::Committer(event),
+            () = async { match room { Some(room) => room.ready().await, None => future::pending().await } } => Event::Room,
+            result = async { match writing { Some(sink) => sink.written().await, None => future::pending().await } } =>
+                Event::Written(result),
+            (input, element) = async {
+                match gate { Some(gate) => future::poll_fn(|cx| gate.poll_next(cx)).await, None => future::pending().await }
+            } => Event::Element(input, element),
+            event = async {
+                match source { Some(source) => source.reader.next(options.batch_records).await, None => future::pending().await }
+            } => Event::Read(event),
+            () = future::ready(()), if self.undrained > 0 => Event::Slice,
+            () = env.sleep(wait), if due.is_some() && !busy => Event::Due,
+        })
+    }
+
+    /// When something is to be done without any event.
+    fn due(&mut self, now: Monotonic) -> Option<Monotonic> {
+        self.flush_at = match (self.task.chain.has_partial(), self.flush_at) {
+            (false, _) => None,
+            (true, None) => Some(now + self.task.options.flush),
+            (true, at) => at,
+        };
+        let timer = self.task.chain.next_processing_timer().map(|at| {
+            let wall = self.task.env.wall();
+            now + Duration::from_millis(at.0.saturating_sub(wall.0).try_into().unwrap_or(0))
+        });
+        [self.flush_at, timer, Some(self.next_marks)].into_iter().flatten().min()
+    }
+
+    async fn handle(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Command(command) => self.on_command(command).await,
+            Event::Uploaded(event) => self.on_uploaded(event).await,
+            Event::Committer(event) => self.on_committer(event).await,
+            Event::Room => Ok(()),
+            Event::Written(result) => {
+                result?;
+                self.snapshots.flushed();
+                Ok(())
+            }
+            Event::Element(input, element) => self.on_element(input, element).await,
+            Event::Read(event) => self.on_read(event?),
+            Event::Slice => self.slice(),
+            Event::Due => self.on_due(),
+        }
+    }
+
+    async fn on_command(&mut self, command: TaskCommand) -> Result<()> {
+        match command {
+            TaskCommand::Inject(barrier) => {
+                let Head::Source(source) = &mut self.task.head else {
+                    return Err(Error::internal("a task without a source was asked for a barrier"));
+                };
+                if let InjectStep::Inject { last_watermark } = source.on_inject(barrier)? {
+                    self.asked.push_back(Asked { barrier, announced: !last_watermark });
+                }
+            }
+            TaskCommand::CancelCheckpoint(checkpoint) => {
+                match &mut self.task.head {
+                    Head::Source(source) => source.on_cancel(checkpoint),
+                    Head::Input(gate) => gate.aligner.on_cancel(checkpoint),
+                }
+                self.asked.retain(|asked| asked.barrier.checkpoint != checkpoint);
+                self.snapshots.cancel(checkpoint);
+            }
+            TaskCommand::Assign(splits) => {
+                if let Head::Source(source) = &mut self.task.head {
+                    source.assign(splits);
+                }
+            }
+            TaskCommand::NoMoreSplits => {
+                if let Head::Source(source) = &mut self.task.head {
+                    source.no_more_splits();
+                }
+            }
+            TaskCommand::Commit { checkpoint, .. } => {
+                if let Some(sink) = self.task.sink.as_mut().filter(|sink| sink.has_committer()) {
+                    sink.commit(checkpoint).await?;
+                }
+                self.merge(checkpoint);
+            }
+            TaskCommand::Finish => self.finishing = true,
+        }
+        Ok(())
+    }
+
+    async fn on_uploaded(&mut self, event: UploadEvent) -> Result<()> {
+        match event {
+            UploadEvent::Durable { operator, checkpoint, run } => {
+                self.snapshots.durable(operator, checkpoint, run)
+            }
+            UploadEvent::Failed { checkpoint, error } => {
+                let reason = error.to_string();
+                self.task.reports.send(TaskReport::Declined { checkpoint, reason }).await?;
+            }
+            UploadEvent::Broken { error } => return Err(error),
+            UploadEvent::Merged { operator, replaced, run } => {
+                self.snapshots.merged(operator, &replaced, run)
+            }
+            UploadEvent::MergeFailed { operator, error } => {
+                self.task
+                    .env
+                    .warn(&format!("{}: merging runs failed and is tried later: {error}", self.task.id));
+                self.snapshots.merge_failed(operator);
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_committer(&mut self, event: CommitterEvent) -> Result<()> {
+        match event {
+            CommitterEvent::Prepared(transaction) => self.snapshots.prepared(transaction),
+            CommitterEvent::Committed(checkpoint) => {
+                self.snapshots.committed(checkpoint);
+                self.task.reports.send(TaskReport::Committed(checkpoint)).await?;
+            }
+            CommitterEvent::Failed(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    async fn on_element(&mut self, input: usize, element: Element) -> Result<()> {
+        let Head::Input(gate) = &mut self.task.head else { return Ok(()) };
+        let chain = &mut self.task.chain;
+        let step = match element {
+            Element::Batch(records, bytes) => {
+                chain.push_batch(crate::operators::operator::OutBatch { records, bytes });
+                return self.slice();
+            }
+            Element::Mark(Mark::Watermark(watermark)) => gate.on_watermark(input, watermark),
+            Element::Mark(Mark::Idle) => gate.on_idle(input),
+            Element::Mark(Mark::Active) => gate.on_active(input),
+            Element::Mark(Mark::EndOfInput) => {
+                if gate.aligner.on_end(input)? {
+                    chain.push_mark(Mark::EndOfInput);
+                }
+                TimeStep::None
+            }
+            Element::Mark(Mark::Barrier(barrier)) => return self.on_barrier(input, barrier).await,
+        };
+        match step {
+            TimeStep::None => {}
+            TimeStep::Watermark(watermark) => chain.push_mark(Mark::Watermark(watermark)),
+            TimeStep::Idle => chain.push_mark(Mark::Idle),
+            TimeStep::Active => chain.push_mark(Mark::Active),
+        }
+        Ok(())
+    }
+
+    async fn on_barrier(&mut self, input: usize, barrier: Barrier) -> Result<()> {
+        let Head::Input(gate) = &mut self.task.head else { return Ok(()) };
+        let step = gate.aligner.on_barrier(input, barrier.checkpoint)?;
+        for checkpoint in step.aborted {
+            let reason = format!("checkpoint {} overtook it", barrier.checkpoint);
+            self.task.reports.send(TaskReport::Declined { checkpoint, reason }).await?;
+        }
+        match step.then {
+            Align::Ignore => Ok(()),
+            Align::Wait => {
+                self.aligning_since.get_or_insert(self.task.env.now());
+                Ok(())
+            }
+            Align::Snapshot => self.cut(barrier).await,
+        }
+    }
+
+    /// The cut: nothing is inside the chain. Flips all tables, seals the sink, passes the barrier on.
+    async fn cut(&mut self, barrier: Barrier) -> Result<()> {
+        let started = self.task.env.now();
+        let since = self.aligning_since.take().unwrap_or(started);
+        let alignment_us = u64::try_from(started.since(since).as_micros()).unwrap_or(u64::MAX);
+        let checkpoint = barrier.checkpoint;
+        let cuts = self.cuts()?;
+        let mut undrained = 0;
+        for (_, keyed) in self.task.chain.keyed() {
+            keyed.flip(checkpoint);
+            // Nothing of the new interval has changed yet.
+            undrained += keyed.changed_cells();
+        }
+        // A flip with nothing changed still has to come out sealed.
+        self.undrained = undrained;
+        self.snapshots.begin(checkpoint, cuts, alignment_us);
+        if let Some(sink) = &mut self.task.sink {
+            if sink.has_committer() {
+                if sink.seal(checkpoint).await? {
+                    self.snapshots.preparing(checkpoint);
+                }
+            } else {
+                sink.flush();
+                self.snapshots.flushing(checkpoint);
+            }
+        }
+        self.task.chain.send_mark(Mark::Barrier(barrier));
+        self.take_sealed();
+        Ok(())
+    }
+
+    /// What each durable vertex holds at this moment, keyed state apart.
+    fn cuts(&mut self) -> Result<Vec<Cut>> {
+        let processing_time = self.task.env.wall();
+        let Task { durable, head, chain, groups, .. } = &mut self.task;
+        let input = match &*head {
+            Head::Source(_) => Timestamp::MIN,
+            Head::Input(gate) => gate.watermark(),
+        };
+        let mut cuts = Vec::with_capacity(durable.len());
+        for vertex in durable {
+            let (lists, watermark, keyed) = match vertex.role {
+                Role::Source => {
+                    let Head::Source(source) = &mut *head else { continue };
+                    (vec![source.reader.snapshot()?], input, false)
+                }
+                Role::Operator(at) => {
+                    let operator = &mut chain.operators[at];
+                    let keyed = operator.operator.keyed().is_some();
+                    (operator.operator.lists()?, operator.watermark, keyed)
+                }
+                Role::Sink => {
+                    (Vec::new(), chain.operators.last().map_or(input, |last| last.watermark), false)
+                }
+            };
+            cuts.push(Cut {
+                position: vertex.position,
+                uid: vertex.uid.clone(),
+                is_sink: vertex.role == Role::Sink,
+                groups: if keyed { *groups } else { KeyGroupRange { start: 0, end: 0 } },
+                lists,
+                watermark,
+                processing_time,
+            });
+        }
+        Ok(cuts)
+    }
+
+    /// Drains one slice of cells, if any wait.
+    fn slice(&mut self) -> Result<()> {
+        if self.undrained == 0 {
+            return Ok(());
+        }
+        let started = self.task.env.now();
+        let (mut left, before) = (0, self.undrained);
+        for (_, keyed) in self.task.chain.keyed() {
+            left += keyed.drain(self.task.options.slice_cells)?;
+        }
+        self.undrained = left;
+        let micros = self.task.env.now().since(started).as_micros();
+        self.snapshots
+            .on_slice(u64::try_from(micros).unwrap_or(u64::MAX), before.saturating_sub(left) as u64);
+        Ok(())
+    }
+
+    /// Hands sealed intervals to the background.
+    fn take_sealed(&mut self) {
+        let Task { chain, durable, groups, uploads, .. } = &mut self.task;
+        for (at, keyed) in chain.keyed() {
+            let Some(vertex) = durable.iter().find(|vertex| vertex.role == Role::Operator(at)) else {
+                continue;
+            };
+            while let Some((checkpoint, delta)) = keyed.take_sealed() {
+                let identity = self.snapshots.sealed(vertex.position, checkpoint, delta.is_empty());
+                let Some(identity) = identity else { continue };
+                let work =
+                    RunToWrite { operator: vertex.position, checkpoint, delta, identity, groups: *groups };
+                uploads.write(work, self.uploaded.0.clone());
+            }
+        }
+    }
+
+    fn merge(&mut self, completed: CheckpointId) {
+        let uploads = &self.task.uploads;
+        for work in self.snapshots.begin_merge(completed, |runs| plan_merge(runs, &uploads.policy)) {
+            uploads.merge(work, self.uploaded.0.clone());
+        }
+    }
+
+    fn on_read(&mut self, event: ReaderEvent) -> Result<()> {
+        let Head::Source(source) = &mut self.task.head else { return Ok(()) };
+        if let ReaderEvent::Batch(batch) = event {
+            source.records += batch.records.len() as u64;
+            self.task.chain.push_batch(batch);
+            self.slice()?;
+        }
+        Ok(())
+    }
+
+    fn on_due(&mut self) -> Result<()> {
+        let now = self.task.env.now();
+        if self.flush_at.is_some_and(|at| at <= now) {
+            self.flush_at = None;
+            self.task.chain.flush();
+            return Ok(());
+        }
+        if self.next_marks <= now {
+            self.next_marks = now + self.task.options.watermark_interval;
+            let emits = match &self.task.head {
+                Head::Source(source) => source.may_emit(),
+                Head::Input(_) => true,
+            };
+            if emits {
+                self.task.chain.make_marks(now, false);
+            }
+            return Ok(());
+        }
+        let wall = self.task.env.wall();
+        self.task.chain.on_processing_time(wall)?;
+        Ok(())
+    }
+
+    fn close(mut self) -> Result<TaskReport> {
+        for operator in &mut self.task.chain.operators {
+            let name = operator.context.operator.clone();
+            super::guard::catch(|| operator.operator.close())
+                .map_err(|error| error.context(format!("operator {name}, close")))?;
+        }
+        let records = match &self.task.head {
+            Head::Source(source) => source.records,
+            Head::Input(_) => 0,
+        };
+        Ok(TaskReport::Finished { records, accumulators: self.task.accumulators.sums() })
+    }
+}
+
+fn place(head: &Head) -> String {
+    match head {
+        Head::Source(source) => format!(" (source at {})", source.reader.place()),
+        Head::Input(_) => String::new(),
+    }
+}

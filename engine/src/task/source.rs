@@ -1,0 +1,111 @@
+//! The reading end of a source task: splits come from the JobManager, records go into the chain, barriers are put
+//! between two records.
+
+use checkpoint::barrier::{
+    Barrier,
+    inject::{InjectStep, Injector},
+};
+use checkpoint::manifest::ListPart;
+use types::Result;
+
+use super::message::TaskReport;
+use crate::{
+    api::{
+        erased::{AnyReader, SplitState},
+        source::Boundedness,
+    },
+    operators::source::decode_splits,
+};
+
+/// A source's reader with what it still expects.
+pub(crate) struct SourceHead {
+    pub(crate) reader: Box<dyn AnyReader>,
+    injector: Injector,
+    bounded: bool,
+    /// Asked for a split and not answered yet.
+    asked: bool,
+    no_more: bool,
+    ended: bool,
+    /// Records emitted in this attempt.
+    pub(crate) records: u64,
+}
+
+impl SourceHead {
+    pub(crate) fn new(reader: Box<dyn AnyReader>, injector: Injector, boundedness: Boundedness) -> Self {
+        Self {
+            reader,
+            injector,
+            bounded: boundedness == Boundedness::Bounded,
+            asked: false,
+            no_more: false,
+            ended: false,
+            records: 0,
+        }
+    }
+
+    /// Whether to read now.
+    pub(crate) fn reads(&self) -> bool {
+        self.injector.may_emit() && self.reader.open_splits() > 0
+    }
+
+    /// Whether the watermark strategies behind this source may make marks.
+    pub(crate) fn may_emit(&self) -> bool {
+        self.injector.may_emit()
+    }
+
+    pub(crate) fn assign(&mut self, splits: Vec<SplitState>) {
+        self.asked = false;
+        for split in splits {
+            self.reader.add(split);
+        }
+    }
+
+    /// Gives back the splits of a snapshot.
+    ///
+    /// # Errors
+    /// `IncompatibleState` if they cannot be decoded.
+    pub(crate) fn restore(&mut self, lists: Vec<ListPart>) -> Result<()> {
+        for list in &lists {
+            for split in decode_splits(list)? {
+                self.reader.add(split);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn no_more_splits(&mut self) {
+        self.asked = false;
+        self.no_more = true;
+    }
+
+    /// What to tell the JobManager now that nothing is left to read, if anything. `SourceEnded` comes once.
+    ///
+    /// # Errors
+    /// Only a broken invariant.
+    pub(crate) fn wants(&mut self) -> Result<Option<TaskReport>> {
+        if !self.bounded || self.ended || !self.injector.may_emit() || self.reader.open_splits() > 0 {
+            return Ok(None);
+        }
+        if self.no_more {
+            self.ended = true;
+            self.injector.on_end()?;
+            return Ok(Some(TaskReport::SourceEnded));
+        }
+        if std::mem::replace(&mut self.asked, true) {
+            return Ok(None);
+        }
+        Ok(Some(TaskReport::SplitWanted))
+    }
+
+    /// A barrier is asked for.
+    ///
+    /// # Errors
+    /// Only a broken invariant.
+    pub(crate) fn on_inject(&mut self, barrier: Barrier) -> Result<InjectStep> {
+        self.injector.on_request(barrier)
+    }
+
+    pub(crate) fn on_cancel(&mut self, checkpoint: types::CheckpointId) {
+        self.injector.on_cancel(checkpoint);
+    }
+}

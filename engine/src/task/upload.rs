@@ -1,0 +1,114 @@
+//! Run files, written and merged in the background: one at a time in a process, so that sorting and compression take
+//! at most one processor from the tasks. What fails is tried again: a sealed delta is never given up while its task
+//! lives, since the next checkpoint needs it too.
+
+use std::{sync::Arc, time::Duration};
+
+use checkpoint::storage::paths;
+use env::{Env, FaultPoint, Message, Sender, Store};
+use statebackend::{Delta, MergePolicy, merge, run_of, write_run};
+use tokio::sync::Semaphore;
+use types::{CheckpointId, Error, KeyGroupRange, Result, Run, RunIdentity};
+
+use super::snapshot::MergeWork;
+
+/// What the background has done for a task.
+#[derive(Debug)]
+pub(crate) enum UploadEvent {
+    /// The run that holds an operator's changes of one interval is durable.
+    Durable { operator: usize, checkpoint: CheckpointId, run: Run },
+    /// Writing it failed and is being tried again: decline the checkpoint.
+    Failed { checkpoint: CheckpointId, error: Error },
+    /// The run cannot be built: the attempt must end.
+    Broken { error: Error },
+    /// Neighbouring runs became one.
+    Merged { operator: usize, replaced: Vec<Run>, run: Run },
+    /// A merge failed; the runs stay as they are.
+    MergeFailed { operator: usize, error: Error },
+}
+
+/// The background worker of one process. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Uploads {
+    env: Env,
+    store: Arc<dyn Store>,
+    one_at_a_time: Arc<Semaphore>,
+    pub(crate) policy: MergePolicy,
+}
+
+/// A run to be written.
+pub(crate) struct RunToWrite {
+    pub(crate) operator: usize,
+    pub(crate) checkpoint: CheckpointId,
+    pub(crate) delta: Delta,
+    pub(crate) identity: RunIdentity,
+    pub(crate) groups: KeyGroupRange,
+}
+
+impl Uploads {
+    pub(crate) fn new(env: Env, store: Arc<dyn Store>, policy: MergePolicy) -> Self {
+        Self { env, store, one_at_a_time: Arc::new(Semaphore::new(1)), policy }
+    }
+
+    /// Sorts, compresses and writes a run; reports to `done`. Runs until it has succeeded or the task is gone.
+    pub(crate) fn write(&self, work: RunToWrite, done: Sender<Message<UploadEvent>>) {
+        let this = self.clone();
+        let name = format!("upload {} {}", work.identity.operator, work.checkpoint);
+        self.env.spawn_task(&name, async move {
+            let (operator, checkpoint) = (work.operator, work.checkpoint);
+            let event = match this.write_now(work, &done).await {
+                Ok(Some(run)) => UploadEvent::Durable { operator, checkpoint, run },
+                Ok(None) => return,
+                Err(error) => UploadEvent::Broken { error },
+            };
+            let _gone = done.send(Message(event)).await;
+        });
+    }
+
+    async fn write_now(&self, work: RunToWrite, done: &Sender<Message<UploadEvent>>) -> Result<Option<Run>> {
+        let _turn = self.turn().await?;
+        let RunToWrite { checkpoint, delta, identity, groups, .. } = work;
+        self.env.fault(FaultPoint::RunUploadBefore)?;
+        let path = paths::run(identity.attempt, &identity.operator, identity.subtask, identity.number);
+        let of = identity.clone();
+        let written = self.env.blocking("write run", move || write_run(delta, of, groups)).await??;
+        let run = run_of(&written, &path);
+        let mut pause = Duration::from_millis(50);
+        while let Err(error) = self.store.put(&path, written.payload.clone()).await {
+            let failed = UploadEvent::Failed { checkpoint, error: error.context(format!("writing {path}")) };
+            if done.send(Message(failed)).await.is_err() {
+                return Ok(None);
+            }
+            self.env.sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(10));
+        }
+        self.env.fault(FaultPoint::RunUploadAfter)?;
+        Ok(Some(run))
+    }
+
+    /// Merges neighbouring runs into one; reports to `done`.
+    pub(crate) fn merge(&self, work: MergeWork, done: Sender<Message<UploadEvent>>) {
+        let this = self.clone();
+        let MergeWork { position: operator, runs, includes_oldest, identity } = work;
+        let name = format!("merge {} {}", identity.operator, identity.number);
+        self.env.spawn_task(&name, async move {
+            let event = match this.merge_now(&runs, includes_oldest, identity).await {
+                Ok(run) => UploadEvent::Merged { operator, replaced: runs, run },
+                Err(error) => UploadEvent::MergeFailed { operator, error },
+            };
+            let _gone = done.send(Message(event)).await;
+        });
+    }
+
+    async fn merge_now(&self, runs: &[Run], includes_oldest: bool, identity: RunIdentity) -> Result<Run> {
+        let _turn = self.turn().await?;
+        let path = paths::run(identity.attempt, &identity.operator, identity.subtask, identity.number);
+        let run = merge(&self.env, &*self.store, runs, includes_oldest, identity, &path).await?;
+        self.env.fault(FaultPoint::MergeAfter)?;
+        Ok(run)
+    }
+
+    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>> {
+        self.one_at_a_time.acquire().await.map_err(|_| Error::internal("the upload semaphore is closed"))
+    }
+}

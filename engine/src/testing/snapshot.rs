@@ -1,0 +1,109 @@
+//! Snapshots of a harness: real run files and list states, kept in memory.
+
+use std::collections::BTreeMap;
+
+use checkpoint::manifest::ListPart;
+use env::{Env, Payload};
+use statebackend::{restore as restore_runs, run_of, write_run};
+use types::{AttemptId, CheckpointId, Error, JobId, Result, Run, RunIdentity, SubtaskIndex, Uid};
+
+use super::pipeline::{Pipeline, Vertices};
+
+/// What a checkpoint of a harness holds.
+#[derive(Clone, Debug, Default)]
+pub struct HarnessSnapshot {
+    checkpoint: CheckpointId,
+    operators: BTreeMap<Uid, OperatorState>,
+    /// The run files, by path.
+    files: BTreeMap<String, Payload>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct OperatorState {
+    /// Oldest first.
+    runs: Vec<Run>,
+    lists: Vec<ListPart>,
+}
+
+impl HarnessSnapshot {
+    /// The number of the first checkpoint after it.
+    pub(super) fn next_checkpoint(&self) -> CheckpointId {
+        self.checkpoint.next()
+    }
+}
+
+/// Takes checkpoint number `checkpoint`: only what changed since the one before is written, as in a job.
+pub(super) fn take(
+    pipeline: &mut Pipeline,
+    vertices: &Vertices,
+    checkpoint: CheckpointId,
+) -> Result<HarnessSnapshot> {
+    let mut snapshot = HarnessSnapshot { checkpoint, ..pipeline.base.clone() };
+    for index in 0..vertices.all().len() {
+        let Some(uid) = vertices.uid(index) else { continue };
+        let operator = pipeline.operator(index);
+        let state = snapshot.operators.entry(uid.clone()).or_default();
+        state.lists = operator.lists()?;
+        let Some(keyed) = operator.keyed() else { continue };
+        keyed.flip(checkpoint);
+        while keyed.drain(usize::MAX)? > 0 {}
+        while let Some((_, delta)) = keyed.take_sealed() {
+            if delta.is_empty() {
+                continue;
+            }
+            let written = write_run(delta, identity(uid, checkpoint), keyed.groups())?;
+            let path = format!("{uid}-{checkpoint}.run");
+            state.runs.push(run_of(&written, &path));
+            snapshot.files.insert(path, written.payload);
+        }
+    }
+    pipeline.base = snapshot.clone();
+    Ok(snapshot)
+}
+
+fn identity(uid: &Uid, checkpoint: CheckpointId) -> RunIdentity {
+    RunIdentity {
+        job: JobId(0),
+        attempt: AttemptId(1),
+        operator: uid.clone(),
+        subtask: SubtaskIndex(0),
+        number: checkpoint.0,
+    }
+}
+
+/// Gives freshly opened operators the state of a snapshot.
+pub(super) async fn restore(
+    snapshot: &HarnessSnapshot,
+    pipeline: &mut Pipeline,
+    vertices: &Vertices,
+    env: &Env,
+) -> Result<()> {
+    let store = env.open_store(&format!("memory:harness-{}", snapshot.checkpoint))?;
+    for (path, bytes) in &snapshot.files {
+        store.put(path, bytes.clone()).await?;
+    }
+    let mut base = snapshot.clone();
+    for (uid, state) in &snapshot.operators {
+        let claims = |index: &usize| {
+            let vertex = &vertices.all()[*index];
+            vertex.uid.as_ref() == Some(uid) || vertex.formerly.contains(uid)
+        };
+        let found = (0..vertices.all().len()).find(claims);
+        let index = found.ok_or_else(|| {
+            Error::incompatible(format!(
+                "the snapshot holds state of operator {uid}, which the harness does not run"
+            ))
+        })?;
+        let in_place = |error: Error| error.context(format!("operator {uid}"));
+        let operator = pipeline.operator(index);
+        operator.restore_lists(state.lists.clone()).map_err(in_place)?;
+        if let Some(keyed) = operator.keyed() {
+            restore_runs(env, &*store, &state.runs, keyed).await.map_err(in_place)?;
+        }
+        // From here on under the operator's present uid.
+        base.operators.remove(uid);
+        base.operators.extend(vertices.uid(index).map(|uid| (uid.clone(), state.clone())));
+    }
+    pipeline.base = base;
+    Ok(())
+}
