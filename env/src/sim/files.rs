@@ -57,6 +57,12 @@ impl Disk {
         self.lock().space = bytes;
     }
 
+    /// How many files, directories and unsettled changes are kept.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.lock().remembered()
+    }
+
     /// Changes the bytes of a file at rest, behind everybody's back.
     ///
     /// # Errors

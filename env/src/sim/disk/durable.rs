@@ -76,6 +76,7 @@ impl DiskState {
             return Err(io::Error::other("simulated: the disk failed to sync a directory"));
         }
         if self.unnamed >= SWEEP_EVERY {
+            self.forget_passing_names();
             self.sweep();
         }
         Ok(())
@@ -110,6 +111,30 @@ impl DiskState {
         self.sweep();
     }
 
+    /// Forgets names that came and went with no sync between, such as those of staged files: otherwise a long run would
+    /// drag all of them along.
+    fn forget_passing_names(&mut self) {
+        let mut linked = BTreeSet::new();
+        let mut passing = BTreeSet::new();
+        for pending in &self.pending {
+            match &pending.change {
+                Change::Link(place, node) => {
+                    linked.insert((place, *node));
+                }
+                Change::Unlink(place, node) if linked.contains(&(place, *node)) => {
+                    passing.insert((place.clone(), *node));
+                }
+                _ => {}
+            }
+        }
+        self.pending.retain(|pending| match &pending.change {
+            Change::Link(place, node) | Change::Unlink(place, node) => {
+                !passing.contains(&(place.clone(), *node))
+            }
+            Change::Rename(..) => true,
+        });
+    }
+
     /// Forgets the nodes that nothing leads to any more.
     pub(super) fn sweep(&mut self) {
         let mut reached = BTreeSet::new();
@@ -132,5 +157,10 @@ impl DiskState {
             reached.contains(node) || matches!(inode, Inode::File(file) if file.open > 0)
         });
         self.unnamed = 0;
+    }
+
+    #[cfg(test)]
+    pub(in crate::sim) fn remembered(&self) -> usize {
+        self.nodes.len() + self.pending.len()
     }
 }

@@ -133,3 +133,18 @@ fn damage_is_seen_by_readers() {
     let missing = sim.disk().damage(Path::new("/g"), Vec::clear).unwrap_err();
     assert_eq!(missing.kind(), io::ErrorKind::NotFound);
 }
+
+#[test]
+fn a_long_run_forgets_what_is_gone() {
+    let sim = Simulation::new(12);
+    let files = sim.env().files();
+    for number in 0..10_000 {
+        let staged = format!("/staged-{number}");
+        write(&*files, &staged, "abc", true);
+        files.create_dir_all(Path::new("/d")).unwrap();
+        files.rename(Path::new(&staged), Path::new("/d/kept")).unwrap();
+        files.sync_dir(Path::new("/d")).unwrap();
+    }
+    assert!(sim.disk().remembered() < 2_000, "{} files and changes", sim.disk().remembered());
+    sim.crash();
+}
