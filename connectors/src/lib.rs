@@ -1,9 +1,32 @@
 //! Sources and two-phase-commit sinks, one folder per outside system.
 //!
-//! Each folder's `mod.rs` says what the connector promises end to end. Sources keep the contract of
-//! [`engine::api::source`], sinks that of [`engine::api::sink`]; the kits in `conformance` (feature `test-util`) check
-//! both, for connectors outside this crate too.
+//! | connector | guarantee |
+//! |---|---|
+//! | [`FileSource`], [`GeneratorSource`], [`CollectionSource`] | exactly once |
+//! | [`SocketSource`] | at most once after a failure |
+//! | [`FileSink`] | exactly once |
+//! | [`CollectSink`] | exactly once within one process |
+//! | [`PrintSink`], [`PlainCollectSink`], [`DiscardSink`] | at least once |
+//!
+//! Sources keep the contract of [`engine::api::source`], sinks that of [`engine::api::sink`]; the kits in
+//! `conformance` (feature `test-util`) check both, for connectors outside this crate too.
 
+pub mod collect;
+pub mod collection;
+#[cfg(feature = "test-util")]
+pub mod conformance;
+pub mod discard;
 pub mod file;
+pub mod generator;
+pub mod print;
+mod range;
+pub mod socket;
 
+pub use collect::{CollectSink, Collected, PlainCollectSink};
+pub use collection::CollectionSource;
+pub use discard::{DiscardSink, Discarded};
 pub use file::{FileSink, FileSource};
+pub use generator::GeneratorSource;
+pub use print::PrintSink;
+pub use range::RangeSplit;
+pub use socket::SocketSource;

@@ -22,16 +22,17 @@ pub struct SealedParts {
 
 /// A file in `.pending` and what was written into it.
 struct OpenFile {
-    file: Box<dyn WriteFile>,
+    /// `None` once the file is whole and durable: a transaction may have many.
+    file: Option<Box<dyn WriteFile>>,
     len: u64,
     digest: DigestBuilder,
-    synced: bool,
 }
 
 enum State {
     /// No buffer has been full yet: there is no file.
     Unborn,
-    /// The buffer before this one is being written; comes back empty for use again.
+    Written(OpenFile),
+    /// A buffer is being written; comes back empty for use again.
     Writing(Background<(OpenFile, Vec<u8>)>),
     /// A write failed. The file is not touched again; the next sweep removes it.
     Failed,
@@ -69,8 +70,8 @@ impl Part {
         self.handed_over + self.buffer.len() as u64
     }
 
-    /// Hands the buffer to the disk, once the one before it is written. With `last`, the file is made durable too, ahead
-    /// of its preparation.
+    /// Hands the buffer to the disk, once the one before it is written. With `last`, the file is made durable too and
+    /// closed, ahead of its preparation.
     pub(super) async fn hand_over(&mut self, last: bool) -> Result<()> {
         let (file, spare) = self.settle().await?;
         let buffer = mem::replace(&mut self.buffer, spare);
@@ -82,19 +83,27 @@ impl Part {
         Ok(())
     }
 
-    /// Waits for the write that is under way. The part is failed until its next state is set.
+    /// Waits for the write that is under way.
+    pub(super) async fn written(&mut self) -> Result<()> {
+        let (file, _) = self.settle().await?;
+        self.state = file.map_or(State::Unborn, State::Written);
+        Ok(())
+    }
+
+    /// Takes the file out, once nothing is being written. The part is failed until its next state is set.
     async fn settle(&mut self) -> Result<(Option<OpenFile>, Vec<u8>)> {
         match mem::replace(&mut self.state, State::Failed) {
             State::Unborn => Ok((None, Vec::new())),
+            State::Written(file) => Ok((Some(file), Vec::new())),
             State::Writing(writing) => writing.await.map(|(file, spare)| (Some(file), spare)),
-            State::Failed => Err(Error::unavailable(format!(
-                "an earlier write of {} failed",
-                self.dir.pending_place(&self.name)
-            ))),
+            State::Failed => {
+                let place = self.dir.pending_place(&self.name);
+                Err(Error::unavailable(format!("an earlier write of {place} failed")))
+            }
         }
     }
 
-    /// Waits for the write that is under way, so that the rest can be done in one go.
+    /// The part once nothing is being written, so that the rest can be done in one go.
     pub(super) async fn finish_writing(mut self) -> Result<UnfinishedPart> {
         let (file, _) = self.settle().await?;
         Ok(UnfinishedPart { name: self.name, file, rest: self.buffer })
@@ -111,20 +120,19 @@ pub(super) struct UnfinishedPart {
 impl UnfinishedPart {
     /// Writes the rest, makes the bytes durable and gives the file the name under which it waits. Blocks.
     pub(super) fn prepare(self, dir: &OutputDir, name: &PartName) -> Result<PreparedFile> {
-        let (file, _) = write(dir, &self.name, self.file, self.rest, true)?;
-        let prepared = PreparedFile { len: file.len, digest: file.digest.finish() };
-        drop(file);
+        let (whole, _) = write(dir, &self.name, self.file, self.rest, true)?;
         dir.promote(&self.name, name)?;
-        Ok(prepared)
+        Ok(PreparedFile { len: whole.len, digest: whole.digest.finish() })
     }
 }
 
+/// Appends `bytes` to the file, which is made if need be; with `last`, makes it durable and closes it.
 fn write(
     dir: &OutputDir,
     name: &str,
     file: Option<OpenFile>,
     mut bytes: Vec<u8>,
-    sync: bool,
+    last: bool,
 ) -> Result<(OpenFile, Vec<u8>)> {
     let failed = |error| {
         let place = format!("cannot write {}: check space and disk", dir.pending_place(name));
@@ -132,20 +140,18 @@ fn write(
     };
     let mut open = match file {
         Some(file) => file,
-        None => {
-            let file = dir.create_open(name)?;
-            OpenFile { file, len: 0, digest: DigestBuilder::default(), synced: true }
-        }
+        None => OpenFile { file: Some(dir.create_open(name)?), len: 0, digest: DigestBuilder::default() },
     };
-    if !bytes.is_empty() {
-        open.synced = false;
-        open.file.write_all(&bytes).map_err(failed)?;
+    if let Some(file) = &mut open.file {
+        file.write_all(&bytes).map_err(failed)?;
         open.digest.update(&bytes);
         open.len += bytes.len() as u64;
-    }
-    if sync && !open.synced {
-        open.file.sync_all().map_err(failed)?;
-        open.synced = true;
+        if last {
+            file.sync_all().map_err(failed)?;
+            open.file = None;
+        }
+    } else if !bytes.is_empty() {
+        return Err(Error::internal(format!("{} was closed with bytes left", dir.pending_place(name))));
     }
     bytes.clear();
     Ok((open, bytes))

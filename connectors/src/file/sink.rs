@@ -166,6 +166,10 @@ impl<T, E: Fn(&T, &mut Vec<u8>)> FileWriter<T, E> {
             part.hand_over(ended).await?;
         }
         if ended {
+            // One at a time: neither threads nor open files grow with the number of files.
+            if let Some(before) = self.rolled.last_mut() {
+                before.written().await?;
+            }
             self.rolled.extend(self.current.take());
         }
         Ok(())

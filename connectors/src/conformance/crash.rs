@@ -1,0 +1,82 @@
+//! Simulated crashes: the power fails at every single change of the disk, or one sync fails, and the life goes on.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use env::{Env, sim::Simulation};
+use types::Result;
+
+use super::{life::Script, subject::SinkSubject};
+
+const DIR: &str = "/conformance";
+/// More changes of the disk than any script makes.
+const MOST_CHANGES: u64 = 10_000;
+/// More lives than one fault can take.
+const MOST_LIVES: usize = 10;
+
+/// What went wrong in how many runs; each is at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crashes {
+    /// Runs in which the power failed.
+    pub crashes: u64,
+    /// Runs in which a sync failed.
+    pub failed_syncs: u64,
+}
+
+/// Runs the scripted life under `seed`: once undisturbed, once for each change of the disk with the
+/// power failing just before it, once for each sync with that one failing. Files that live elsewhere than on the
+/// simulated disk do not notice.
+///
+/// # Panics
+/// If a reader ever sees what it must not, or not at the end what it must.
+#[must_use]
+pub fn everywhere<S: SinkSubject>(seed: u64) -> Crashes {
+    let count = |arm: fn(&Simulation, u64)| {
+        let runs = (1..MOST_CHANGES).take_while(|&nth| {
+            let sim = Simulation::new(seed);
+            arm(&sim, nth);
+            run::<S>(&sim) > 1
+        });
+        u64::try_from(runs.count()).expect("few")
+    };
+    let crashes = count(|sim, nth| sim.disk().crash_at(nth));
+    let failed_syncs = count(|sim, nth| sim.disk().fail_sync(nth));
+    assert!(crashes > 0 && failed_syncs > 0, "the sink never touched the simulated disk");
+    Crashes { crashes, failed_syncs }
+}
+
+/// Lives, in as many processes as it takes; returns how many.
+fn run<S: SinkSubject>(sim: &Simulation) -> usize {
+    sim.run(async |observer| {
+        let script = Arc::new(Script::<S>::below(Path::new(DIR)));
+        for life in 1..=MOST_LIVES {
+            let (process, env) = sim.process("sink");
+            let done = Arc::new(AtomicBool::new(false));
+            let task = env.spawn_task("life", one_life(Arc::clone(&script), env.clone(), Arc::clone(&done)));
+            // A task that dies with its process ends with an error; a failed check must not pass for that.
+            if let Err(error) = task.join().await {
+                assert!(!process.is_alive(), "{error}");
+            }
+            process.kill();
+            script.check(&observer).await;
+            if done.load(Ordering::SeqCst) {
+                script.check_end(&observer).await;
+                return life;
+            }
+        }
+        panic!("not done after {MOST_LIVES} lives");
+    })
+}
+
+async fn one_life<S: SinkSubject>(script: Arc<Script<S>>, env: Env, done: Arc<AtomicBool>) {
+    let alive: Result<()> = script.live(&env, &|_| Ok(())).await;
+    match alive {
+        Ok(()) => done.store(true, Ordering::SeqCst),
+        Err(error) => env.warn(&format!("the life ends: {error}")),
+    }
+}
