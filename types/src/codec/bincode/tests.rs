@@ -107,6 +107,44 @@ fn types_that_could_not_be_read_again_are_refused() {
     assert!(error.message().contains("untagged"), "{error}");
 }
 
+/// Otherwise the next value would be read from the wrong place, and be wrong without an error.
+#[test]
+fn a_list_is_written_and_read_to_its_end() {
+    use serde::{de, ser::SerializeSeq};
+
+    struct Liar;
+    impl Serialize for Liar {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut list = serializer.serialize_seq(Some(3))?;
+            list.serialize_element(&1_u8)?;
+            list.end()
+        }
+    }
+    let error = Bincode::encode(&(Liar, 1_u8), &mut Vec::new()).unwrap_err();
+    assert!(error.message().contains("another number of elements"), "{error}");
+
+    #[derive(Debug)]
+    struct First;
+    impl<'de> de::Visitor<'de> for First {
+        type Value = Self;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list")
+        }
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Self, A::Error> {
+            list.next_element::<u8>()?;
+            Ok(self)
+        }
+    }
+    impl<'de> Deserialize<'de> for First {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_seq(Self)
+        }
+    }
+    let two = encoded(&(vec![1_u8, 2], 3_u8));
+    assert!(corrupt::<(First, u8)>(&two).contains("more elements than its type reads"));
+    Bincode::decode::<(First, u8)>(&encoded(&(vec![1_u8], 3_u8))).unwrap();
+}
+
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::Nothing),
