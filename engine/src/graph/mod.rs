@@ -12,3 +12,6 @@ pub mod physical;
 pub mod validate;
 
 pub use validate::{exactly_once_sinks, parallelism_of};
+
+#[cfg(test)]
+mod tests;

@@ -339,3 +339,6 @@ impl<T: Data, F: Fn(&T, usize) -> usize + Send + Sync> Router<T> for Custom<F> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use checkpoint::manifest::{ListPart, Redistribution};
-use types::{Bincode, Codec, Error, Result};
+use types::{Bincode, Codec, Error, Result, Shape};
 
 use crate::api::data::{Data, shape_bytes};
 
@@ -72,6 +72,14 @@ impl ListSlot {
                 self.name,
                 part.codec,
                 Bincode::ID
+            )));
+        }
+        let (declared, stored) = (Shape::from_bytes(&self.shape)?, Shape::from_bytes(&part.shape)?);
+        if let Some(difference) = Shape::diff(&declared, &stored) {
+            return Err(Error::incompatible(format!(
+                "the elements of list state {:?} have changed: {difference}; declare it under a new name, or restore \
+                 with the program that wrote it",
+                self.name
             )));
         }
         for element in &part.elements {

@@ -277,3 +277,6 @@ impl<S: Source> AnyReader for Reader<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -248,9 +248,9 @@ fn state_and_timers_survive_a_restore() {
     harness.push("a".to_owned(), Timestamp(1));
     let first = harness.snapshot();
     harness.push("a".to_owned(), Timestamp(2));
-    harness.push("b".to_owned(), Timestamp(2));
-    let second = harness.snapshot();
     harness.push("b".to_owned(), Timestamp(3));
+    let second = harness.snapshot();
+    harness.push("b".to_owned(), Timestamp(4));
 
     harness.restore(&second);
     harness.watermark(Timestamp(99));

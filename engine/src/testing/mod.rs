@@ -1,5 +1,7 @@
 //! What users and our own tests need to try functions without a cluster (feature `test-util`).
 
+#[cfg(test)]
+pub(crate) mod ends;
 mod harness;
 mod pipeline;
 mod snapshot;
