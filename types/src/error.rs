@@ -73,6 +73,30 @@ impl ErrorKind {
     }
 }
 
+impl ErrorKind {
+    /// All kinds.
+    pub const ALL: [Self; 12] = [
+        Self::Retryable,
+        Self::Fenced,
+        Self::InvalidJob,
+        Self::IncompatibleState,
+        Self::Corrupt,
+        Self::Conflict,
+        Self::BadInput,
+        Self::Unavailable,
+        Self::User,
+        Self::Lost,
+        Self::Cancelled,
+        Self::Internal,
+    ];
+
+    /// The kind with this [`name`](Self::name).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// An error with its [`ErrorKind`], one line of text, and the error that caused it.
 pub struct Error {
     kind: ErrorKind,
