@@ -5,11 +5,11 @@ use std::{io, path::Path};
 use env::Env;
 use tokio::runtime::Runtime;
 
-/// The newest record of a history.
+/// The newest record of a history; the default stands for a history that has not begun.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Newest {
-    /// The last attempt's number; 0 before the first.
-    pub attempt: u64,
+    /// The last attempt's number, none before the first.
+    pub attempt: Option<u64>,
     /// The newest checkpoint that was completed; 0 before the first.
     pub checkpoint: u64,
     /// The newest checkpoint that the last attempt itself completed, if it has completed one.
@@ -34,7 +34,7 @@ impl HistoryReader {
         Ok(Self { runtime, url: folder.display().to_string() })
     }
 
-    /// The newest record; all zero before the job's first start.
+    /// The newest record.
     ///
     /// # Errors
     /// `Corrupt` if a record is damaged: a kill must never do that.
@@ -51,7 +51,7 @@ impl HistoryReader {
             let standing = &record.standing;
             let own = standing.completed.iter().rfind(|completed| completed.attempt == standing.attempt.id);
             Newest {
-                attempt: standing.attempt.id.0,
+                attempt: Some(standing.attempt.id.0),
                 checkpoint: standing.completed.last().map_or(0, |completed| completed.checkpoint.0),
                 of_last_attempt: own.map(|completed| completed.checkpoint.0),
                 end: standing.end.as_ref().map(|end| end.kind.name().to_owned()),

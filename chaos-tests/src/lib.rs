@@ -4,7 +4,9 @@
 // The harness stands outside of the jobs: it starts and kills processes, waits in real time, and prints.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
+pub mod damage;
 mod history;
+mod laboratory;
 pub mod parts;
 mod process;
 mod scene;
@@ -13,6 +15,7 @@ pub mod words;
 pub mod workload;
 
 pub use history::{HistoryReader, Newest};
+pub use laboratory::{Examination, Laboratory, Restored};
 pub use parts::Watch;
 pub use process::{Ended, Life, await_answer, died_of_sigkill};
 pub use scene::Scene;

@@ -63,6 +63,12 @@ impl Scene {
         command
     }
 
+    /// All words of the text.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        self.expected.keys().cloned().collect()
+    }
+
     /// Begins a life.
     ///
     /// # Panics

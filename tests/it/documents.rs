@@ -36,7 +36,8 @@ fn formats_are_drawn() {
     let formats = tree::read("FORMAT.md");
     let mut missing = Vec::new();
     for file in tree::rust_files().iter().filter(|file| file.path.contains("/src/")) {
-        let magics = file.lines().filter(|(_, line)| line.contains("MAGIC") && line.contains("b\""));
+        let magics =
+            file.lines().filter(|(_, line)| line.to_lowercase().contains("magic") && line.contains("b\""));
         for (number, line) in magics {
             let magic = line.split("b\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
             let plain: String = magic.split('\\').next().unwrap_or_default().to_owned();

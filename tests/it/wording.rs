@@ -25,7 +25,7 @@ const BANNED_ENDINGS: [&str; 3] = ["Handler", "Processor", "Manager"];
 const NAMES_OF_FLINK: [&str; 2] = ["JobManager", "TaskManager"];
 
 /// Hosts that a file may link to: public, and there for good.
-const HOSTS: [&str; 10] = [
+const HOSTS: [&str; 11] = [
     "127.0.0.1",
     "localhost",
     "doc.rust-lang.org",
@@ -35,6 +35,7 @@ const HOSTS: [&str; 10] = [
     "nightlies.apache.org",
     "prometheus.io",
     "rustsec.org",
+    "www.rust-lang.org",
     "www.apache.org",
 ];
 

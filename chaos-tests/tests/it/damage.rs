@@ -1,0 +1,137 @@
+//! Damage to the checkpoint directory of a killed job: `verify` names the file each time, and a start either refuses or
+//! goes on from exactly the state and the positions of the undamaged directory.
+
+use std::{collections::BTreeMap, ops::Range, time::Duration};
+
+use tidegate_chaos_tests::{
+    Laboratory, Restored, Scene, Seeded, await_answer,
+    damage::{self, Damage, Image},
+};
+
+/// Little text: each byte of metadata is changed once, and each time all files are read.
+const TEXT_BYTES: u64 = 4 << 20;
+const PARALLELISM: u64 = 2;
+/// The job dies once it has completed as many checkpoints.
+const CHECKPOINTS: u64 = 5;
+const LIFE_LIMIT: Duration = Duration::from_secs(30);
+/// How many bits of data blocks are changed.
+const BLOCK_BITS: usize = 1_000;
+
+/// The header of a run file, before its first block.
+const RUN_HEADER: usize = 16;
+/// The footer of a run file: its last bytes.
+const RUN_FOOTER: usize = 256;
+/// Where in the footer it stands how far the blocks reach; see `FORMAT.md`.
+const RUN_BLOCKS_END_AT: usize = 80;
+
+/// The files of a directory that are damaged, by what they are.
+struct Targets {
+    records: Vec<String>,
+    manifests: Vec<String>,
+    runs: Vec<String>,
+}
+
+#[test]
+fn damage_is_never_used() {
+    let mut seeded = Seeded::announced("damage_is_never_used", 11);
+    let laboratory = killed_job(&mut seeded);
+    let whole = laboratory.examine(Vec::new()).unwrap();
+    let (targets, whole) = (targets(laboratory.image(), &whole.needed), whole.restored.unwrap());
+    assert!(whole.counts.values().sum::<u64>() > 0, "the job died before it had counted anything");
+
+    let mut tally = BTreeMap::<&str, (u64, u64)>::new();
+    for damage in damages(laboratory.image(), &targets, &mut seeded) {
+        let (done, refused) = tally.entry(kind(&damage)).or_default();
+        *done += 1;
+        *refused += u64::from(is_refused(&laboratory, &damage, &whole));
+    }
+    for (kind, (done, refused)) in tally {
+        println!("damage_is_never_used: {kind}: {done} times, refused {refused} times, else without effect");
+    }
+}
+
+/// The directory of a job that was shot after some checkpoints.
+fn killed_job(seeded: &mut Seeded) -> Laboratory {
+    let mut scene = Scene::new(super::word_count(), 2, TEXT_BYTES, seeded);
+    let mut command = scene.command(PARALLELISM);
+    let life = scene.start(&mut command);
+    let enough = await_answer(LIFE_LIMIT, || {
+        let checkpoint = scene.history().checkpoint;
+        Ok::<_, std::io::Error>((checkpoint >= CHECKPOINTS).then_some(()))
+    });
+    assert!(enough.unwrap().is_some(), "no {CHECKPOINTS} checkpoints within {LIFE_LIMIT:?}");
+    assert!(life.kill().unwrap(), "the job ended before it could be shot");
+    let image = damage::read_image(&scene.path("checkpoints")).unwrap();
+    Laboratory::new(image, scene.words()).unwrap()
+}
+
+/// Does the damage, holds `verify` and a start to their promises, and tells whether the start refused.
+fn is_refused(laboratory: &Laboratory, damage: &Damage, whole: &Restored) -> bool {
+    let found = laboratory.examine(damage.outcome(laboratory.image())).unwrap();
+    let named = found.problems.iter().any(|problem| damage.files().contains(&&*problem.file));
+    assert!(named, "{damage}: verify does not name the file, but says {:?}", found.problems);
+    match found.restored {
+        Ok(restored) => {
+            assert!(restored == *whole, "{damage}: a start goes on from another state or other positions");
+            false
+        }
+        Err(error) => {
+            let text = error.to_string();
+            assert!(!text.contains('\n') && text.len() > 20, "{damage}: the refusal is no line: {text:?}");
+            true
+        }
+    }
+}
+
+fn targets(image: &Image, needed: &[String]) -> Targets {
+    let among = |part: &str| needed.iter().filter(|path| path.contains(part)).cloned().collect();
+    let records = image.keys().filter(|path| path.starts_with("history/")).cloned().collect();
+    Targets { records, manifests: among("/manifest-"), runs: among("/runs/") }
+}
+
+fn damages(image: &Image, targets: &Targets, seeded: &mut Seeded) -> Vec<Damage> {
+    let mut damages = Vec::new();
+    for file in targets.records.iter().chain(&targets.manifests) {
+        damages.extend(damage::every_byte(file, 0..image[file].len(), seeded));
+    }
+    for file in &targets.runs {
+        let len = image[file].len();
+        damages.extend(damage::every_byte(file, 0..RUN_HEADER, seeded));
+        damages.extend(damage::every_byte(file, blocks(&image[file]).end..len, seeded));
+    }
+    let with_blocks: Vec<_> = targets.runs.iter().filter(|file| !blocks(&image[*file]).is_empty()).collect();
+    for _ in 0..BLOCK_BITS {
+        let file = seeded.one_of(&with_blocks);
+        damages.push(damage::one_bit(file, blocks(&image[file]), seeded));
+    }
+    for kind in [&targets.records, &targets.manifests, &targets.runs] {
+        let siblings: Vec<_> = kind.iter().map(String::as_str).collect();
+        for file in kind {
+            damages.extend(damage::whole_file(file, &siblings, image, seeded));
+        }
+    }
+    damages
+}
+
+/// Where the data blocks of a run file are.
+fn blocks(run: &[u8]) -> Range<usize> {
+    let at = run.len() - RUN_FOOTER + RUN_BLOCKS_END_AT;
+    let end = u64::from_le_bytes(run[at..at + 8].try_into().unwrap()) as usize;
+    assert!((RUN_HEADER..run.len() - RUN_FOOTER).contains(&end), "the footer is not read where it stands");
+    RUN_HEADER..end
+}
+
+/// What was done to what, for the table.
+fn kind(damage: &Damage) -> &'static str {
+    let file = damage.files()[0];
+    let is_record = file.starts_with("history/");
+    let is_run = file.contains("/runs/");
+    match damage {
+        Damage::Changed { .. } if is_record => "byte of a record",
+        Damage::Changed { .. } if is_run => "byte or bit of a run",
+        Damage::Changed { .. } => "byte of a manifest",
+        Damage::Cut { .. } => "file cut",
+        Damage::Removed { .. } => "file removed",
+        Damage::Swapped { .. } => "files swapped",
+    }
+}

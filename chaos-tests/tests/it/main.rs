@@ -1,0 +1,23 @@
+//! The kills: real processes of the word count, shot at random, shot by themselves at each named point, and doubled.
+//!
+//! `make kills` runs them all, `make kills ONLY=name` one.
+
+// The harness stands outside of the jobs: it waits in real time and prints; a test fails by panicking.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::disallowed_macros,
+    clippy::unwrap_used
+)]
+
+use std::path::Path;
+
+mod damage;
+mod points;
+mod random;
+mod take_over;
+
+/// The README's example, built so that it obeys `TIDEGATE_FAULT`.
+fn word_count() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_word_count_with_faults"))
+}
