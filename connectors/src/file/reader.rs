@@ -159,6 +159,12 @@ where
         Ok(reader)
     }
 
+    /// How many bytes of the file are held in memory: at most the longest line and about 2 MiB.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffer.len() + self.spare.capacity()
+    }
+
     /// Where the buffer ends in the file.
     fn read_to(&self) -> u64 {
         self.base + self.buffer.len() as u64

@@ -1,1 +1,143 @@
-//! soon
+//! The socket source against a peer in the simulated network.
+
+use std::time::Duration;
+
+use engine::{
+    api::source::{ReadStatus, Source, SourceOutput, SplitReader},
+    record::BatchBuilder,
+};
+use env::{Connection, Env, Listener, sim::Simulation};
+use tidegate_connectors::{SocketSource, conformance::source::context, socket::SocketReader};
+use tokio::io::AsyncWriteExt;
+use types::{ErrorKind, Result};
+
+const ADDRESS: &str = "feed:7000";
+
+async fn open(env: &Env, source: &SocketSource) -> SocketReader {
+    source.validate().unwrap();
+    let split = source.discover(&context(env)).await.unwrap().remove(0);
+    source.open(split, &context(env)).await.unwrap()
+}
+
+/// Reads until `most` records are there or the source ends; every read is dropped again and again.
+async fn lines(env: &Env, reader: &mut SocketReader, most: usize) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    while lines.len() < most {
+        let mut batch = BatchBuilder::default();
+        let mut out = SourceOutput::new(&mut batch, 2, usize::MAX);
+        let read = env.timeout(Duration::from_millis(3), reader.read(&mut out)).await;
+        let mut batch = batch.take();
+        while let Some(record) = batch.next() {
+            lines.push(record.value);
+        }
+        if read.transpose()? == Some(ReadStatus::End) {
+            break;
+        }
+    }
+    Ok(lines)
+}
+
+/// Sends a text in small pieces, for as long as somebody reads.
+async fn send(connection: &mut Box<dyn Connection>, env: &Env, text: &[u8]) {
+    for piece in text.chunks(3) {
+        if connection.write_all(piece).await.is_err() {
+            return;
+        }
+        env.yield_now().await;
+    }
+}
+
+fn against<T>(seed: u64, peer: impl AsyncFnOnce(Env, Listener), body: impl AsyncFnOnce(Env) -> T) -> T {
+    Simulation::new(seed).run(async |env| {
+        let listener = env.listen(ADDRESS).await.unwrap();
+        let (result, ()) = futures::join!(body(env.clone()), peer(env.clone(), listener));
+        result
+    })
+}
+
+#[test]
+fn reads_lines_and_connects_again() {
+    for seed in 0..20 {
+        let found = against(
+            seed,
+            async |env, mut listener| {
+                for text in ["one\r\ntwo\n\nthr", "four\n", "five\nsix"] {
+                    let mut connection = listener.accept().await.unwrap();
+                    send(&mut connection, &env, text.as_bytes()).await;
+                }
+            },
+            async |env| {
+                let mut reader = open(&env, &SocketSource::lines(ADDRESS)).await;
+                lines(&env, &mut reader, 7).await.unwrap()
+            },
+        );
+        assert_eq!(found, ["one", "two", "", "thr", "four", "five", "six"], "seed {seed}");
+    }
+}
+
+#[test]
+fn ends_when_the_peer_closes_if_told_so() {
+    let found = against(
+        1,
+        async |env, mut listener| {
+            let mut connection = listener.accept().await.unwrap();
+            send(&mut connection, &env, b"a\nb\nc").await;
+        },
+        async |env| {
+            let mut reader = open(&env, &SocketSource::lines(ADDRESS).ends_on_close()).await;
+            lines(&env, &mut reader, usize::MAX).await.unwrap()
+        },
+    );
+    assert_eq!(found, ["a", "b", "c"]);
+}
+
+#[test]
+fn gives_up_after_so_many_attempts() {
+    Simulation::new(2).run(async |env| {
+        let pause = Duration::from_secs(1);
+        let source = SocketSource::lines(ADDRESS).reconnects(3, pause, pause * 2);
+        let mut reader = open(&env, &source).await;
+        let begin = env.now();
+        let error = lines(&env, &mut reader, 1).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Retryable);
+        assert!(error.to_string().contains("feed:7000 after 4 attempts"), "{error}");
+        let took = env.now().since(begin);
+        assert!((pause * 5..pause * 6).contains(&took), "pauses of 1, 2 and 2 seconds, not {took:?}");
+    });
+}
+
+#[test]
+fn bad_lines_are_refused() {
+    let refused = |source: SocketSource, text: &'static [u8]| {
+        against(
+            3,
+            async |env, mut listener| {
+                let mut connection = listener.accept().await.unwrap();
+                send(&mut connection, &env, text).await;
+            },
+            async |env| {
+                let mut reader = open(&env, &source).await;
+                lines(&env, &mut reader, usize::MAX).await
+            },
+        )
+    };
+    let source = || SocketSource::lines(ADDRESS).ends_on_close();
+    let error = refused(source(), b"fine\ncaf\xe9\n").unwrap_err();
+    assert!(error.message().contains("byte 0xe9 of line 2 is not UTF-8"), "{error}");
+    assert_eq!(refused(source().lossy(), b"caf\xe9\n").unwrap(), ["caf\u{fffd}"]);
+    let error = refused(source().max_line_bytes(4), b"1234\r\n12345").unwrap_err();
+    assert!(error.message().contains("line 2 is longer than 4 bytes"), "{error}");
+    let error = refused(source().max_line_bytes(4), &[b'x'; 100]).unwrap_err();
+    assert!(error.message().contains("line 1 is longer than 4 bytes"), "{error}");
+}
+
+#[test]
+fn wrong_addresses_are_refused() {
+    for address in ["", "host", "host:", ":80", "host:port", "host:0", "host:65536"] {
+        let error = SocketSource::lines(address).validate().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidJob, "{address}");
+    }
+    for address in ["host:80", "127.0.0.1:1", "[::1]:8080"] {
+        SocketSource::lines(address).validate().unwrap();
+    }
+}
