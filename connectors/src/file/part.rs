@@ -25,7 +25,7 @@ struct OpenFile {
     /// `None` once the file is whole and durable: a transaction may have many.
     file: Option<Box<dyn WriteFile>>,
     len: u64,
-    digest: DigestBuilder,
+    digest: Box<DigestBuilder>,
 }
 
 enum State {
@@ -140,7 +140,7 @@ fn write(
     };
     let mut open = match file {
         Some(file) => file,
-        None => OpenFile { file: Some(dir.create_open(name)?), len: 0, digest: DigestBuilder::default() },
+        None => OpenFile { file: Some(dir.create_open(name)?), len: 0, digest: Box::default() },
     };
     if let Some(file) = &mut open.file {
         file.write_all(&bytes).map_err(failed)?;

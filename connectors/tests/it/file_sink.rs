@@ -81,7 +81,7 @@ fn read(files: &dyn env::Files, path: &Path) -> io::Result<String> {
 fn survives_power_failures_and_failed_syncs_everywhere() {
     for seed in 0..3 {
         let crashes = crash::everywhere::<Few>(seed);
-        println!("seed {seed}: {crashes:?}");
+        assert!(crashes.crashes > 200 && crashes.failed_syncs > 80, "{crashes:?}");
     }
 }
 
@@ -102,8 +102,7 @@ fn survives_kills_everywhere() {
     // A killed process loses nothing that it has written: memory will do for a disk, and syncs cost nothing there.
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let kills = kill::everywhere::<Few>("file_sink::child", dir.path());
-    println!("{kills:?}");
-    assert!(kills.at_publish > 0, "{kills:?}");
+    assert!(kills.at_steps > 100 && kills.at_recovery > 100 && kills.at_publish > 30, "{kills:?}");
 }
 
 #[test]
