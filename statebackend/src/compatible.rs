@@ -19,14 +19,18 @@ pub enum Action {
 ///
 /// # Errors
 /// `IncompatibleState` naming operator, state, field, what was expected and what was found.
-pub fn check_compatible(operator: &Uid, declared: &Declared, found: &[StateSpec]) -> Result<Vec<Action>> {
+pub fn check_compatible(
+    operator: &Uid,
+    declared: &[StateSpec],
+    may_drop: bool,
+    found: &[StateSpec],
+) -> Result<Vec<Action>> {
     let mut actions = Vec::new();
     for spec in found {
-        actions.push(check_state(operator, declared, spec)?);
+        actions.push(check_state(operator, declared, may_drop, spec)?);
     }
     let begins = |spec: &&StateSpec| !found.iter().any(|found| found.name == spec.name);
-    let all: Vec<StateSpec> = declared.descriptions();
-    actions.extend(all.iter().filter(begins).map(|spec| Action::Begin(spec.name.clone())));
+    actions.extend(declared.iter().filter(begins).map(|spec| Action::Begin(spec.name.clone())));
     Ok(actions)
 }
 
@@ -41,13 +45,13 @@ pub fn check_key(operator: &Uid, declared: &Declared, found: Option<&Shape>) -> 
     }
 }
 
-fn check_state(operator: &Uid, declared: &Declared, found: &StateSpec) -> Result<Action> {
+fn check_state(operator: &Uid, declared: &[StateSpec], may_drop: bool, found: &StateSpec) -> Result<Action> {
     let name = &found.name;
     if [EVENT_TIMERS, PROCESSING_TIMERS].contains(&name.as_str()) && found.kind == StateKind::Timers {
         return Ok(Action::Restore(name.clone()));
     }
-    let Some((_, expected)) = declared.sorted().find(|(_, spec)| spec.name == *name) else {
-        if declared.may_drop {
+    let Some(expected) = declared.iter().find(|spec| spec.name == *name) else {
+        if may_drop {
             return Ok(Action::Drop(name.clone()));
         }
         return Err(Error::incompatible(format!(

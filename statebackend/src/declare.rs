@@ -38,6 +38,12 @@ impl StateKind {
         [Self::Value, Self::List, Self::Map, Self::Timers].into_iter().find(|kind| *kind as u8 == number)
     }
 
+    /// The kind with this [`name`](Self::name).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Value, Self::List, Self::Map, Self::Timers].into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The name, for messages.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -47,3 +47,17 @@ impl OwnedKey {
 pub(crate) const fn index_hash(hash: u64) -> u64 {
     hash.rotate_right(32)
 }
+
+/// Whether `key` is `bytes`. Compares words that may overlap, so that short keys need no call: this is the innermost step
+/// of every look-up.
+#[inline]
+pub(crate) fn is_same(key: &KeyBytes, bytes: &[u8]) -> bool {
+    let key = key.as_slice();
+    if key.len() != bytes.len() {
+        return false;
+    }
+    match (key.first_chunk::<8>(), bytes.first_chunk::<8>(), key.last_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(a), Some(b), Some(c), Some(d)) if key.len() <= 16 => a == b && c == d,
+        _ => key == bytes,
+    }
+}

@@ -20,8 +20,8 @@ pub use handle::{KeyedContext, ListState, MapState, ValueState};
 pub use key::{KeyRef, OwnedKey};
 pub use restore::{RestoreStats, restore};
 pub use run::{
-    Entry, EntryKind, LiveEntry, MergePolicy, StateCount, StateSummary, WrittenRun, copy_canonical, merge,
-    plan_merge, run_of, scan, write_run,
+    Entry, EntryKind, LiveEntry, MergePolicy, StateCount, StateSummary, VerifyReport, WrittenRun,
+    copy_canonical, merge, plan_merge, run_of, scan, verify_run, write_run,
 };
 pub use table::{Delta, KeyedState, ListTable, MapTable, ValueTable};
 use types::serde::{Serialize, de::DeserializeOwned};

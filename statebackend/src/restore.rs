@@ -67,7 +67,8 @@ fn places(run: &Run, reader: &RunReader, into: &KeyedState) -> Result<Vec<Option
     check_key(operator, into.declared(), reader.schema.key.as_deref())?;
     let occupied = reader.schema.states.iter().filter(|state| state.totals.entries > 0);
     let found: Vec<StateSpec> = occupied.map(|state| StateSpec::clone(&state.spec)).collect();
-    let actions = check_compatible(operator, into.declared(), &found)?;
+    let actions =
+        check_compatible(operator, &into.declared().descriptions(), into.declared().may_drop, &found)?;
     let restores =
         |name: &str| actions.iter().any(|action| matches!(action, Action::Restore(kept) if kept == name));
     let place = |name: &str| restores(name).then(|| into.place_of(name)).flatten();

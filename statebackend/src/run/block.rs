@@ -6,7 +6,7 @@ use types::{Error, KeyGroup, Result};
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::{
-    entry::{Entry, Item, Items, push_mark},
+    entry::{Entry, Item, Items, decode, push_mark},
     footer::Footer,
     index::{BlockMeta, Compression, MAX_FIRST_KEY, is_allowed_ratio},
 };
@@ -46,19 +46,21 @@ impl BlockBuilder {
 
     /// Adds an entry whose encoded bytes are `bytes`.
     #[inline]
-    pub(crate) fn push(&mut self, state: u16, group: KeyGroup, key: &[u8], bytes: &[u8]) {
+    pub(crate) fn push(&mut self, state: u16, group: KeyGroup, bytes: &[u8]) {
         if self.mark != Some((state, group)) {
-            self.push_mark(state, group, key);
+            self.push_mark(state, group, bytes);
         }
         self.plain.extend_from_slice(bytes);
         self.entries += 1;
     }
 
-    fn push_mark(&mut self, state: u16, group: KeyGroup, key: &[u8]) {
+    fn push_mark(&mut self, state: u16, group: KeyGroup, next: &[u8]) {
         push_mark(&mut self.plain, state, group);
         self.mark = Some((state, group));
-        let key = &key[..key.len().min(MAX_FIRST_KEY)];
-        self.first.get_or_insert_with(|| (state, group, key.into()));
+        if self.first.is_none() {
+            let key = decode(next).key;
+            self.first = Some((state, group, key[..key.len().min(MAX_FIRST_KEY)].into()));
+        }
     }
 
     /// Appends the stored form of the block to `out` and describes it; `offset` is its place in the file. The builder is

@@ -117,7 +117,7 @@ impl CanonicalWriter {
             return self.push_list(home, entry);
         }
         self.count(entry.key, entry.sub, entry.value);
-        self.writer.push(home.state, home.group, entry.key, false, bytes)
+        self.writer.push(home.state, home.group, bytes)
     }
 
     fn count(&mut self, key: &[u8], sub: &[u8], value: &[u8]) {

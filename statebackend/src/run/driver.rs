@@ -12,7 +12,7 @@ use types::{Error, KeyGroup, KeyGroupRange, Result, Run, RunIdentity};
 use super::{
     block::Home,
     canonical::{CanonicalWriter, StateSummary},
-    entry::{Entry, Item, Items},
+    entry::{Entry, decode},
     merge::{Merger, Sink, Step},
     reader::{RunReader, Window},
     schema::Schema,
@@ -181,10 +181,8 @@ pub async fn scan(
     while !done {
         (driver, batch, done) = driver.step(env, store, batch).await?;
         for (home, begin) in batch.entries.drain(..) {
-            if let Some(Item::Entry(entry)) = Items::new(&batch.bytes, begin).next()? {
-                let state = &specs[usize::from(home.state)];
-                visit(LiveEntry { state, group: home.group, entry })?;
-            }
+            let entry = decode(&batch.bytes[begin..]);
+            visit(LiveEntry { state: &specs[usize::from(home.state)], group: home.group, entry })?;
         }
         batch.bytes.clear();
     }
@@ -214,8 +212,8 @@ impl Sink for Batch {
 }
 
 impl Sink for RunWriter {
-    fn push(&mut self, home: Home, entry: &Entry<'_>, bytes: &[u8]) -> Result<()> {
-        RunWriter::push(self, home.state, home.group, entry.key, entry.is_tombstone(), bytes)
+    fn push(&mut self, home: Home, _: &Entry<'_>, bytes: &[u8]) -> Result<()> {
+        RunWriter::push(self, home.state, home.group, bytes)
     }
 
     fn is_full(&self) -> bool {

@@ -82,6 +82,21 @@ pub(crate) fn push_head(out: &mut Vec<u8>, kind: EntryKind, key: &[u8], sub: &[u
     }
 }
 
+/// Whether the encoded entry `bytes` is a tombstone.
+#[inline]
+pub(crate) fn is_tombstone(bytes: &[u8]) -> bool {
+    !matches!(bytes.first(), Some(&tag::PUT | &tag::PUT_SUB))
+}
+
+/// The entry whose encoded bytes are at the front of `bytes`, where they were read as one before.
+#[inline]
+pub(crate) fn decode(bytes: &[u8]) -> Entry<'_> {
+    match Items::new(bytes, 0).next() {
+        Ok(Some(Item::Entry(entry))) => entry,
+        _ => unreachable!("the bytes were read as an entry before"),
+    }
+}
+
 /// Appends a whole entry.
 pub(crate) fn push_entry(out: &mut Vec<u8>, entry: &Entry<'_>) {
     push_head(out, entry.kind, entry.key, entry.sub, entry.value.len());

@@ -7,7 +7,7 @@ use types::{KeyGroupRange, Result};
 
 use super::{
     block::Home,
-    entry::{Entry, EntryKind, Item, Items},
+    entry::{Entry, EntryKind, decode},
     reader::{PlainBlock, Window},
     sort::{place, prefix},
 };
@@ -81,10 +81,7 @@ impl Source {
     }
 
     fn entry(&self) -> Entry<'_> {
-        match Items::new(self.bytes(), 0).next() {
-            Ok(Some(Item::Entry(entry))) => entry,
-            _ => unreachable!("the bytes were read as an entry before"),
-        }
+        decode(self.bytes())
     }
 }
 

@@ -13,10 +13,12 @@ mod policy;
 pub(crate) mod reader;
 mod schema;
 mod sort;
+mod verify;
 mod writer;
 
 pub use canonical::{StateCount, StateSummary};
 pub use driver::{LiveEntry, copy_canonical, merge, scan};
 pub use entry::{Entry, EntryKind};
 pub use policy::{MergePolicy, plan_merge};
+pub use verify::{VerifyReport, verify_run};
 pub use writer::{WrittenRun, run_of, write_run};

@@ -47,7 +47,7 @@ pub(crate) struct PlainBlock {
 }
 
 /// An error about a place in a file of a checkpoint, with what to do.
-fn at(path: &str, offset: u64) -> impl Fn(Error) -> Error {
+pub(crate) fn at(path: &str, offset: u64) -> impl Fn(Error) -> Error {
     move |error| match error.kind() {
         types::ErrorKind::Corrupt => {
             let message = format!(
@@ -117,6 +117,11 @@ impl RunReader {
             }
         }
         windows
+    }
+
+    /// Reads any bytes of the file.
+    pub(crate) async fn bytes(&self, store: &dyn Store, range: Range<u64>) -> Result<Bytes> {
+        read(store, &self.path, range).await
     }
 
     /// Reads the stored bytes of neighbouring blocks.

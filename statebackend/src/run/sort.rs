@@ -5,7 +5,7 @@
 
 use types::{Error, KeyGroup, KeyGroupRange, Result};
 
-use super::entry::{Entry, EntryKind, Item, Items};
+use super::entry::{Entry, EntryKind, Item, Items, decode};
 use crate::table::Drained;
 
 /// An entry, where it lies, and the beginning of its key as a number that sorts alike.
@@ -17,13 +17,6 @@ struct Handle<'a> {
 impl<'a> Handle<'a> {
     fn new(entry: &Entry<'a>, bytes: &'a [u8]) -> Self {
         Self { prefix: prefix(entry.key), bytes }
-    }
-
-    fn entry(&self) -> Entry<'a> {
-        match Items::new(self.bytes, 0).next() {
-            Ok(Some(Item::Entry(entry))) => entry,
-            _ => unreachable!("the bytes were read as an entry before"),
-        }
     }
 }
 
@@ -43,19 +36,19 @@ pub(crate) fn place<'a>(entry: &Entry<'a>) -> (&'a [u8], bool, &'a [u8]) {
     (entry.key, entry.kind != EntryKind::Clear, entry.sub)
 }
 
-/// Calls `visit` with the entries of `drained` and their encoded bytes, in the order of a run.
+/// Calls `visit` with the encoded entries of `drained`, in the order of a run.
 pub(crate) fn visit_sorted(
     drained: &Drained,
     groups: KeyGroupRange,
-    mut visit: impl FnMut(KeyGroup, &Entry<'_>, &[u8]) -> Result<()>,
+    mut visit: impl FnMut(KeyGroup, &[u8]) -> Result<()>,
 ) -> Result<()> {
     for (mut handles, group) in by_group(drained, groups)?.into_iter().zip(groups.iter()) {
         handles.sort_unstable_by(|a, b| {
             // Keys are decoded again only where eight bytes do not decide.
-            a.prefix.cmp(&b.prefix).then_with(|| place(&a.entry()).cmp(&place(&b.entry())))
+            a.prefix.cmp(&b.prefix).then_with(|| place(&decode(a.bytes)).cmp(&place(&decode(b.bytes))))
         });
         for handle in &handles {
-            visit(group, &handle.entry(), handle.bytes)?;
+            visit(group, handle.bytes)?;
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use types::{Digest, DigestBuilder, KeyGroup, KeyGroupRange, Result, Run, RunIden
 
 use super::{
     block::BlockBuilder,
-    entry::Entry,
+    entry::{Entry, is_tombstone, push_entry},
     footer::{Footer, Section, Totals, header},
     index::{self, BlockMeta},
     schema::Schema,
@@ -72,30 +72,23 @@ impl RunWriter {
 
     /// Adds an entry of the `state`-th state of the schema, whose encoded bytes are `bytes`.
     #[inline]
-    pub(crate) fn push(
-        &mut self,
-        state: u16,
-        group: KeyGroup,
-        key: &[u8],
-        is_tombstone: bool,
-        bytes: &[u8],
-    ) -> Result<()> {
+    pub(crate) fn push(&mut self, state: u16, group: KeyGroup, bytes: &[u8]) -> Result<()> {
         if self.builder.is_full() {
             self.close_block()?;
         }
         let totals = &mut self.schema.states[usize::from(state)].totals;
         totals.entries += 1;
-        totals.tombstones += u64::from(is_tombstone);
+        totals.tombstones += u64::from(is_tombstone(bytes));
         totals.plain_bytes += bytes.len() as u64;
-        self.builder.push(state, group, key, bytes);
+        self.builder.push(state, group, bytes);
         Ok(())
     }
 
     /// Adds an entry that is not encoded yet.
     pub(crate) fn push_entry(&mut self, state: u16, group: KeyGroup, entry: &Entry<'_>) -> Result<()> {
         let mut bytes = Vec::new();
-        super::entry::push_entry(&mut bytes, entry);
-        self.push(state, group, entry.key, entry.is_tombstone(), &bytes)
+        push_entry(&mut bytes, entry);
+        self.push(state, group, &bytes)
     }
 
     fn offset(&self) -> u64 {
@@ -206,8 +199,8 @@ pub fn write_run(delta: Delta, identity: RunIdentity, groups: KeyGroupRange) -> 
     let mut writer = RunWriter::new(identity, groups, schema)?;
     let mut payload = Payload::new();
     for (number, state) in states.into_iter().enumerate() {
-        visit_sorted(&state.drained, groups, |group, entry, bytes| {
-            writer.push(number as u16, group, entry.key, entry.is_tombstone(), bytes)?;
+        visit_sorted(&state.drained, groups, |group, bytes| {
+            writer.push(number as u16, group, bytes)?;
             payload.extend(writer.take_piece());
             Ok(())
         })?;

@@ -6,12 +6,12 @@
 
 use std::{any::Any, collections::VecDeque};
 
-use hashbrown::{HashTable, hash_table::Entry as TableEntry};
+use hashbrown::HashTable;
 use types::{Error, KeyBytes, KeyGroup, KeyGroupRange, Result, key_hash};
 
 use super::{Drained, pieces::Pieces};
 use crate::{
-    key::{KeyRef, index_hash},
+    key::{KeyRef, index_hash, is_same},
     run::entry::Entry,
 };
 
@@ -308,7 +308,7 @@ impl<S: Slot> Cells<S> {
     #[inline]
     pub(crate) fn get(&self, key: KeyRef<'_>) -> Option<&S> {
         let group = &self.groups[self.index(key.group)];
-        group.cells.find(index_hash(key.hash), |cell| cell.key.is(key.bytes)).map(|cell| &cell.slot)
+        group.cells.find(index_hash(key.hash), |cell| is_same(&cell.key, key.bytes)).map(|cell| &cell.slot)
     }
 
     /// The slot of `key`, made if there is none, and what it needs to record a change.
@@ -317,12 +317,12 @@ impl<S: Slot> Cells<S> {
         let index = self.index(key.group);
         let Group { cells, dirty } = &mut self.groups[index];
         self.touched += 1;
-        let found =
-            cells.entry(index_hash(key.hash), |cell| cell.key.is(key.bytes), |cell| index_hash(cell.hash()));
-        let cell = match found {
-            TableEntry::Occupied(cell) => cell.into_mut(),
-            TableEntry::Vacant(place) => {
-                place.insert(Cell { key: KeyBytes::new(key.bytes), slot: S::default() }).into_mut()
+        let hash = index_hash(key.hash);
+        let cell = match cells.find_entry(hash, |cell| is_same(&cell.key, key.bytes)) {
+            Ok(found) => found.into_mut(),
+            Err(absent) => {
+                let cell = Cell { key: KeyBytes::new(key.bytes), slot: S::default() };
+                absent.into_table().insert_unique(hash, cell, |cell| index_hash(cell.hash())).into_mut()
             }
         };
         let at = Place { group: key.group, key: key.bytes };
@@ -335,7 +335,7 @@ impl<S: Slot> Cells<S> {
         let index = self.index(key.group);
         let Group { cells, dirty } = &mut self.groups[index];
         self.touched += 1;
-        let cell = cells.find_mut(index_hash(key.hash), |cell| cell.key.is(key.bytes))?;
+        let cell = cells.find_mut(index_hash(key.hash), |cell| is_same(&cell.key, key.bytes))?;
         let at = Place { group: key.group, key: key.bytes };
         Some((&mut cell.slot, Recorder { at, hash: key.hash, dirty, intervals: &mut self.intervals }))
     }
@@ -383,8 +383,9 @@ impl<S: Slot> Cells<S> {
         slot.restore(entry, recorder.intervals)?;
         if slot.is_vacant() {
             let index = self.index(key.group);
-            let found =
-                self.groups[index].cells.find_entry(index_hash(key.hash), |cell| cell.key.is(key.bytes));
+            let found = self.groups[index]
+                .cells
+                .find_entry(index_hash(key.hash), |cell| is_same(&cell.key, key.bytes));
             if let Ok(cell) = found {
                 cell.remove();
             }
@@ -399,10 +400,6 @@ impl<S: Slot> Cells<S> {
     /// Elements of lists, entries of maps.
     pub(crate) fn items(&self) -> usize {
         self.intervals.items
-    }
-
-    pub(crate) fn begin_after(&mut self, epoch: u64) {
-        self.intervals.begin_after(epoch);
     }
 
     pub(crate) fn undrained(&self) -> usize {

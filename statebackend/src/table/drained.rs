@@ -33,6 +33,7 @@ impl Drained {
     }
 
     /// How many of the entries are tombstones.
+    #[cfg(test)]
     pub(crate) fn tombstones(&self) -> u64 {
         self.tombstones
     }

@@ -41,10 +41,6 @@ impl<T> Pieces<T> {
     pub(crate) fn len(&self) -> usize {
         self.full.len() * Self::PIECE + self.last.len()
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.last.is_empty() && self.full.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -61,7 +57,7 @@ mod tests {
         for item in (0..3000).rev() {
             assert_eq!(pieces.pop(), Some(item));
         }
-        assert!(pieces.is_empty());
+        assert_eq!(pieces.len(), 0);
         assert_eq!(pieces.pop(), None);
     }
 }

@@ -1,0 +1,160 @@
+//! Checking a run file without restoring it: every byte of it, and with `deep` every entry in it.
+
+use env::{Env, Store};
+use types::{DigestBuilder, Error, Result, Run, ShapedValue};
+
+use super::{
+    block::Home,
+    entry::{Entry, EntryKind},
+    footer::{HEADER_LEN, Totals},
+    list_chunk::{elements, epoch_of},
+    reader::{PlainBlock, RunReader, Window, at},
+    schema::Schema,
+    sort::place,
+};
+use crate::declare::{StateKind, StateSpec};
+
+/// What was checked of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Blocks whose checksums match.
+    pub blocks: u64,
+    /// Entries that were decoded and are in order.
+    pub entries: u64,
+}
+
+/// Checks length, identity, all checksums and the digest of a run; with `deep` also that entries are sorted, counted
+/// rightly, and of the shapes that the schema says.
+///
+/// # Errors
+/// `Corrupt` naming the file, the offset and what is wrong there. Errors of the store as they are.
+pub async fn verify_run(env: &Env, store: &dyn Store, run: &Run, deep: bool) -> Result<VerifyReport> {
+    let path = &run.file.path;
+    let reader = RunReader::open(store, run).await?;
+    let mut check = Check::new(&reader.schema, deep);
+    check.digest.update(&reader.bytes(store, 0..HEADER_LEN).await?);
+    for window in reader.windows(reader.footer.groups) {
+        let window = reader.read(store, window).await?;
+        check = env.blocking("verify", move || check.window(window)).await??;
+    }
+    let sections = reader.footer.schema.offset..reader.footer.file_len();
+    check.digest.update(&reader.bytes(store, sections).await?);
+    let found = check.digest.finish();
+    if found != run.file.digest {
+        let message = format!("the file's digest is {found}, the manifest says {}", run.file.digest);
+        return Err(at(path, 0)(Error::corrupt(message)));
+    }
+    if deep {
+        check.counts(&reader.schema).map_err(at(path, reader.footer.schema.offset))?;
+    }
+    Ok(VerifyReport { bytes: reader.footer.file_len(), ..check.report })
+}
+
+struct Check {
+    deep: bool,
+    digest: DigestBuilder,
+    report: VerifyReport,
+    schema: Schema,
+    found: Vec<Totals>,
+    last: Option<Last>,
+}
+
+/// The entry before.
+struct Last {
+    home: Home,
+    key: Vec<u8>,
+    is_not_clear: bool,
+    sub: Vec<u8>,
+}
+
+impl Check {
+    fn new(schema: &Schema, deep: bool) -> Self {
+        Self {
+            deep,
+            digest: DigestBuilder::default(),
+            report: VerifyReport::default(),
+            schema: schema.clone(),
+            found: vec![Totals::default(); schema.states.len()],
+            last: None,
+        }
+    }
+
+    fn window(mut self, window: Window) -> Result<Self> {
+        self.digest.update(window.bytes());
+        for block in window.into_blocks() {
+            let block = block?;
+            self.report.blocks += 1;
+            if self.deep {
+                self.block(block)?;
+            }
+        }
+        Ok(self)
+    }
+
+    fn block(&mut self, block: PlainBlock) -> Result<()> {
+        block.for_each(|(home, entry, bytes)| {
+            self.order(home, &entry)?;
+            let totals = &mut self.found[usize::from(home.state)];
+            totals.entries += 1;
+            totals.tombstones += u64::from(entry.is_tombstone());
+            totals.plain_bytes += bytes.len() as u64;
+            self.report.entries += 1;
+            let spec = &self.schema.states[usize::from(home.state)].spec;
+            check_entry(spec, &entry).map_err(|error| error.context(format!("state {:?}", spec.name)))
+        })
+    }
+
+    fn order(&mut self, home: Home, entry: &Entry<'_>) -> Result<()> {
+        let (key, is_not_clear, sub) = place(entry);
+        let this = (home, key, is_not_clear, sub);
+        if let Some(last) = &self.last
+            && (last.home, last.key.as_slice(), last.is_not_clear, last.sub.as_slice()) >= this
+        {
+            return Err(Error::corrupt("entries are out of order"));
+        }
+        self.last = Some(Last { home, key: key.to_vec(), is_not_clear, sub: sub.to_vec() });
+        Ok(())
+    }
+
+    fn counts(&self, schema: &Schema) -> Result<()> {
+        for (state, found) in schema.states.iter().zip(&self.found) {
+            if state.totals != *found {
+                let name = &state.spec.name;
+                let (expected, found) = (state.totals.entries, found.entries);
+                return Err(Error::corrupt(format!(
+                    "state {name:?} has {found} entries, its schema says {expected}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an entry is one that its kind of state can have.
+fn check_entry(spec: &StateSpec, entry: &Entry<'_>) -> Result<()> {
+    let is_put = entry.kind == EntryKind::Put;
+    let fits = match (spec.kind, entry.kind) {
+        (StateKind::Value, EntryKind::Clear) | (StateKind::Timers, EntryKind::Clear) => false,
+        (StateKind::List, EntryKind::Delete) => false,
+        (StateKind::Value, _) => entry.sub.is_empty(),
+        (StateKind::Timers, _) => entry.sub.len() == 8 && entry.value.is_empty(),
+        _ => true,
+    };
+    if !fits {
+        return Err(Error::corrupt(format!("an entry that a {} state cannot have", spec.kind.name())));
+    }
+    match spec.kind {
+        StateKind::List if is_put => {
+            epoch_of(entry.sub)?;
+            elements(entry.value).try_for_each(|element| check_value(spec, element?))
+        }
+        StateKind::Value | StateKind::Map if is_put => check_value(spec, entry.value),
+        _ => Ok(()),
+    }
+}
+
+fn check_value(spec: &StateSpec, value: &[u8]) -> Result<()> {
+    ShapedValue::decode(&spec.shape, &spec.codec, value).map(drop)
+}

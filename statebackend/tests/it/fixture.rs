@@ -1,0 +1,132 @@
+//! A subtask without an engine: state, a store, and the list of runs that a checkpoint would hold.
+
+use std::sync::Arc;
+
+use env::{Env, Store};
+use statebackend::{
+    Declared, KeyRef, KeyedContext, KeyedState, ListState, MapState, StateDeclarations, ValueState, restore,
+    run_of, write_run,
+};
+use types::{
+    AttemptId, CheckpointId, JobId, KeyGroupRange, MaxParallelism, Result, Run, RunIdentity, SubtaskIndex,
+    Uid,
+};
+
+/// Few groups, so that each holds several keys.
+pub(crate) const MAX: MaxParallelism = MaxParallelism(8);
+
+/// One state of each kind.
+#[derive(Clone, Copy)]
+pub(crate) struct Handles {
+    pub(crate) value: ValueState<u64>,
+    pub(crate) list: ListState<String>,
+    pub(crate) map: MapState<u32, u64>,
+}
+
+pub(crate) fn declare() -> (Declared, Handles) {
+    let mut states = StateDeclarations::new();
+    states.key::<String>();
+    let handles =
+        Handles { value: states.value("total"), list: states.list("lines"), map: states.map("by-hour") };
+    (states.finish().unwrap(), handles)
+}
+
+/// A context whose key is set by hand.
+pub(crate) struct Context<'a> {
+    pub(crate) state: &'a mut KeyedState,
+    pub(crate) key: &'a [u8],
+}
+
+impl KeyedContext for Context<'_> {
+    fn keyed(&mut self) -> (KeyRef<'_>, &mut KeyedState) {
+        (KeyRef::new(self.key, MAX), self.state)
+    }
+}
+
+/// The ordered bytes of a text key.
+pub(crate) fn key(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    types::ordered::encode_into(text, &mut bytes).unwrap();
+    bytes
+}
+
+pub(crate) fn identity(subtask: u32, number: u64) -> RunIdentity {
+    RunIdentity {
+        job: JobId(0x0102_0304),
+        attempt: AttemptId(3),
+        operator: Uid::new("count").unwrap(),
+        subtask: SubtaskIndex(subtask),
+        number,
+    }
+}
+
+/// State of some key groups, and the runs that hold what was sealed of it.
+pub(crate) struct Subtask {
+    pub(crate) state: KeyedState,
+    pub(crate) groups: KeyGroupRange,
+    pub(crate) runs: Vec<Run>,
+    pub(crate) index: u32,
+    next_run: u64,
+}
+
+impl Subtask {
+    pub(crate) fn new(groups: KeyGroupRange, index: u32, first: CheckpointId) -> Self {
+        let (declared, _) = declare();
+        Self { state: KeyedState::new(declared, groups, first), groups, runs: Vec::new(), index, next_run: 1 }
+    }
+
+    /// A new owner of `groups`, restored from what others wrote; run numbers begin at `next_run`.
+    pub(crate) async fn restored(
+        env: &Env,
+        store: &dyn Store,
+        groups: KeyGroupRange,
+        index: u32,
+        runs: &[Run],
+        first: CheckpointId,
+        next_run: u64,
+    ) -> Result<Self> {
+        let mut subtask = Self::new(groups, index, first);
+        subtask.next_run = next_run;
+        let clipped = runs
+            .iter()
+            .filter_map(|run| run.groups.intersect(groups).map(|groups| Run { groups, ..run.clone() }));
+        subtask.runs = clipped.collect();
+        restore(env, store, &subtask.runs, &mut subtask.state).await?;
+        Ok(subtask)
+    }
+
+    pub(crate) fn next_identity(&mut self) -> RunIdentity {
+        self.next_run += 1;
+        identity(self.index, self.next_run - 1)
+    }
+
+    pub(crate) fn next_run(&self) -> u64 {
+        self.next_run
+    }
+
+    /// Drains everything, at most `slice` cells at a time, and writes a run for each sealed checkpoint that has changes.
+    pub(crate) async fn seal(&mut self, store: &dyn Store, slice: usize) -> Vec<CheckpointId> {
+        while self.state.drain(slice).unwrap() > 0 {}
+        let mut sealed = Vec::new();
+        while let Some((checkpoint, delta)) = self.state.take_sealed() {
+            sealed.push(checkpoint);
+            if !delta.is_empty() {
+                let identity = self.next_identity();
+                let path = format!("runs/{}-{}.run", self.index, identity.number);
+                let written = write_run(delta, identity, self.groups).unwrap();
+                let run = run_of(&written, &path);
+                store.put(&path, written.payload).await.unwrap();
+                self.runs.push(run);
+            }
+        }
+        sealed
+    }
+}
+
+/// Runs `body` in a simulated world with an empty store.
+pub(crate) fn simulated<T>(seed: u64, body: impl AsyncFnOnce(Env, Arc<dyn Store>) -> T) -> T {
+    env::sim::Simulation::new(seed).run(async |env: Env| {
+        let store = env.open_store("memory:state").unwrap();
+        body(env, store).await
+    })
+}

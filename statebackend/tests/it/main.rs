@@ -1,0 +1,11 @@
+//! All integration tests of the crate in one binary.
+
+#![allow(clippy::unwrap_used)]
+
+extern crate tidegate_statebackend as statebackend;
+
+mod damage;
+mod fixture;
+mod flip;
+mod golden;
+mod model;

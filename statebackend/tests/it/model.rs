@@ -1,0 +1,436 @@
+//! State against a model of sorted maps, over random changes, barriers, slices, merges, restores and rescalings.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use env::{Env, Store};
+use proptest::prelude::*;
+use statebackend::{
+    KeyRef, LiveEntry, MergePolicy, StateSummary, copy_canonical, merge, plan_merge, scan, verify_run,
+    write_run,
+};
+use types::{CheckpointId, KeyGroup, Run, SubtaskIndex, Timestamp};
+
+use crate::fixture::{Context, Handles, MAX, Subtask, declare, identity, key, simulated};
+
+const KEYS: usize = 7;
+
+/// What happens to a subtask's state.
+#[derive(Clone, Debug)]
+enum Change {
+    Set(u64),
+    Increment,
+    Remove,
+    Append(u8),
+    ClearList,
+    ReplaceList(u8),
+    Put(u32, u64),
+    RemoveEntry(u32),
+    ClearMap,
+    Register(i64),
+    Delete(i64),
+    Fire(i64),
+    RegisterProcessing(i64),
+}
+
+/// What happens to the job.
+#[derive(Clone, Debug)]
+enum Step {
+    Change(usize, Change),
+    Barrier,
+    Drain(usize),
+    Seal(usize),
+    Merge(usize, usize),
+    MergeByPolicy,
+    Restore(u32),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        4 => any::<u64>().prop_map(Change::Set),
+        3 => Just(Change::Increment),
+        3 => Just(Change::Remove),
+        4 => (1_u8..4).prop_map(Change::Append),
+        2 => Just(Change::ClearList),
+        1 => (0_u8..3).prop_map(Change::ReplaceList),
+        8 => (0_u32..6, any::<u64>()).prop_map(|(sub, value)| Change::Put(sub, value)),
+        4 => (0_u32..6).prop_map(Change::RemoveEntry),
+        2 => Just(Change::ClearMap),
+        4 => (-5_i64..30).prop_map(Change::Register),
+        2 => (-5_i64..30).prop_map(Change::Delete),
+        1 => (-5_i64..30).prop_map(Change::Fire),
+        1 => (-5_i64..30).prop_map(Change::RegisterProcessing),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        40 => (0..KEYS, change()).prop_map(|(key, change)| Step::Change(key, change)),
+        6 => Just(Step::Barrier),
+        6 => (1_usize..6).prop_map(Step::Drain),
+        3 => (1_usize..20).prop_map(Step::Seal),
+        2 => (0_usize..8, 2_usize..5).prop_map(|(start, len)| Step::Merge(start, len)),
+        1 => Just(Step::MergeByPolicy),
+        1 => (1_u32..5).prop_map(Step::Restore),
+    ]
+}
+
+/// What all state should be.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    values: BTreeMap<usize, u64>,
+    lists: BTreeMap<usize, Vec<String>>,
+    maps: BTreeMap<usize, BTreeMap<u32, u64>>,
+    event_timers: BTreeSet<(i64, u16, Vec<u8>)>,
+    processing_timers: BTreeSet<(i64, u16, Vec<u8>)>,
+    appended: usize,
+}
+
+fn key_of(index: usize) -> Vec<u8> {
+    // One key is too long to lie in place.
+    key(&if index == 0 { "a key of more than twenty-two bytes".to_owned() } else { format!("key-{index}") })
+}
+
+impl Model {
+    fn lines(&mut self, count: u8) -> Vec<String> {
+        let first = self.appended;
+        self.appended += usize::from(count);
+        (first..self.appended).map(|line| format!("line {line}")).collect()
+    }
+
+    /// Makes a change here and in `state`, comparing what they give back.
+    fn change(&mut self, subtask: &mut Subtask, handles: Handles, index: usize, change: &Change) {
+        let bytes = key_of(index);
+        let key = KeyRef::new(&bytes, MAX);
+        let timer = |at: i64| (at, key.group.0, bytes.clone());
+        let mut ctx = Context { state: &mut subtask.state, key: &bytes };
+        match *change {
+            Change::Set(value) => {
+                assert_eq!(handles.value.replace(&mut ctx, value).unwrap(), self.values.insert(index, value));
+            }
+            Change::Increment => {
+                let count = self.values.entry(index).or_default();
+                *count = count.wrapping_add(1);
+                let update = |value: &mut Option<u64>| *value = Some(value.unwrap_or(0).wrapping_add(1));
+                handles.value.update(&mut ctx, update).unwrap();
+            }
+            Change::Remove => assert_eq!(handles.value.take(&mut ctx).unwrap(), self.values.remove(&index)),
+            Change::Append(count) => {
+                let lines = self.lines(count);
+                self.lists.entry(index).or_default().extend(lines.iter().cloned());
+                handles.list.extend(&mut ctx, lines).unwrap();
+            }
+            Change::ClearList => {
+                self.lists.remove(&index);
+                handles.list.clear(&mut ctx).unwrap();
+            }
+            Change::ReplaceList(count) => {
+                let lines = self.lines(count);
+                self.lists.remove(&index);
+                if !lines.is_empty() {
+                    self.lists.insert(index, lines.clone());
+                }
+                handles.list.replace(&mut ctx, lines).unwrap();
+            }
+            Change::Put(sub, value) => {
+                let before = self.maps.entry(index).or_default().insert(sub, value);
+                assert_eq!(handles.map.put(&mut ctx, &sub, value).unwrap(), before);
+            }
+            Change::RemoveEntry(sub) => {
+                let before = self.maps.get_mut(&index).and_then(|map| map.remove(&sub));
+                self.maps.retain(|_, map| !map.is_empty());
+                assert_eq!(handles.map.remove(&mut ctx, &sub).unwrap(), before);
+            }
+            Change::ClearMap => {
+                self.maps.remove(&index);
+                handles.map.clear(&mut ctx).unwrap();
+            }
+            Change::Register(at) => {
+                self.event_timers.insert(timer(at));
+                subtask.state.register_event_timer(key, Timestamp(at));
+            }
+            Change::Delete(at) => {
+                self.event_timers.remove(&timer(at));
+                subtask.state.delete_event_timer(key, Timestamp(at));
+            }
+            Change::Fire(until) => self.fire(subtask, until),
+            Change::RegisterProcessing(at) => {
+                self.processing_timers.insert(timer(at));
+                subtask.state.register_processing_timer(key, Timestamp(at));
+            }
+        }
+    }
+
+    /// Fires the first timer of the subtask that is due.
+    fn fire(&mut self, subtask: &mut Subtask, until: i64) {
+        let owned = |timer: &&(i64, u16, Vec<u8>)| subtask.groups.contains(KeyGroup(timer.1));
+        let expected = self.event_timers.iter().find(owned).filter(|timer| timer.0 <= until).cloned();
+        let found = subtask.state.pop_event_timer(Timestamp(until));
+        assert_eq!(found.map(|(at, key)| (at.0, key.group.0, key.bytes.to_vec())), expected);
+        if let Some(timer) = expected {
+            self.event_timers.remove(&timer);
+        }
+    }
+
+    /// Puts all of it into fresh state.
+    fn fill(&self, subtask: &mut Subtask, handles: Handles) {
+        for index in 0..KEYS {
+            let bytes = key_of(index);
+            let mut ctx = Context { state: &mut subtask.state, key: &bytes };
+            if let Some(value) = self.values.get(&index) {
+                handles.value.set(&mut ctx, *value).unwrap();
+            }
+            for line in self.lists.get(&index).into_iter().flatten() {
+                handles.list.append(&mut ctx, line.clone()).unwrap();
+            }
+            for (sub, value) in self.maps.get(&index).into_iter().flatten() {
+                handles.map.put(&mut ctx, sub, *value).unwrap();
+            }
+        }
+        for (at, _, bytes) in &self.event_timers {
+            subtask.state.register_event_timer(KeyRef::new(bytes, MAX), Timestamp(*at));
+        }
+        for (at, _, bytes) in &self.processing_timers {
+            subtask.state.register_processing_timer(KeyRef::new(bytes, MAX), Timestamp(*at));
+        }
+    }
+}
+
+/// A job of one keyed operator.
+struct Job {
+    env: Env,
+    store: Arc<dyn Store>,
+    handles: Handles,
+    subtasks: Vec<Subtask>,
+    /// For each checkpoint that every subtask has sealed: the model at its barrier, and all runs.
+    completed: Option<(Model, Vec<Run>)>,
+    /// The model at the barriers that are not yet sealed.
+    barriers: BTreeMap<CheckpointId, Model>,
+    model: Model,
+    next: CheckpointId,
+    files: u64,
+}
+
+impl Job {
+    fn new(env: Env, store: Arc<dyn Store>) -> Self {
+        let first = CheckpointId(1);
+        Self {
+            env,
+            store,
+            handles: declare().1,
+            subtasks: vec![Subtask::new(MAX.all(), 0, first)],
+            completed: None,
+            barriers: BTreeMap::new(),
+            model: Model::default(),
+            next: first,
+            files: 0,
+        }
+    }
+
+    async fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Change(index, ref change) => {
+                let group = KeyRef::new(&key_of(index), MAX).group;
+                let owner = self.subtasks.iter_mut().find(|subtask| subtask.groups.contains(group)).unwrap();
+                self.model.change(owner, self.handles, index, change);
+            }
+            Step::Barrier => {
+                for subtask in &mut self.subtasks {
+                    subtask.state.flip(self.next);
+                }
+                self.barriers.insert(self.next, self.model.clone());
+                self.next = self.next.next();
+            }
+            Step::Drain(cells) => {
+                for subtask in &mut self.subtasks {
+                    subtask.state.drain(cells).unwrap();
+                }
+            }
+            Step::Seal(slice) => self.seal(slice).await,
+            Step::Merge(start, len) => {
+                for index in 0..self.subtasks.len() {
+                    let runs = self.subtasks[index].runs.len();
+                    if start + len <= runs {
+                        self.merge(index, start..start + len).await;
+                    }
+                }
+            }
+            Step::MergeByPolicy => {
+                let policy = MergePolicy { max_runs: 4, fan_in: 3, max_space_percent: 200 };
+                for index in 0..self.subtasks.len() {
+                    while let Some(range) = plan_merge(&self.subtasks[index].runs, &policy) {
+                        self.merge(index, range).await;
+                    }
+                }
+            }
+            Step::Restore(parallelism) => self.restore(parallelism).await,
+        }
+    }
+
+    async fn seal(&mut self, slice: usize) {
+        let mut last = None;
+        for subtask in &mut self.subtasks {
+            last = subtask.seal(&*self.store, slice).await.last().copied();
+        }
+        if let Some(last) = last {
+            let runs = self.subtasks.iter().flat_map(|subtask| subtask.runs.iter().cloned()).collect();
+            self.completed = Some((self.barriers[&last].clone(), runs));
+            self.barriers.clear();
+        }
+    }
+
+    async fn merge(&mut self, index: usize, range: std::ops::Range<usize>) {
+        self.files += 1;
+        let path = format!("runs/merged-{}.run", self.files);
+        let subtask = &mut self.subtasks[index];
+        let identity = subtask.next_identity();
+        let neighbours = &subtask.runs[range.clone()];
+        let merged =
+            merge(&self.env, &*self.store, neighbours, range.start == 0, identity, &path).await.unwrap();
+        verify_run(&self.env, &*self.store, &merged, true).await.unwrap();
+        subtask.runs.splice(range, [merged]);
+    }
+
+    async fn restore(&mut self, parallelism: u32) {
+        let (model, runs) = self.completed.clone().unwrap_or_default();
+        let next_run = self.subtasks.iter().map(Subtask::next_run).max().unwrap();
+        let mut subtasks = Vec::new();
+        for index in 0..parallelism {
+            let groups = MAX.range(SubtaskIndex(index), parallelism);
+            let restored =
+                Subtask::restored(&self.env, &*self.store, groups, index, &runs, self.next, next_run).await;
+            subtasks.push(restored.unwrap());
+        }
+        self.subtasks = subtasks;
+        // Lines appended after the checkpoint must not be mistaken for those before.
+        self.model = Model { appended: self.model.appended, ..model };
+        self.barriers.clear();
+        self.compare();
+    }
+
+    /// Compares everything that can be read.
+    fn compare(&mut self) {
+        for index in 0..KEYS {
+            let bytes = key_of(index);
+            let group = KeyRef::new(&bytes, MAX).group;
+            let owner = self.subtasks.iter_mut().find(|subtask| subtask.groups.contains(group)).unwrap();
+            let mut ctx = Context { state: &mut owner.state, key: &bytes };
+            let Handles { value, list, map } = self.handles;
+            assert_eq!(value.get(&mut ctx).unwrap(), self.model.values.get(&index).copied());
+            let expected = self.model.lists.get(&index).cloned().unwrap_or_default();
+            assert_eq!(list.get(&mut ctx).unwrap(), expected);
+            let expected = self.model.maps.get(&index).cloned().unwrap_or_default();
+            assert_eq!(map.len(&mut ctx).unwrap(), expected.len());
+            assert_eq!(map.first(&mut ctx).unwrap(), expected.first_key_value().map(|(k, v)| (*k, *v)));
+            assert_eq!(map.last(&mut ctx).unwrap(), expected.last_key_value().map(|(k, v)| (*k, *v)));
+            assert_eq!(map.entries(&mut ctx).unwrap(), expected.into_iter().collect::<Vec<_>>());
+        }
+        for subtask in &self.subtasks {
+            let mut owned =
+                self.model.event_timers.iter().filter(|timer| subtask.groups.contains(KeyGroup(timer.1)));
+            assert_eq!(subtask.state.next_event_timer().map(|at| at.0), owned.next().map(|timer| timer.0));
+        }
+    }
+
+    /// What lives in the runs of the last completed checkpoint is what a job writes that has done nothing else.
+    async fn compare_snapshots(&mut self) {
+        let Some((model, runs)) = self.completed.clone() else { return };
+        let mut fresh = Subtask::new(MAX.all(), 9, CheckpointId(1));
+        model.fill(&mut fresh, self.handles);
+        fresh.state.flip(CheckpointId(1));
+        fresh.seal(&*self.store, 1000).await;
+        let expected = self.canonical(&fresh.runs).await;
+        let found = self.canonical(&runs).await;
+        assert_eq!(found, expected);
+        assert_eq!(found.digest(), expected.digest());
+        let mut values = BTreeMap::new();
+        let visit = |live: LiveEntry<'_>| {
+            assert!(!live.entry.is_tombstone());
+            if live.state.name == "total" {
+                values.insert(live.entry.key.to_vec(), live.entry.value.to_vec());
+            }
+            Ok(())
+        };
+        scan(&self.env, &*self.store, &runs, visit).await.unwrap();
+        assert_eq!(values.len(), model.values.len());
+    }
+
+    async fn canonical(&mut self, runs: &[Run]) -> StateSummary {
+        let (env, store) = (&self.env, &*self.store);
+        let (run, summary) =
+            copy_canonical(env, store, runs, store, "canonical", identity(0, 1)).await.unwrap();
+        verify_run(env, store, &run, true).await.unwrap();
+        assert_eq!(run.tombstones, 0);
+        store.delete("canonical").await.unwrap();
+        summary
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn state_is_what_the_model_says(steps in proptest::collection::vec(step(), 1..250), seed: u64) {
+        simulated(seed, async |env, store| {
+            let mut job = Job::new(env, store);
+            for step in &steps {
+                job.step(step).await;
+            }
+            job.compare();
+            job.step(&Step::Barrier).await;
+            job.step(&Step::Seal(3)).await;
+            job.compare_snapshots().await;
+            job.step(&Step::Restore(3)).await;
+            // Timers last, since looking at them removes them.
+            for index in 0..job.subtasks.len() {
+                while job.subtasks[index].state.next_event_timer().is_some() {
+                    let Job { model, subtasks, .. } = &mut job;
+                    model.fire(&mut subtasks[index], i64::MAX);
+                }
+            }
+            assert_eq!(job.model.event_timers, BTreeSet::new());
+        });
+    }
+
+    /// Two subtasks live through the same; one drains at odd times in odd slices, the other all at once at the end.
+    #[test]
+    fn the_bytes_of_a_run_depend_on_the_cut_alone(
+        steps in proptest::collection::vec(step(), 1..200),
+    ) {
+        let (_, handles) = declare();
+        let mut subtasks = [0, 0].map(|index| Subtask::new(MAX.all(), index, CheckpointId(1)));
+        let mut models = [Model::default(), Model::default()];
+        let mut next = CheckpointId(1);
+        for step in steps.iter().chain([&Step::Barrier, &Step::Seal(2)]) {
+            match step {
+                Step::Change(index, change) => {
+                    for (model, subtask) in models.iter_mut().zip(&mut subtasks) {
+                        model.change(subtask, handles, *index, change);
+                    }
+                }
+                Step::Barrier => {
+                    subtasks.iter_mut().for_each(|subtask| subtask.state.flip(next));
+                    next = next.next();
+                }
+                Step::Drain(cells) => drop(subtasks[0].state.drain(*cells).unwrap()),
+                Step::Seal(slice) => {
+                    while subtasks[0].state.drain(*slice).unwrap() > 0 {}
+                    while subtasks[1].state.drain(usize::MAX).unwrap() > 0 {}
+                    loop {
+                        let [first, second] = [0, 1].map(|index| {
+                            let (checkpoint, delta) = subtasks[index].state.take_sealed()?;
+                            Some((checkpoint, write_run(delta, identity(0, 1), MAX.all()).unwrap().payload.concat()))
+                        });
+                        prop_assert_eq!(&first, &second);
+                        if first.is_none() {
+                            break;
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
