@@ -9,6 +9,7 @@ mod key_bytes;
 mod key_group;
 pub mod ordered;
 mod positional;
+pub mod rest;
 pub mod shape;
 mod snapshot_file;
 mod time;

@@ -22,7 +22,7 @@ use crate::{
     config::{Backend, RestAddress, Settings},
     graph::{physical::Plan, validate::exactly_once_sinks},
     metrics::Metrics,
-    rest,
+    rest::RestServer,
     task::run::TaskOptions,
 };
 
@@ -32,9 +32,11 @@ const NOWHERE: &str = "memory:no-checkpoints";
 
 /// A running job.
 pub struct JobHandle {
+    env: Env,
     control: JobControl,
     result: oneshot::Receiver<Result<JobResult>>,
     tasks: Vec<TaskHandle>,
+    rest: Option<RestServer>,
 }
 
 /// Asks a running job for things and shows its state. Cheap to clone.
@@ -44,6 +46,7 @@ pub struct JobControl {
     view: SharedView,
     metrics: Metrics,
     plan: Arc<Plan>,
+    checkpoint_url: Option<Arc<str>>,
 }
 
 impl JobControl {
@@ -75,6 +78,12 @@ impl JobControl {
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
+
+    /// Where checkpoints go, if anywhere.
+    #[must_use]
+    pub fn checkpoint_url(&self) -> Option<&str> {
+        self.checkpoint_url.as_deref()
+    }
 }
 
 impl JobHandle {
@@ -84,12 +93,21 @@ impl JobHandle {
         &self.control
     }
 
-    /// Waits for the job's end.
+    /// Where REST listens, with the real port where 0 was asked for; `None` if it is off.
+    #[must_use]
+    pub fn rest_address(&self) -> Option<&str> {
+        self.rest.as_ref().map(RestServer::address)
+    }
+
+    /// Waits for the job's end, and until those who asked for it over REST know.
     ///
     /// # Errors
     /// Why the job failed or could not be started.
     pub async fn join(self) -> Result<JobResult> {
         let result = self.result.await;
+        if let Some(rest) = self.rest {
+            rest.end(&self.env).await;
+        }
         for task in &self.tasks {
             task.abort();
         }
@@ -149,17 +167,18 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         from_tasks,
         requests: request_receiver,
     };
-    let control = JobControl { requests, view, metrics, plan };
-    let mut tasks = vec![task_manager];
-    if let RestAddress::At(address) = &settings.rest {
-        tasks.push(rest::serve(env, address, control.clone()).await?);
-    }
+    let checkpoint_url = settings.checkpoint_url.as_deref().map(Arc::from);
+    let control = JobControl { requests, view, metrics, plan, checkpoint_url };
+    let rest = match &settings.rest {
+        RestAddress::At(address) => Some(RestServer::start(env, address, control.clone()).await?),
+        RestAddress::Off => None,
+    };
     let (done, result) = oneshot::channel();
-    tasks.push(env.spawn_task("job manager", async move {
+    let job_manager = env.spawn_task("job manager", async move {
         // Whoever started the job may have gone.
         let _gone = done.send(job_manager.run().await);
-    }));
-    Ok(JobHandle { control, result, tasks })
+    });
+    Ok(JobHandle { env: env.clone(), control, result, tasks: vec![task_manager, job_manager], rest })
 }
 
 /// What a job may promise under its settings.
