@@ -124,7 +124,8 @@ pub(crate) struct Finished {
 impl Finished {
     /// What the graph says of them.
     pub(crate) fn owned(self) -> Owned {
-        Owned { sides: self.sides, ..self.keyed.as_ref().map(Owned::keyed).unwrap_or_default() }
+        let lists = self.lists.into_iter().map(|list| list.spec).collect();
+        Owned { sides: self.sides, lists, ..self.keyed.as_ref().map(Owned::keyed).unwrap_or_default() }
     }
 }
 
@@ -198,7 +199,7 @@ impl Declarations {
             self.problems
                 .push(format!("operator list state {name:?}: use 1 to 64 of the characters a-z, 0-9 and -"));
         }
-        if self.lists.iter().any(|list| list.name == name) {
+        if self.lists.iter().any(|list| list.spec.name == name) {
             self.problems.push(format!("operator list state {name:?} is declared twice"));
         }
         self.lists.push(ListSlot::new::<T>(name, redistribution));

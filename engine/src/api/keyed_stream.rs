@@ -154,7 +154,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         self.update(uid, kind_name, move |value, record, key, out| {
             change(value, record);
             if let Some(value) = value {
-                out.emit((ordered::decode(key.bytes)?, value.clone()));
+                out.emit((read_back(key)?, value.clone()));
             }
             Ok(())
         })
@@ -188,6 +188,13 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         };
         self.records.then_owning(uid, kind_name, owned, make)
     }
+}
+
+/// The key as its type reads it.
+#[inline]
+fn read_back<K: Key>(key: KeyRef<'_>) -> Result<K> {
+    ordered::decode(key.bytes)
+        .map_err(|error| error.context("the key type does not read back what it writes"))
 }
 
 /// Puts `new` where there is nothing or something that it beats.

@@ -19,7 +19,9 @@ use super::{
     watermark::WatermarkStrategy,
 };
 use crate::{
-    graph::logical::{Chaining, Edge, Partitioning, Port, SideOutputSpec, Vertex, VertexId, VertexKind},
+    graph::logical::{
+        Chaining, Edge, ListSpec, Partitioning, Port, SideOutputSpec, Vertex, VertexId, VertexKind,
+    },
     operators::{
         apply::Apply,
         exchange,
@@ -33,6 +35,17 @@ use crate::{
 ///
 /// A clone is the same stream read once more. Operators that own something durable take a uid first, under which it is
 /// kept: `[a-z0-9-]`, unique in the job.
+///
+/// Closures cannot change what they capture, because no checkpoint would hold it. What must be remembered is state: see
+/// [`KeyedStream`] and [`ProcessFunction`].
+///
+/// ```compile_fail
+/// # use tidegate_engine::prelude::*;
+/// # fn number(lines: Stream<String>) {
+/// let mut count = 0_u64;
+/// let numbered = lines.map(move |line| { count += 1; (count, line) });
+/// # }
+/// ```
 #[must_use = "a stream that no sink reads does nothing"]
 pub struct Stream<T> {
     graph: SharedGraph,
@@ -301,6 +314,7 @@ impl<T: Data> Stream<T> {
             uid: note(&self.graph, kind_name, Uid::new(uid)),
             states: owned.states,
             key_shape: owned.key_shape,
+            lists: owned.lists,
             sides: owned.sides,
             ..Vertex::new(kind_name, VertexKind::Operator(Arc::new(make)), self.edges)
         };
@@ -331,6 +345,7 @@ impl<T: Data> Stream<T> {
 pub(crate) struct Owned {
     pub(crate) states: Vec<StateSpec>,
     pub(crate) key_shape: Vec<u8>,
+    pub(crate) lists: Vec<ListSpec>,
     pub(crate) sides: Vec<SideOutputSpec>,
 }
 
@@ -340,7 +355,7 @@ impl Owned {
         Self {
             states: declared.descriptions(),
             key_shape: declared.key_shape().map(Shape::to_bytes).unwrap_or_default(),
-            sides: Vec::new(),
+            ..Self::default()
         }
     }
 }

@@ -26,8 +26,11 @@ pub(crate) enum Rule<T> {
     /// The greatest event time so far, less this.
     Behind(Duration),
     /// What a record says.
-    Punctuated(Arc<dyn Fn(&T) -> Option<Timestamp> + Send + Sync>),
+    Punctuated(Arc<Punctuation<T>>),
 }
+
+/// Finds the watermark that a record carries.
+pub(crate) type Punctuation<T> = dyn Fn(&T) -> Option<Timestamp> + Send + Sync;
 
 impl<T> Clone for Rule<T> {
     fn clone(&self) -> Self {

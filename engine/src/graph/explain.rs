@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use serde_json::{Value, json};
+use types::Shape;
 
 use super::{
     logical::{Port, Vertex},
@@ -70,9 +71,8 @@ impl Plan {
     fn task_json(&self, index: usize, chain: &Chain) -> Value {
         let operators = chain.vertices.iter().map(|&id| {
             let vertex = self.vertex(id);
-            let states = vertex.states.iter().map(|state| {
-                json!({ "name": state.name, "kind": state.kind.name(), "shape": state.shape.to_string() })
-            });
+            let states = states(vertex)
+                .map(|(name, kind, shape)| json!({ "name": name, "kind": kind, "shape": shape.to_string() }));
             json!({
                 "kind": vertex.kind_name,
                 "name": vertex.display_name(),
@@ -108,9 +108,15 @@ fn describe(vertex: &Vertex) -> String {
     if let Some(uid) = &vertex.uid {
         let _ = write!(text, " (uid {uid})");
     }
-    for (index, state) in vertex.states.iter().enumerate() {
+    for (index, (name, kind, shape)) in states(vertex).enumerate() {
         let lead = if index == 0 { ", state" } else { "," };
-        let _ = write!(text, "{lead} {}: {} of {}", state.name, state.kind.name(), state.shape);
+        let _ = write!(text, "{lead} {name}: {kind} of {shape}");
     }
     text
+}
+
+/// Name, kind and shape of all states of a vertex.
+fn states(vertex: &Vertex) -> impl Iterator<Item = (&str, &'static str, &Shape)> {
+    let keyed = vertex.states.iter().map(|state| (state.name.as_str(), state.kind.name(), &state.shape));
+    keyed.chain(vertex.lists.iter().map(|list| (list.name.as_str(), "operator list", &list.shape)))
 }

@@ -57,6 +57,12 @@ impl Parts {
             self.bytes(&state.shape.to_bytes());
             self.bytes(&state.map_key.as_ref().map(types::Shape::to_bytes).unwrap_or_default());
         }
+        self.number(vertex.lists.len() as u64);
+        for list in &vertex.lists {
+            self.text(&list.name);
+            self.text(&format!("{:?}", list.redistribution));
+            self.bytes(&list.shape.to_bytes());
+        }
         self.number(vertex.sides.len() as u64);
         vertex.sides.iter().for_each(|side| self.text(&side.name));
     }

@@ -3,8 +3,9 @@
 
 use std::{any::TypeId, sync::Arc};
 
+use checkpoint::manifest::{ListPart, Redistribution};
 use statebackend::StateSpec;
-use types::Uid;
+use types::{Bincode, Codec, Error, Result, Shape, Uid};
 
 use crate::api::erased::{AnySink, AnySource, Exchange, OperatorFactory};
 
@@ -120,6 +121,8 @@ pub struct Vertex {
     pub states: Vec<StateSpec>,
     /// The canonical bytes of its key's shape; empty if it is not keyed.
     pub key_shape: Vec<u8>,
+    /// Its operator list states, in order of declaration.
+    pub lists: Vec<ListSpec>,
     /// Its side outputs, in order of declaration.
     pub sides: Vec<SideOutputSpec>,
 }
@@ -139,6 +142,7 @@ impl Vertex {
             inputs,
             states: Vec::new(),
             key_shape: Vec::new(),
+            lists: Vec::new(),
             sides: Vec::new(),
         }
     }
@@ -148,6 +152,42 @@ impl Vertex {
     pub fn display_name(&self) -> &str {
         let uid = self.uid.as_ref().map(Uid::as_str);
         self.name.as_deref().or(uid).unwrap_or(self.kind_name)
+    }
+}
+
+/// A declared operator list state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListSpec {
+    /// Its name, unique in the operator.
+    pub name: String,
+    /// How its elements are dealt out at another parallelism.
+    pub redistribution: Redistribution,
+    /// The shape of its elements.
+    pub shape: Shape,
+}
+
+impl ListSpec {
+    /// Whether what is stored can be read as what is declared.
+    ///
+    /// # Errors
+    /// `IncompatibleState` with the difference, `Corrupt` if the stored shape is none.
+    pub fn accepts(&self, stored: &ListPart) -> Result<()> {
+        if stored.codec != Bincode::ID {
+            return Err(Error::incompatible(format!(
+                "list state {:?} was stored with codec {}, this program uses {}: restore with a program that has it",
+                self.name,
+                stored.codec,
+                Bincode::ID
+            )));
+        }
+        match Shape::diff(&self.shape, &Shape::from_bytes(&stored.shape)?) {
+            None => Ok(()),
+            Some(difference) => Err(Error::incompatible(format!(
+                "the elements of list state {:?} have changed: {difference}; declare it under a new name, or restore \
+                 with the program that wrote it",
+                self.name
+            ))),
+        }
     }
 }
 

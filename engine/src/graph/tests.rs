@@ -49,7 +49,8 @@ fn forward_edges_of_equal_parallelism_are_chained() {
 
 #[test]
 fn chains_break_where_they_must_or_are_told_to() {
-    let table: [(&str, fn(Stream<String>) -> Stream<String>, &[&str]); 7] = [
+    type Build = fn(Stream<String>) -> Stream<String>;
+    let table: [(&str, Build, &[&str]); 7] = [
         (
             "another parallelism",
             |words| words.map(|word| word).parallelism(1),

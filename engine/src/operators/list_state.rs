@@ -5,16 +5,14 @@ use std::any::Any;
 use checkpoint::manifest::{ListPart, Redistribution};
 use types::{Bincode, Codec, Error, Result, Shape};
 
-use crate::api::data::{Data, shape_bytes};
+use crate::{api::data::Data, graph::logical::ListSpec};
 
 /// All list states of one operator instance, in order of declaration.
 pub(crate) type Lists = Vec<ListSlot>;
 
 /// One list state.
 pub(crate) struct ListSlot {
-    pub(crate) name: String,
-    redistribution: Redistribution,
-    shape: Vec<u8>,
+    pub(crate) spec: ListSpec,
     values: Box<dyn AnyList>,
 }
 
@@ -46,8 +44,8 @@ impl<T: Data> AnyList for Vec<T> {
 
 impl ListSlot {
     pub(crate) fn new<T: Data>(name: &str, redistribution: Redistribution) -> Self {
-        let shape = shape_bytes::<T>();
-        Self { name: name.to_owned(), redistribution, shape, values: Box::new(Vec::<T>::new()) }
+        let spec = ListSpec { name: name.to_owned(), redistribution, shape: Shape::trace::<T>() };
+        Self { spec, values: Box::new(Vec::<T>::new()) }
     }
 
     pub(crate) fn elements<T: Data>(&mut self) -> &mut Vec<T> {
@@ -56,35 +54,19 @@ impl ListSlot {
 
     fn part(&self) -> Result<ListPart> {
         Ok(ListPart {
-            name: self.name.clone(),
-            redistribution: self.redistribution,
+            name: self.spec.name.clone(),
+            redistribution: self.spec.redistribution,
             codec: Bincode::ID.to_owned(),
-            shape: self.shape.clone(),
+            shape: self.spec.shape.to_bytes(),
             elements: self.values.encode()?,
         })
     }
 
-    /// Compares what is stored with what is declared, then takes the elements.
     fn restore(&mut self, part: &ListPart) -> Result<()> {
-        if part.codec != Bincode::ID {
-            return Err(Error::incompatible(format!(
-                "list state {:?} was stored with codec {}, this program uses {}: restore with a program that has it",
-                self.name,
-                part.codec,
-                Bincode::ID
-            )));
-        }
-        let (declared, stored) = (Shape::from_bytes(&self.shape)?, Shape::from_bytes(&part.shape)?);
-        if let Some(difference) = Shape::diff(&declared, &stored) {
-            return Err(Error::incompatible(format!(
-                "the elements of list state {:?} have changed: {difference}; declare it under a new name, or restore \
-                 with the program that wrote it",
-                self.name
-            )));
-        }
+        self.spec.accepts(part)?;
         for element in &part.elements {
             let restored = self.values.restore(element);
-            restored.map_err(|error| error.context(format!("list state {:?}", self.name)))?;
+            restored.map_err(|error| error.context(format!("list state {:?}", self.spec.name)))?;
         }
         Ok(())
     }
@@ -98,7 +80,7 @@ pub(crate) fn snapshot(lists: &[ListSlot]) -> Result<Vec<ListPart>> {
 /// Gives stored elements back to the lists they belong to.
 pub(crate) fn restore(lists: &mut [ListSlot], parts: &[ListPart]) -> Result<()> {
     for part in parts {
-        let Some(list) = lists.iter_mut().find(|list| list.name == part.name) else {
+        let Some(list) = lists.iter_mut().find(|list| list.spec.name == part.name) else {
             return Err(Error::incompatible(format!(
                 "the snapshot holds list state {:?}, which the operator no longer declares: declare it, or drop the \
                  operator's state with --allow-dropped-state",

@@ -113,6 +113,9 @@ impl<F: ProcessFunction> Operator for Process<F> {
 
     fn process(&mut self, batch: &mut dyn AnyBatch) -> Result<Emitted> {
         let batch = batch.typed::<F::In>();
+        if let Some(keyed) = &mut self.parts.keyed {
+            keyed.prepare(batch.keys());
+        }
         let keyed = self.parts.keyed.is_some();
         while !self.parts.is_full()
             && let Some(record) = batch.next()
@@ -153,3 +156,6 @@ impl<F: ProcessFunction> Operator for Process<F> {
         self.function.close()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,6 +65,7 @@ where
 {
     fn process(&mut self, batch: &mut dyn AnyBatch) -> Result<Emitted> {
         let batch = batch.typed::<In>();
+        self.keyed.prepare(batch.keys());
         let table = self.keyed.value_table(self.value);
         self.out.reserve(batch.len().min(self.batch_records));
         while self.out.len() < self.batch_records

@@ -10,7 +10,7 @@ use super::operator::{Emitted, Operator, OutBatch, Progress};
 use crate::{
     api::{
         data::Data,
-        watermark::{Rule, WatermarkStrategy},
+        watermark::{Punctuation, Rule, WatermarkStrategy},
     },
     record::{AnyBatch, Batch, BatchBuilder, Mark},
 };
@@ -99,7 +99,7 @@ impl<T: Data> Watermarks<T> {
     fn process_punctuated(
         &mut self,
         batch: &mut Batch<T>,
-        found: &dyn Fn(&T) -> Option<Timestamp>,
+        found: &Punctuation<T>,
     ) -> (Emitted, Option<Mark>) {
         self.out.reserve(batch.len());
         let mut mark = None;
@@ -153,3 +153,6 @@ impl<T: Data> Operator for Watermarks<T> {
         self.activity.becomes_idle(now, after).then_some(Mark::Idle)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,6 +101,10 @@ pub struct Batch<T> {
 
 impl<T> Batch<T> {
     /// Takes the next record.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the record borrows the batch's keys, which an iterator cannot say"
+    )]
     #[inline]
     pub fn next(&mut self) -> Option<Record<'_, T>> {
         let value = self.values.next()?;
@@ -302,3 +306,6 @@ impl<T> BatchBuilder<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

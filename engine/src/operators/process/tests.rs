@@ -1,0 +1,219 @@
+//! Process functions: keyed state, both kinds of timers, side outputs and operator lists, through the harness.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use types::ErrorKind;
+
+use crate::{prelude::*, record::Mark, testing::OperatorHarness};
+
+const LATE: OutputTag<String> = OutputTag::new("late");
+
+/// Emits a word's count once no more of it arrived for `gap` of event time; words behind the watermark go aside.
+#[derive(Clone)]
+struct CountUntilQuiet {
+    gap: Duration,
+}
+
+struct Cells {
+    count: ValueState<u64>,
+    deadline: ValueState<Timestamp>,
+    late: SideOutput<String>,
+}
+
+impl ProcessFunction for CountUntilQuiet {
+    type Key = String;
+    type In = String;
+    type Out = (String, u64);
+    type State = Cells;
+
+    fn declare(states: &mut Declarations) -> Cells {
+        Cells {
+            count: states.value("count"),
+            deadline: states.value("deadline"),
+            late: states.side_output(LATE),
+        }
+    }
+
+    fn process(&mut self, word: String, cells: &Cells, ctx: &mut Context<'_, Self>) -> Result<()> {
+        if ctx.timestamp() <= ctx.watermark() {
+            ctx.emit_to(cells.late, word);
+            return Ok(());
+        }
+        cells.count.update(ctx, |count| *count.get_or_insert(0) += 1)?;
+        let deadline = ctx.timestamp() + self.gap;
+        if let Some(earlier) = cells.deadline.replace(ctx, deadline)? {
+            ctx.timers().delete(earlier)?;
+        }
+        ctx.timers().register(deadline)
+    }
+
+    fn on_timer(&mut self, _at: Timestamp, cells: &Cells, ctx: &mut Context<'_, Self>) -> Result<()> {
+        cells.deadline.clear(ctx)?;
+        let Some(count) = cells.count.take(ctx)? else { return Ok(()) };
+        ctx.emit((ctx.key().clone(), count));
+        Ok(())
+    }
+}
+
+fn quiet() -> OperatorHarness<String, (String, u64)> {
+    OperatorHarness::new(|words: Stream<String>| {
+        words.key_by(String::clone).process("quiet", CountUntilQuiet { gap: Duration::from_millis(10) })
+    })
+}
+
+#[test]
+fn timers_fire_in_time_order_once_the_watermark_has_come() {
+    let mut harness = quiet();
+    for (word, at) in [("b", 5), ("a", 1), ("b", 6), ("a", 2), ("c", 1)] {
+        harness.push(word.to_owned(), Timestamp(at));
+    }
+    harness.watermark(Timestamp(10));
+    assert_eq!(harness.out(), []);
+    harness.watermark(Timestamp(12));
+    assert_eq!(
+        harness.out_with_times(),
+        [(("c".to_owned(), 1), Some(Timestamp(11))), (("a".to_owned(), 2), Some(Timestamp(12)))]
+    );
+    assert_eq!(harness.last_mark(), Some(Mark::Watermark(Timestamp(12))));
+    harness.push("a".to_owned(), Timestamp(12));
+    assert_eq!(harness.side_output(LATE), ["a"]);
+    harness.finish();
+    assert_eq!(harness.out(), [("b".to_owned(), 2)]);
+}
+
+#[test]
+fn state_and_timers_survive_a_restore() {
+    let mut harness = quiet();
+    harness.push("a".to_owned(), Timestamp(1));
+    let first = harness.snapshot();
+    harness.push("a".to_owned(), Timestamp(2));
+    harness.push("b".to_owned(), Timestamp(3));
+    let second = harness.snapshot();
+    harness.push("b".to_owned(), Timestamp(4));
+
+    harness.restore(&second);
+    harness.watermark(Timestamp(99));
+    assert_eq!(harness.out(), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+    let third = harness.snapshot();
+    harness.restore(&third);
+    harness.watermark(Timestamp::MAX);
+    assert_eq!(harness.out(), [], "fired timers and taken values are gone in a snapshot too");
+
+    harness.restore(&first);
+    harness.watermark(Timestamp(99));
+    assert_eq!(harness.out(), [("a".to_owned(), 1)]);
+}
+
+/// Wakes a key up on the wall clock, once.
+#[derive(Clone)]
+struct Echo;
+
+impl ProcessFunction for Echo {
+    type Key = u64;
+    type In = u64;
+    type Out = u64;
+    type State = ();
+
+    fn declare(_: &mut Declarations) {}
+
+    fn process(&mut self, after: u64, _: &(), ctx: &mut Context<'_, Self>) -> Result<()> {
+        let now = ctx.processing_time();
+        ctx.timers().register_processing(now + Duration::from_millis(after))?;
+        ctx.timers().register_processing(now + Duration::from_millis(after))?;
+        if after == 0 {
+            ctx.timers().delete_processing(now)?;
+        }
+        Ok(())
+    }
+
+    fn on_processing_timer(&mut self, _at: Timestamp, _: &(), ctx: &mut Context<'_, Self>) -> Result<()> {
+        ctx.emit(*ctx.key());
+        Ok(())
+    }
+}
+
+#[test]
+fn processing_timers_follow_the_wall_clock() {
+    let mut harness =
+        OperatorHarness::new(|delays: Stream<u64>| delays.key_by(|&delay| delay).process("echo", Echo));
+    harness.processing_time(Timestamp(1_000_000));
+    for delay in [30, 0, 10, 20] {
+        harness.push(delay, Timestamp(0));
+    }
+    harness.processing_time(Timestamp(1_000_020));
+    assert_eq!(harness.out_with_times(), [(10, None), (20, None)]);
+    let snapshot = harness.snapshot();
+    harness.restore(&snapshot);
+    harness.processing_time(Timestamp(1_000_050));
+    assert_eq!(harness.out(), [30], "an overdue timer fires after a restore");
+}
+
+/// Keeps what it saw in operator list state and hands it out in threes.
+#[derive(Clone)]
+struct Threes;
+
+impl ProcessFunction for Threes {
+    type Key = ();
+    type In = u64;
+    type Out = Vec<u64>;
+    type State = OperatorListState<u64>;
+
+    fn declare(states: &mut Declarations) -> Self::State {
+        states.operator_list("seen")
+    }
+
+    fn process(&mut self, number: u64, seen: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
+        seen.get(ctx).push(number);
+        if seen.get(ctx).len() == 3 {
+            let three = std::mem::take(seen.get(ctx));
+            ctx.emit(three);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn operator_lists_work_without_a_key() {
+    let mut harness = OperatorHarness::new(|numbers: Stream<u64>| numbers.process("threes", Threes));
+    (1..=5).for_each(|number| harness.push_untimed(number));
+    assert_eq!(harness.out(), [[1, 2, 3]]);
+    let snapshot = harness.snapshot();
+    harness.push_untimed(99);
+    assert_eq!(harness.out(), [[4, 5, 99]]);
+    harness.restore(&snapshot);
+    harness.push_untimed(6);
+    assert_eq!(harness.out(), [[4, 5, 6]]);
+}
+
+/// [`Threes`] of other elements.
+#[derive(Clone)]
+struct Words;
+
+impl ProcessFunction for Words {
+    type Key = ();
+    type In = u64;
+    type Out = Vec<u64>;
+    type State = OperatorListState<String>;
+
+    fn declare(states: &mut Declarations) -> Self::State {
+        states.operator_list("seen")
+    }
+
+    fn process(&mut self, _: u64, _: &Self::State, _: &mut Context<'_, Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn operator_lists_of_another_shape_are_refused() {
+    let mut numbers = OperatorHarness::new(|numbers: Stream<u64>| numbers.process("op", Threes));
+    numbers.push_untimed(1);
+    let mut words = OperatorHarness::new(|numbers: Stream<u64>| numbers.process("op", Words));
+    let error = words.try_restore(&numbers.snapshot()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::IncompatibleState);
+    assert!(
+        error.message().starts_with("operator op: the elements of list state \"seen\" have changed"),
+        "{error}"
+    );
+}
