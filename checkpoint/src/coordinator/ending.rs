@@ -32,8 +32,10 @@ pub struct Remaining {
     pub checkpoint: CheckpointId,
     /// `Stopped` or `Finished`.
     pub end: End,
-    /// The stop that asked for it; a savepoint that is recorded already is left out.
+    /// The stop that asked for it; its savepoint is left out once it is recorded or cannot be made.
     pub stop: Option<StopRequest>,
+    /// What became of the stop's savepoint, if that is known: its place, or why there is none.
+    pub savepoint: Option<Result<String, String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,8 +65,8 @@ impl Ending {
     }
 
     pub(super) fn resume(remaining: Remaining) -> Self {
-        let Remaining { checkpoint, end, stop } = remaining;
-        Self { end, drain: false, stop, savepoint: None, stage: Stage::Recorded(checkpoint) }
+        let Remaining { checkpoint, end, stop, savepoint } = remaining;
+        Self { end, drain: false, stop, savepoint, stage: Stage::Recorded(checkpoint) }
     }
 
     /// When its checkpoint may be triggered, if it has not been.
@@ -237,6 +239,11 @@ impl Coordinator {
     #[must_use]
     pub fn remaining(&self) -> Option<Remaining> {
         let ending = self.ending.as_ref()?;
-        Some(Remaining { checkpoint: ending.recorded()?, end: ending.end, stop: ending.stop.clone() })
+        Some(Remaining {
+            checkpoint: ending.recorded()?,
+            end: ending.end,
+            stop: ending.stop.clone(),
+            savepoint: ending.savepoint.clone(),
+        })
     }
 }

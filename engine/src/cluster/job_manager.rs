@@ -570,7 +570,12 @@ fn resumed_stop(
         CheckpointKind::Stop => End::Stopped,
         _ => return None,
     };
-    automatic.then_some(coordinator::Remaining { checkpoint: checkpoint.checkpoint, end, stop: None })
+    automatic.then_some(coordinator::Remaining {
+        checkpoint: checkpoint.checkpoint,
+        end,
+        stop: None,
+        savepoint: None,
+    })
 }
 
 fn finished_earlier(plan: &Plan, at: Timestamp) -> JobResult {
