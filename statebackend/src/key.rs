@@ -48,16 +48,64 @@ pub(crate) const fn index_hash(hash: u64) -> u64 {
     hash.rotate_right(32)
 }
 
-/// Whether `key` is `bytes`. Compares words that may overlap, so that short keys need no call: this is the innermost step
-/// of every look-up.
-#[inline]
-pub(crate) fn is_same(key: &KeyBytes, bytes: &[u8]) -> bool {
-    let key = key.as_slice();
-    if key.len() != bytes.len() {
-        return false;
+/// A key that is looked up, read into two words once, so that comparing it with the short keys of a table needs no call:
+/// the innermost step of every look-up.
+#[derive(Clone, Copy)]
+pub(crate) struct ShortKey {
+    len: usize,
+    words: (u64, u64),
+}
+
+impl ShortKey {
+    /// `None` for keys of over 16 bytes.
+    #[inline(always)]
+    pub(crate) fn new(bytes: &[u8]) -> Option<Self> {
+        Some(Self { len: bytes.len(), words: words(bytes)? })
     }
-    match (key.first_chunk::<8>(), bytes.first_chunk::<8>(), key.last_chunk::<8>(), bytes.last_chunk::<8>()) {
-        (Some(a), Some(b), Some(c), Some(d)) if key.len() <= 16 => a == b && c == d,
-        _ => key == bytes,
+
+    /// Whether it is `key`.
+    #[inline(always)]
+    pub(crate) fn is(self, key: &KeyBytes) -> bool {
+        key.len() == self.len && words(key) == Some(self.words)
+    }
+}
+
+/// Two words that differ where two byte strings of one length up to 16 differ. They may overlap.
+#[inline(always)]
+fn words(bytes: &[u8]) -> Option<(u64, u64)> {
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        return (bytes.len() <= 16).then(|| (u64::from_le_bytes(*first), u64::from_le_bytes(*last)));
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        return Some((u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into()));
+    }
+    Some((bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn short_keys_compare_as_their_bytes(
+            a in proptest::collection::vec(0_u8..3, 0..20),
+            b in proptest::collection::vec(0_u8..3, 0..20),
+            change in any::<prop::sample::Index>(),
+        ) {
+            let mut near = a.clone();
+            if !a.is_empty() {
+                near[change.index(a.len())] ^= 1;
+            }
+            for other in [&a, &b, &near] {
+                match ShortKey::new(other) {
+                    Some(short) => prop_assert_eq!(short.is(&KeyBytes::new(&a)), *other == a),
+                    None => prop_assert!(other.len() > 16),
+                }
+            }
+        }
     }
 }

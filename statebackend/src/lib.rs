@@ -21,7 +21,7 @@ pub use key::{KeyRef, OwnedKey};
 pub use restore::{RestoreStats, restore};
 pub use run::{
     Entry, EntryKind, LiveEntry, MergePolicy, StateCount, StateSummary, VerifyReport, WrittenRun,
-    copy_canonical, merge, plan_merge, run_of, scan, verify_run, write_run,
+    copy_canonical, merge, plan_merge, run_of, scan, summarize, verify_run, write_run,
 };
 pub use table::{Delta, KeyedState, ListTable, MapTable, ValueTable};
 use types::serde::{Serialize, de::DeserializeOwned};

@@ -17,7 +17,7 @@ mod verify;
 mod writer;
 
 pub use canonical::{StateCount, StateSummary};
-pub use driver::{LiveEntry, copy_canonical, merge, scan};
+pub use driver::{LiveEntry, copy_canonical, merge, scan, summarize};
 pub use entry::{Entry, EntryKind};
 pub use policy::{MergePolicy, plan_merge};
 pub use verify::{VerifyReport, verify_run};

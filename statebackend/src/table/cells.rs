@@ -6,12 +6,15 @@
 
 use std::{any::Any, collections::VecDeque};
 
-use hashbrown::HashTable;
+use hashbrown::{
+    HashTable,
+    hash_table::{AbsentEntry, OccupiedEntry},
+};
 use types::{Error, KeyBytes, KeyGroup, KeyGroupRange, Result, key_hash};
 
 use super::{Drained, pieces::Pieces};
 use crate::{
-    key::{KeyRef, index_hash, is_same},
+    key::{KeyRef, ShortKey, index_hash},
     run::entry::Entry,
 };
 
@@ -285,6 +288,30 @@ impl Recorder<'_> {
     }
 }
 
+type Found<'a, S> = Result<OccupiedEntry<'a, Cell<S>>, AbsentEntry<'a, Cell<S>>>;
+
+/// The cell of a key.
+#[inline(always)]
+fn find<'a, S: Slot>(cells: &'a mut HashTable<Cell<S>>, key: KeyRef<'_>) -> Found<'a, S> {
+    match ShortKey::new(key.bytes) {
+        Some(short) => cells.find_entry(index_hash(key.hash), |cell| short.is(&cell.key)),
+        None => find_long(cells, key),
+    }
+}
+
+#[inline(never)]
+fn find_long<'a, S: Slot>(cells: &'a mut HashTable<Cell<S>>, key: KeyRef<'_>) -> Found<'a, S> {
+    cells.find_entry(index_hash(key.hash), |cell| cell.key.is(key.bytes))
+}
+
+/// Makes the cell of a key that has none. Out of line, so that looking up an existing one stays small.
+#[cold]
+#[inline(never)]
+fn insert<'a, S: Slot>(cells: &'a mut HashTable<Cell<S>>, key: KeyRef<'_>) -> &'a mut Cell<S> {
+    let cell = Cell { key: KeyBytes::new(key.bytes), slot: S::default() };
+    cells.insert_unique(index_hash(key.hash), cell, |cell| index_hash(cell.hash())).into_mut()
+}
+
 impl<S: Slot> Cells<S> {
     pub(crate) fn new(groups: KeyGroupRange) -> Self {
         Self {
@@ -308,22 +335,23 @@ impl<S: Slot> Cells<S> {
     #[inline]
     pub(crate) fn get(&self, key: KeyRef<'_>) -> Option<&S> {
         let group = &self.groups[self.index(key.group)];
-        group.cells.find(index_hash(key.hash), |cell| is_same(&cell.key, key.bytes)).map(|cell| &cell.slot)
+        let hash = index_hash(key.hash);
+        let cell = match ShortKey::new(key.bytes) {
+            Some(short) => group.cells.find(hash, |cell| short.is(&cell.key)),
+            None => group.cells.find(hash, |cell| cell.key.is(key.bytes)),
+        };
+        cell.map(|cell| &cell.slot)
     }
 
     /// The slot of `key`, made if there is none, and what it needs to record a change.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn change<'a>(&'a mut self, key: KeyRef<'a>) -> (&'a mut S, Recorder<'a>) {
         let index = self.index(key.group);
         let Group { cells, dirty } = &mut self.groups[index];
         self.touched += 1;
-        let hash = index_hash(key.hash);
-        let cell = match cells.find_entry(hash, |cell| is_same(&cell.key, key.bytes)) {
+        let cell = match find(cells, key) {
             Ok(found) => found.into_mut(),
-            Err(absent) => {
-                let cell = Cell { key: KeyBytes::new(key.bytes), slot: S::default() };
-                absent.into_table().insert_unique(hash, cell, |cell| index_hash(cell.hash())).into_mut()
-            }
+            Err(absent) => insert(absent.into_table(), key),
         };
         let at = Place { group: key.group, key: key.bytes };
         (&mut cell.slot, Recorder { at, hash: key.hash, dirty, intervals: &mut self.intervals })
@@ -335,7 +363,7 @@ impl<S: Slot> Cells<S> {
         let index = self.index(key.group);
         let Group { cells, dirty } = &mut self.groups[index];
         self.touched += 1;
-        let cell = cells.find_mut(index_hash(key.hash), |cell| is_same(&cell.key, key.bytes))?;
+        let cell = find(cells, key).ok()?.into_mut();
         let at = Place { group: key.group, key: key.bytes };
         Some((&mut cell.slot, Recorder { at, hash: key.hash, dirty, intervals: &mut self.intervals }))
     }
@@ -383,9 +411,7 @@ impl<S: Slot> Cells<S> {
         slot.restore(entry, recorder.intervals)?;
         if slot.is_vacant() {
             let index = self.index(key.group);
-            let found = self.groups[index]
-                .cells
-                .find_entry(index_hash(key.hash), |cell| is_same(&cell.key, key.bytes));
+            let found = find(&mut self.groups[index].cells, key);
             if let Ok(cell) = found {
                 cell.remove();
             }

@@ -37,7 +37,9 @@ impl<T: Data> ValueSlot<T> {
         }
     }
 
-    /// The first change in the open interval.
+    /// The first change in the open interval. Out of line, so that further changes stay small.
+    #[cold]
+    #[inline(never)]
     fn touch_first(&mut self, mut recorder: Recorder<'_>) {
         if self.dirty != 0
             && let Err(error) = self.settle(recorder.at, recorder.intervals)
