@@ -19,7 +19,7 @@ use types::{Error, Result};
 pub use self::conformance::store_conformance;
 pub(crate) use self::{
     dir::{Blocking, DirStore},
-    memory::MemoryStores,
+    memory::{MemoryStore, MemoryStores},
     path::{Location, locate},
 };
 

@@ -5,7 +5,7 @@ use std::{fmt, future::Future, ops, pin::Pin, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 use types::{Error, Result, Timestamp};
 
-use crate::{FaultPoint, Files, Store};
+use crate::{FaultPoint, Files, Store, store::MemoryStore};
 
 /// A future that can be sent between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -169,6 +169,12 @@ impl Env {
     #[must_use]
     pub fn real() -> Self {
         Self::new(crate::real::RealWorld::new())
+    }
+
+    /// A store in memory that nobody else can open: gone when its last user lets go of it.
+    #[must_use]
+    pub fn private_store(&self) -> Arc<dyn Store> {
+        Arc::new(MemoryStore::new("private"))
     }
 
     /// A random generator of its own for `name`; the same name gives the same numbers under the same seed.

@@ -26,10 +26,6 @@ use crate::{
     task::run::TaskOptions,
 };
 
-/// Checkpoints of a job without a checkpoint URL: none are taken, but the first and last record of its history are,
-/// in memory, so that there is one path for all jobs.
-const NOWHERE: &str = "memory:no-checkpoints";
-
 /// A running job.
 pub struct JobHandle {
     env: Env,
@@ -123,7 +119,14 @@ impl JobHandle {
 pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<JobHandle> {
     check_guarantees(&plan, &settings)?;
     let plan = Arc::new(plan);
-    let store = env.open_store(settings.checkpoint_url.as_deref().unwrap_or(NOWHERE))?;
+    // Without a URL the history of the job lives and dies with it: one path for all jobs.
+    let store = settings
+        .checkpoint_url
+        .as_deref()
+        .map_or_else(|| Ok(env.private_store()), |url| env.open_store(url))?;
+    if settings.backend == Backend::Memory {
+        env.warn(&format!("job {}: checkpoints are kept in memory and die with this process", plan.job_name));
+    }
     let from = from(env, &settings.from).await?;
     let metrics = Metrics::default();
     let view = SharedView::default();
@@ -185,7 +188,7 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
 fn check_guarantees(plan: &Plan, settings: &Settings) -> Result<()> {
     let exactly_once = exactly_once_sinks(&plan.graph);
     let Some(uid) = exactly_once.first() else { return Ok(()) };
-    if settings.checkpoint_url.is_none() {
+    if !settings.takes_checkpoints() {
         return Err(Error::invalid_job(format!(
             "sink {uid} is exactly-once and commits with checkpoints, and the job takes none: add --checkpoints DIR"
         )));

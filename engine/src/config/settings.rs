@@ -223,12 +223,11 @@ impl Settings {
                      use --state filesystem"
                 )));
             }
-            self.checkpoint_url = Some("memory:job".to_owned());
         }
-        if !self.interval_set && self.checkpoint_url.is_some() {
+        if !self.interval_set && self.takes_checkpoints() {
             self.checkpoints.interval = Some(Duration::from_secs(10));
         }
-        if self.checkpoint_url.is_none() && self.checkpoints.interval.is_some() {
+        if !self.takes_checkpoints() && self.checkpoints.interval.is_some() {
             return Err(Error::invalid_job(
                 "checkpoints.interval is set but there is no place for checkpoints: add --checkpoints DIR",
             ));
@@ -240,10 +239,16 @@ impl Settings {
         Ok(self)
     }
 
+    /// Whether there is a place for checkpoints.
+    #[must_use]
+    pub fn takes_checkpoints(&self) -> bool {
+        self.checkpoint_url.is_some() || self.backend == Backend::Memory
+    }
+
     /// What happens after a failure.
     #[must_use]
     pub fn restart_strategy(&self) -> RestartStrategy {
-        self.restart.unwrap_or_else(|| RestartStrategy::default_with(self.checkpoint_url.is_some()))
+        self.restart.unwrap_or_else(|| RestartStrategy::default_with(self.takes_checkpoints()))
     }
 }
 

@@ -39,7 +39,8 @@ pub(crate) struct MemoryStore {
 }
 
 impl MemoryStore {
-    fn new(name: &str) -> Self {
+    /// An empty store.
+    pub(crate) fn new(name: &str) -> Self {
         Self { url: format!("memory:{name}"), objects: Arc::default() }
     }
 }
