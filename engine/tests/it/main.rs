@@ -1,0 +1,12 @@
+//! The engine as its users meet it: whole jobs, started through the public API, run in the simulated world.
+//!
+//! [`numbers`], [`ledger`] and [`windows`] are what the jobs are made of; [`world`] runs them. Everything else is one
+//! claim for each file.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod exactly_once_sim;
+mod ledger;
+mod numbers;
+mod windows;
+mod world;

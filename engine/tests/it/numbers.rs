@@ -1,0 +1,153 @@
+//! A source of numbers in splits, for all tests here. Its pace, its size and its failures are the test's.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use env::Env;
+use serde::{Deserialize, Serialize};
+use tidegate_engine::api::source::{
+    Boundedness, ReadStatus, Source, SourceContext, SourceOutput, Split, SplitReader,
+};
+use types::{Error, Result, Timestamp};
+
+/// Finds the error that a source has instead of a number.
+type Failure = dyn Fn(u64) -> Option<Error> + Send + Sync;
+
+/// Emits `first + splits * i + split` for each split and each `i` below `each`, with the event time `10 * i` ms.
+#[derive(Clone)]
+pub(crate) struct Numbers {
+    splits: u32,
+    each: u64,
+    first: u64,
+    at_once: usize,
+    pause: Duration,
+    bounded: bool,
+    failure: Arc<Failure>,
+    emitted: Arc<AtomicU64>,
+}
+
+impl Numbers {
+    /// `each` numbers in each of `splits` splits, as fast as they are taken.
+    pub(crate) fn new(splits: u32, each: u64) -> Self {
+        Self {
+            splits,
+            each,
+            first: 0,
+            at_once: usize::MAX,
+            pause: Duration::ZERO,
+            bounded: true,
+            failure: Arc::new(|_| None),
+            emitted: Arc::default(),
+        }
+    }
+
+    /// Numbers without end.
+    pub(crate) fn endless(splits: u32) -> Self {
+        Self { bounded: false, ..Self::new(splits, u64::MAX / 1_000_000) }
+    }
+
+    /// Begins with this number.
+    pub(crate) fn from(mut self, first: u64) -> Self {
+        self.first = first;
+        self
+    }
+
+    /// At most `at_once` numbers of a split, then a pause.
+    pub(crate) fn paced(mut self, at_once: usize, pause: Duration) -> Self {
+        (self.at_once, self.pause) = (at_once, pause);
+        self
+    }
+
+    /// Asks `failure` before each number.
+    pub(crate) fn failing(mut self, failure: impl Fn(u64) -> Option<Error> + Send + Sync + 'static) -> Self {
+        self.failure = Arc::new(failure);
+        self
+    }
+
+    /// How many numbers were emitted so far, in all attempts.
+    pub(crate) fn emitted(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.emitted)
+    }
+
+    /// All numbers with their event times.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u64, Timestamp)> {
+        let (splits, first) = (u64::from(self.splits), self.first);
+        (0..self.each).flat_map(move |i| (0..splits).map(move |at| (first + splits * i + at, time(i))))
+    }
+}
+
+fn time(index: u64) -> Timestamp {
+    Timestamp(i64::try_from(index * 10).unwrap())
+}
+
+/// Where one split stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NumberSplit {
+    split: u32,
+    next: u64,
+}
+
+impl Split for NumberSplit {
+    fn id(&self) -> String {
+        format!("{:04}", self.split)
+    }
+}
+
+impl Source for Numbers {
+    type Out = u64;
+    type Split = NumberSplit;
+    type Reader = NumberReader;
+
+    fn boundedness(&self) -> Boundedness {
+        if self.bounded { Boundedness::Bounded } else { Boundedness::Unbounded }
+    }
+
+    async fn discover(&self, _context: &SourceContext) -> Result<Vec<NumberSplit>> {
+        Ok((0..self.splits).map(|split| NumberSplit { split, next: 0 }).collect())
+    }
+
+    async fn open(&self, split: NumberSplit, context: &SourceContext) -> Result<NumberReader> {
+        Ok(NumberReader { source: self.clone(), split, env: context.env.clone() })
+    }
+}
+
+pub(crate) struct NumberReader {
+    source: Numbers,
+    split: NumberSplit,
+    env: Env,
+}
+
+impl SplitReader for NumberReader {
+    type Out = u64;
+    type Split = NumberSplit;
+
+    async fn read(&mut self, out: &mut SourceOutput<'_, u64>) -> Result<ReadStatus> {
+        let Numbers { splits, each, first, at_once, pause, failure, emitted, .. } = &self.source;
+        if !pause.is_zero() {
+            self.env.sleep(*pause).await;
+        }
+        for _ in 0..out.room().min(*at_once) {
+            let index = self.split.next;
+            if index == *each {
+                return Ok(ReadStatus::End);
+            }
+            let number = first + u64::from(*splits) * index + u64::from(self.split.split);
+            if let Some(error) = failure(number) {
+                return Err(error);
+            }
+            out.emit_at(number, time(index));
+            self.split.next += 1;
+            emitted.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(ReadStatus::More)
+    }
+
+    fn position(&self) -> NumberSplit {
+        self.split.clone()
+    }
+}

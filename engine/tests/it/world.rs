@@ -1,0 +1,62 @@
+//! What the tests share: the records that jobs write, and one life of a job in one simulated process.
+
+use env::{
+    Env,
+    sim::{Control, Process},
+};
+use serde::{Deserialize, Serialize};
+use tidegate_engine::{
+    cluster::job_manager::JobResult,
+    prelude::{Job, JobHandle},
+};
+use types::Result;
+
+/// What a row says about its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    /// The running count of a key.
+    Count,
+    /// A number whose window has ended.
+    Windowed,
+    /// A number that was held back for a while.
+    Held,
+    /// Every fifth number.
+    Fifth,
+    /// How many numbers of a key there were in all.
+    Seen,
+}
+
+/// A record of a sink: what, key, number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Row(pub(crate) Kind, pub(crate) u64, pub(crate) u64);
+
+/// How one life of a job ended.
+pub(crate) enum Death {
+    /// The process is gone.
+    Killed,
+    /// The job has ended, and its process still lives.
+    Ended(Result<JobResult>),
+}
+
+/// Applies settings by their names in the configuration file.
+pub(crate) fn with_settings(job: Job, settings: &[(&str, &str)]) -> Result<Job> {
+    settings.iter().try_fold(job.set("rest", "off")?, |job, (name, value)| job.set(name, value))
+}
+
+/// Runs `job` in `process` until it ends or the process dies.
+pub(crate) async fn live(job: Job, env: &Env, process: &Process) -> Death {
+    let run = async { job.start(env).await?.join().await };
+    let ended = tokio::select! {
+        biased;
+        () = process.died() => return Death::Killed,
+        ended = run => ended,
+    };
+    if process.is_alive() { Death::Ended(ended) } else { Death::Killed }
+}
+
+/// Starts `job` in a new process of the simulation.
+pub(crate) async fn start(sim: &Control, job: Job) -> Result<(Process, JobHandle)> {
+    let (process, env) = sim.process("job");
+    let handle = job.start(&env).await?;
+    Ok((process, handle))
+}
