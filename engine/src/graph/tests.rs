@@ -206,8 +206,12 @@ fn any_change_that_another_process_would_notice_changes_the_fingerprint() {
 #[test]
 fn every_mistake_is_named_before_anything_runs() {
     type Build = fn(&Job);
-    let table: [(Build, &str); 15] = [
+    let table: [(Build, &str); 16] = [
         (|_| {}, "it has no source"),
+        (
+            |job| drop(words(job).name("two\nlines").sink("out", Discard::new())),
+            "two\\nlines: the name \"two\\nlines\" must",
+        ),
         (|job| drop(words(job)), "it has no sink"),
         (
             |job| {

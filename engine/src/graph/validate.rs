@@ -33,13 +33,16 @@ pub(super) fn validate(
     max_parallelism: MaxParallelism,
 ) -> Result<()> {
     let mut problems = graph.problems.clone();
-    let job_problems = [name_problem(job_name), uid_problems(graph), connection_problems(graph)];
-    problems.extend(job_problems.into_iter().flatten());
+    problems.extend(name_problem("the job's name", job_name));
+    problems.extend(uid_problems(graph));
+    problems.extend(connection_problems(graph));
     for vertex in &graph.vertices {
-        let place = vertex.display_name();
+        let place = vertex.display_name().escape_debug();
         let own = parallelism_problem(vertex, default_parallelism, max_parallelism);
         let settings = settings_of(vertex).err().map(|error| error.to_string());
-        problems.extend(own.into_iter().chain(settings).map(|problem| format!("{place}: {problem}")));
+        let name = vertex.name.as_ref().and_then(|name| name_problem("the name", name));
+        problems
+            .extend(own.into_iter().chain(name).chain(settings).map(|problem| format!("{place}: {problem}")));
     }
     match problems.as_slice() {
         [] => Ok(()),
@@ -56,15 +59,12 @@ pub(super) fn validate(
     }
 }
 
-/// The longest name of a job, in bytes: it stands in every history record.
-const MAX_JOB_NAME: usize = 128;
+/// The longest name of a job or an operator, in bytes: it stands in every history record, and in lines of text.
+const MAX_NAME: usize = 128;
 
-fn name_problem(name: &str) -> Vec<String> {
-    let fits = !name.is_empty() && name.len() <= MAX_JOB_NAME && !name.chars().any(char::is_control);
-    if fits {
-        return Vec::new();
-    }
-    vec![format!("the job's name must have 1 to {MAX_JOB_NAME} bytes and no control characters")]
+fn name_problem(what: &str, name: &str) -> Option<String> {
+    let fits = (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control);
+    (!fits).then(|| format!("{what} {name:?} must have 1 to {MAX_NAME} bytes and no control characters"))
 }
 
 fn uid_problems(graph: &Graph) -> Vec<String> {

@@ -4,7 +4,13 @@
 
 use types::ErrorKind;
 
-use crate::{prelude::*, testing::OperatorHarness};
+use super::{apply::Apply, operator::Operator, update};
+use crate::{
+    api::function::FromFn,
+    prelude::*,
+    record::{Batch, BatchBuilder},
+    testing::{OperatorHarness, ends::runtime_context},
+};
 
 type Sale = (String, i64);
 
@@ -196,4 +202,36 @@ fn state_of_another_shape_is_refused() {
     let error = new.try_restore(&old.snapshot()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::IncompatibleState);
     assert!(error.message().starts_with("operator op: "), "{error}");
+}
+
+/// Calls an operator until its input is empty; returns how many records each call emitted.
+fn drive<T: Data>(operator: &mut dyn Operator, mut batch: Batch<T>) -> Vec<usize> {
+    let mut emitted = Vec::new();
+    while !batch.is_empty() {
+        emitted.push(operator.process(&mut batch).unwrap().main.map_or(0, |out| out.records.len()));
+    }
+    emitted
+}
+
+#[test]
+fn a_call_emits_about_a_batch() {
+    let context = runtime_context(0, 4);
+    let thrice = |number: u64, out: &mut Collector<'_, u64>| out.extend([number; 3]);
+    let mut apply = Apply::new(FromFn::new(thrice), &context);
+    assert_eq!(drive(&mut apply, Batch::from(vec![1_u64; 5])), [6, 6, 3]);
+
+    let mut builder = BatchBuilder::default();
+    for number in 0..10_u64 {
+        builder.push_keyed(number, None, statebackend::KeyRef::new(&[1], context.max_parallelism));
+    }
+    let (declared, value) = update::declare::<u8, u64>().unwrap();
+    let sum =
+        |sum: &mut Option<u64>, number: u64, _: statebackend::KeyRef<'_>, out: &mut Collector<'_, u64>| {
+            let sum = sum.get_or_insert(0);
+            *sum += number;
+            out.emit(*sum);
+            Ok(())
+        };
+    let mut update = update::Update::new(std::sync::Arc::new(sum), declared, value, &context);
+    assert_eq!(drive(&mut update, builder.build()), [4, 4, 2]);
 }

@@ -1,9 +1,10 @@
-//! Sources and sinks that do nothing, for tests of plans.
+//! Sources and sinks that do nothing, and the context of an operator that stands alone: for tests of plans and operators.
 
 use std::marker::PhantomData;
 
+use env::sim::Simulation;
 use serde::{Deserialize, Serialize};
-use types::{Error, Result};
+use types::{AttemptId, CheckpointId, Error, MaxParallelism, Result, SubtaskIndex};
 
 use crate::{
     api::{
@@ -14,8 +15,28 @@ use crate::{
         },
         source::{Boundedness, ReadStatus, Source, SourceContext, SourceOutput, Split, SplitReader},
     },
+    metrics::{Accumulators, Metrics},
+    operators::operator::RuntimeContext,
     record::Batch,
 };
+
+/// One of two subtasks of the operator `op`.
+pub(crate) fn runtime_context(subtask: u32, batch_records: usize) -> RuntimeContext {
+    let (subtask, max_parallelism) = (SubtaskIndex(subtask), MaxParallelism::DEFAULT);
+    RuntimeContext {
+        operator: "op".into(),
+        subtask,
+        parallelism: 2,
+        max_parallelism,
+        attempt: AttemptId(1),
+        groups: max_parallelism.all(),
+        first_checkpoint: CheckpointId(1),
+        batch_records,
+        env: Simulation::new(1).env(),
+        metrics: Metrics::default().operator("op", subtask),
+        accumulators: Accumulators::default(),
+    }
+}
 
 /// A bounded source without splits.
 #[derive(Clone)]

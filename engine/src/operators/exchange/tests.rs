@@ -1,14 +1,8 @@
 //! Where records go, and that all of them go there, in order and in batches of bounded size.
 #![allow(clippy::unwrap_used)]
 
-use env::sim::Simulation;
-use types::{AttemptId, CheckpointId, SubtaskIndex};
-
 use super::*;
-use crate::{
-    metrics::{Accumulators, Metrics},
-    operators::operator::RuntimeContext,
-};
+use crate::testing::ends::runtime_context;
 
 const BATCH: usize = 16;
 
@@ -17,19 +11,7 @@ fn context(subtask: u32, targets: usize) -> ExchangeContext {
     ExchangeContext {
         targets,
         max_parallelism,
-        upstream: RuntimeContext {
-            operator: "op".into(),
-            subtask: SubtaskIndex(subtask),
-            parallelism: 2,
-            max_parallelism,
-            attempt: AttemptId(1),
-            groups: max_parallelism.range(SubtaskIndex(subtask), 2),
-            first_checkpoint: CheckpointId(1),
-            batch_records: BATCH,
-            env: Simulation::new(1).env(),
-            metrics: Metrics::default().operator("op", SubtaskIndex(subtask)),
-            accumulators: Accumulators::default(),
-        },
+        upstream: runtime_context(subtask, BATCH),
         batch_records: BATCH,
         batch_bytes: 1 << 20,
     }

@@ -5,7 +5,12 @@ use std::time::Duration;
 
 use types::ErrorKind;
 
-use crate::{prelude::*, record::Mark, testing::OperatorHarness};
+use super::*;
+use crate::{
+    prelude::*,
+    record::Mark,
+    testing::{OperatorHarness, ends::runtime_context},
+};
 
 const LATE: OutputTag<String> = OutputTag::new("late");
 
@@ -216,4 +221,46 @@ fn operator_lists_of_another_shape_are_refused() {
         error.message().starts_with("operator op: the elements of list state \"seen\" have changed"),
         "{error}"
     );
+}
+
+/// Registers a timer for each record and lets it echo.
+#[derive(Clone)]
+struct Alarm;
+
+impl ProcessFunction for Alarm {
+    type Key = u64;
+    type In = u64;
+    type Out = u64;
+    type State = ();
+
+    fn declare(_: &mut Declarations) {}
+
+    fn process(&mut self, at: u64, _: &(), ctx: &mut Context<'_, Self>) -> Result<()> {
+        ctx.timers().register(Timestamp(at as i64))
+    }
+
+    fn on_timer(&mut self, at: Timestamp, _: &(), ctx: &mut Context<'_, Self>) -> Result<()> {
+        ctx.emit(at.0 as u64);
+        Ok(())
+    }
+}
+
+#[test]
+fn many_timers_fire_in_slices() {
+    let context = runtime_context(0, 4);
+    let mut alarms = Process::new(Alarm, Keyed::Yes, &context).unwrap();
+    let mut builder = BatchBuilder::default();
+    for at in (0..10_u64).rev() {
+        builder.push_keyed(at, None, KeyRef::new(&at.to_be_bytes(), context.max_parallelism));
+    }
+    assert!(alarms.process(&mut builder.build()).unwrap().main.is_none());
+    let mut slices = Vec::new();
+    loop {
+        let (emitted, progress) = alarms.on_watermark(Timestamp(8)).unwrap();
+        slices.extend(emitted.main.map(|mut out| out.records.typed::<u64>().as_slice().to_vec()));
+        if progress == Progress::Done {
+            break;
+        }
+    }
+    assert_eq!(slices, [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8]]);
 }
