@@ -2,7 +2,7 @@
 //!
 //! A test crate writes one test for the parent, and one that is the child:
 //!
-//! ```ignore
+//! ```text
 //! #[test]
 //! fn sink_child() {
 //!     kill::child::<MySubject>();       // returns at once in an ordinary run

@@ -26,6 +26,9 @@ pub async fn contract<S: SinkSubject>(env: &Env, dir: &Path) {
     keeps_large_transactions_whole::<S>(env, &dir.join("large")).await;
 }
 
+/// What a reader sees before the first commit.
+const NOTHING: [u64; 0] = [];
+
 type Writer<S> = <<S as SinkSubject>::Sink as TwoPhaseSink>::Writer;
 type Commit<S> = <<S as SinkSubject>::Sink as TwoPhaseSink>::Committer;
 type Prepared<S> = <<S as SinkSubject>::Sink as TwoPhaseSink>::Prepared;
@@ -128,10 +131,10 @@ async fn committer<S: SinkSubject>(subject: &S, env: &Env, lineage: Lineage, att
 async fn shows_records_at_commit_alone<S: SinkSubject>(env: &Env, dir: &Path) {
     let (subject, [mut first, mut second]) = open::<S>(env, dir).await;
     first.write(&subject, 0..3).await.expect("records can be written");
-    assert_eq!(visible(&subject, env).await, [], "written, not committed");
+    assert_eq!(visible(&subject, env).await, NOTHING, "written, not committed");
     let one = first.prepared(&subject, 1, 3..5).await;
     let other = second.prepared(&subject, 1, 5..7).await;
-    assert_eq!(visible(&subject, env).await, [], "prepared, not committed");
+    assert_eq!(visible(&subject, env).await, NOTHING, "prepared, not committed");
     // What is written after the barrier belongs to the next checkpoint.
     first.write(&subject, 7..9).await.expect("records can be written");
     assert_eq!(one.commit(&mut first.committer).await, CommitOutcome::Committed);
@@ -279,7 +282,7 @@ async fn keeps_large_transactions_whole<S: SinkSubject>(env: &Env, dir: &Path) {
     for batch in 0..BATCHES {
         first.write(&subject, batch * BATCH..(batch + 1) * BATCH).await.expect("records can be written");
     }
-    assert_eq!(visible(&subject, env).await, [], "written, not committed");
+    assert_eq!(visible(&subject, env).await, NOTHING, "written, not committed");
     let large = first.prepared(&subject, 1, []).await;
     drop(first);
     let mut later = start(&subject, env, LINEAGE, 2, std::slice::from_ref(&large.id)).await;

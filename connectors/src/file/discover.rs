@@ -12,7 +12,7 @@ use types::{Error, Result};
 
 /// A file that was found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct InputFile {
+pub(super) struct FoundFile {
     pub(super) path: String,
     pub(super) len: u64,
 }
@@ -47,7 +47,7 @@ fn pattern(path: &str) -> Result<Pattern> {
 ///
 /// # Errors
 /// `BadInput` if there are none, `Unavailable` if one may not be looked at.
-pub(super) fn find(files: &dyn Files, path: &str) -> Result<Vec<InputFile>> {
+pub(super) fn find(files: &dyn Files, path: &str) -> Result<Vec<FoundFile>> {
     let mut search = Search { files, entered: BTreeSet::new(), found: BTreeSet::new() };
     if search.kind(Path::new(path))?.is_some() {
         search.take(Path::new(path))?;
@@ -77,7 +77,7 @@ struct Search<'a> {
     files: &'a dyn Files,
     /// The directories that were entered, under their true names: symbolic links may form a circle.
     entered: BTreeSet<PathBuf>,
-    found: BTreeSet<InputFile>,
+    found: BTreeSet<FoundFile>,
 }
 
 impl Search<'_> {
@@ -103,7 +103,7 @@ impl Search<'_> {
             }
             FileKind::File => {
                 let path = text(path)?.to_owned();
-                self.found.insert(InputFile { path, len: meta.len });
+                self.found.insert(FoundFile { path, len: meta.len });
                 Ok(())
             }
             FileKind::Other => Err(Error::bad_input(format!(

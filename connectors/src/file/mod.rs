@@ -8,6 +8,7 @@
 
 mod background;
 mod discover;
+mod input;
 mod naming;
 mod output_dir;
 mod owner;

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use types::{CheckpointId, Digest, DigestBuilder, Error, ErrorKind, Lineage, Result};
 
 use super::{
+    input::fill,
     naming::{self, PART, PENDING, PartName},
     owner::Owner,
 };
@@ -200,7 +201,7 @@ impl OutputDir {
     pub(super) fn withdraw(&self, id: &TransactionId, prepared: &PreparedFiles) -> Result<bool> {
         for place in 0..prepared.files.len() {
             let name = PartName::new(id, place).to_string();
-            let published = || Ok(self.look_at(&self.path.join(&name))?.is_some());
+            let published = || Ok::<_, Error>(self.look_at(&self.path.join(&name))?.is_some());
             // Files are published in their order: whoever removes the first one has shut out every other process.
             if published()? || (!self.remove(&self.pending.join(&name))? && published()?) {
                 return Ok(false);
@@ -311,14 +312,11 @@ fn digest(files: &dyn Files, path: &Path) -> io::Result<PreparedFile> {
     let (mut len, mut digest) = (0, DigestBuilder::default());
     let mut piece = vec![0; PIECE];
     loop {
-        match file.read_at(len, &mut piece) {
-            Ok(0) => return Ok(PreparedFile { len, digest: digest.finish() }),
-            Ok(read) => {
-                digest.update(&piece[..read]);
-                len += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        let read = fill(&*file, len, &mut piece)?;
+        digest.update(&piece[..read]);
+        len += read as u64;
+        if read < PIECE {
+            return Ok(PreparedFile { len, digest: digest.finish() });
         }
     }
 }
@@ -334,8 +332,10 @@ fn differs(path: &Path, expected: &PreparedFile, found: &PreparedFile, past: &st
     )
 }
 
-/// An error of an output file. A file that is missing here is the machine's doing, not bad input.
+/// An error of an output file. A file or directory that is missing or in the way is the machine's doing, not bad input.
 pub(super) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, UnexpectedEof};
+    let refused = matches!(error.kind(), NotFound | UnexpectedEof | NotADirectory | IsADirectory);
     let error = Error::io(format!("cannot {what} {}", path.display()), error);
-    if error.kind() == ErrorKind::BadInput { error.with_kind(ErrorKind::Unavailable) } else { error }
+    if refused { error.with_kind(ErrorKind::Unavailable) } else { error }
 }

@@ -13,7 +13,7 @@ use super::{
 
 /// Bytes that are encoded before they are handed to the disk: large enough that a hand-over costs nothing beside the
 /// copy, small enough that what a barrier leaves to be written is little.
-pub(super) const BUFFER: usize = 1 << 20;
+const BUFFER: usize = 1 << 20;
 
 /// The files of one transaction, sealed by the writer, not yet whole on disk.
 pub struct SealedParts {
@@ -68,6 +68,12 @@ impl Part {
     /// All bytes encoded so far.
     pub(super) fn len(&self) -> u64 {
         self.handed_over + self.buffer.len() as u64
+    }
+
+    /// How long the buffer may become before it is to be handed over, in a file that ends at `roll_bytes`.
+    pub(super) fn buffer_limit(&self, roll_bytes: u64) -> usize {
+        let left = roll_bytes.saturating_sub(self.handed_over);
+        usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER)
     }
 
     /// Hands the buffer to the disk, once the one before it is written. With `last`, the file is made durable too and

@@ -4,14 +4,14 @@
 //! The invariant that makes `read` cancel-safe: `at` moves and records are emitted between two awaits, never across one;
 //! the chunk under way is kept in the reader and not in the future.
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use engine::api::source::{ReadStatus, SourceOutput, SplitReader};
-use env::{Env, ReadFile};
+use env::Env;
 use memchr::memchr;
 use types::{Digest, Error, Result, Timestamp};
 
-use super::{background::Background, split::FileSplit};
+use super::{background::Background, input::InputFile, split::FileSplit};
 
 /// Bytes read at a time.
 const CHUNK: u64 = 1 << 20;
@@ -95,7 +95,7 @@ enum Next {
 /// Reads the lines of one split.
 pub struct FileReader<T, F> {
     env: Env,
-    file: Arc<dyn ReadFile>,
+    file: Arc<InputFile>,
     parse: F,
     options: LineOptions,
     split: FileSplit,
@@ -124,18 +124,13 @@ where
 {
     pub(super) async fn open(env: &Env, split: FileSplit, parse: F, options: LineOptions) -> Result<Self> {
         let (files, wanted) = (env.files(), split.clone());
-        let opened = env.blocking("file source open", move || {
-            let file: Arc<dyn ReadFile> =
-                files.open(wanted.path.as_ref()).map_err(|error| unreadable(&wanted.path, error))?.into();
-            let before = check(&*file, &wanted)?;
-            Ok((file, before))
-        });
-        let (file, buffer) = opened.await??;
+        let (file, buffer) =
+            env.blocking("file source open", move || InputFile::open(&*files, &wanted)).await??;
         let at = buffer.len();
         let base = FileSplit::window_start(split.offset);
         let mut reader = Self {
             env: env.clone(),
-            file,
+            file: Arc::new(file),
             parse,
             options,
             buffer,
@@ -179,13 +174,11 @@ where
         let from = self.read_to();
         let longest = if from < self.split.end { CHUNK } else { TAIL_CHUNK };
         let len = usize::try_from(longest.min(self.split.len - from)).expect("a chunk fits into memory");
-        let (file, path, mut chunk) =
-            (Arc::clone(&self.file), self.split.path.clone(), std::mem::take(&mut self.spare));
-        let total = self.split.len;
+        let (file, mut chunk) = (Arc::clone(&self.file), std::mem::take(&mut self.spare));
         self.reading = Some(Background::start(&self.env, "file source read", move || {
             chunk.resize(len, 0);
-            let read = fill(&*file, from, &mut chunk).map_err(|error| unreadable(&path, error))?;
-            if read < len { Err(too_short(&path, from + read as u64, total)) } else { Ok(chunk) }
+            file.read_exact(from, &mut chunk)?;
+            Ok(chunk)
         }));
     }
 
@@ -365,61 +358,4 @@ where
         let window = start.and_then(|start| self.buffer.get(start..end)).map(Digest::of);
         FileSplit { offset, window: window.or(self.split.window), ..self.split.clone() }
     }
-}
-
-/// Checks that the file still holds what the position refers to; returns the bytes before it.
-fn check(file: &dyn ReadFile, split: &FileSplit) -> Result<Vec<u8>> {
-    let path = &split.path;
-    if !split.is_sound() {
-        return Err(Error::corrupt(format!(
-            "the position in {path} is damaged: {split:?}; restore an older checkpoint"
-        )));
-    }
-    let len = file.len().map_err(|error| unreadable(path, error))?;
-    if len < split.len {
-        return Err(too_short(path, len, split.len));
-    }
-    let start = FileSplit::window_start(split.offset);
-    let len = usize::try_from(split.offset - start).expect("a window fits into memory");
-    let mut before = vec![0; len];
-    let read = fill(file, start, &mut before).map_err(|error| unreadable(path, error))?;
-    if read < len {
-        return Err(too_short(path, start + read as u64, split.len));
-    }
-    if split.window.is_some_and(|window| window != Digest::of(&before)) {
-        return Err(Error::bad_input(format!(
-            "input file {path} was changed between bytes {start} and {}, which were already read: put the old file \
-             back, or start with --from none",
-            split.offset
-        )));
-    }
-    Ok(before)
-}
-
-/// Reads until the buffer is full or the file ends; returns how many bytes.
-fn fill(file: &dyn ReadFile, from: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(from + filled as u64, &mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
-fn too_short(path: &str, len: u64, expected: u64) -> Error {
-    Error::bad_input(format!(
-        "input file {path} has {len} bytes, but had {expected} when the job first read it: put the old file back, or \
-         start with --from none"
-    ))
-}
-
-fn unreadable(path: &str, error: io::Error) -> Error {
-    Error::io(
-        format!("cannot read input file {path}: it must stay as it was when the job first read it"),
-        error,
-    )
 }

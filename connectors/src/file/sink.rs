@@ -14,7 +14,7 @@ use types::{Error, Result};
 use super::{
     naming::{self, PartName},
     output_dir::{OutputDir, PreparedFiles},
-    part::{BUFFER, Part, SealedParts},
+    part::{Part, SealedParts},
 };
 
 /// Writes records into files of a directory, exactly once.
@@ -143,8 +143,7 @@ impl<T, E: Fn(&T, &mut Vec<u8>)> FileWriter<T, E> {
             let name = naming::open_name(context.lineage, context.attempt, context.subtask, *begun);
             Part::new(&context.env, dir, name)
         });
-        let left = sink.roll_bytes.saturating_sub(part.len() - part.buffer.len() as u64);
-        let full = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER);
+        let full = part.buffer_limit(sink.roll_bytes);
         while let Some(record) = batch.next() {
             (sink.encode)(&record.value, &mut part.buffer);
             if part.buffer.len() >= full {
