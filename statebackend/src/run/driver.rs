@@ -12,7 +12,7 @@ use types::{Error, KeyGroup, KeyGroupRange, Result, Run, RunIdentity};
 
 use super::{
     block::Home,
-    canonical::{CanonicalWriter, StateSummary},
+    canonical::{CanonicalWriter, StateSummary, Summarizer},
     entry::{Entry, decode},
     merge::{Merger, Sink, Step},
     reader::{RunReader, Window},
@@ -180,6 +180,18 @@ impl StoreWriter for Nowhere {
     }
 }
 
+/// Counts and digests what lives in `runs` (all runs of one or more subtasks of an operator, oldest first): what
+/// [`copy_canonical`] would find, without writing anything.
+///
+/// # Errors
+/// As [`merge`].
+pub async fn summarize(env: &Env, store: &dyn Store, runs: &[Run]) -> Result<StateSummary> {
+    let driver = Driver::open(store, runs, true).await?;
+    let sink = Summarizer::new(&driver.schema);
+    let (_, sink, _) = driver.step(env, store, sink).await?;
+    Ok(sink.finish())
+}
+
 /// A live entry, as [`scan`] shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct LiveEntry<'a> {
@@ -259,6 +271,17 @@ impl FileSink for RunWriter {
     fn finish(self) -> Result<(Bytes, Written, ())> {
         let (last, written) = RunWriter::finish(self)?;
         Ok((last, written, ()))
+    }
+}
+
+/// Never full: [`summarize`] merges in one step.
+impl Sink for Summarizer {
+    fn push(&mut self, home: Home, entry: &Entry<'_>, _: &[u8]) -> Result<()> {
+        Summarizer::push(self, home, entry)
+    }
+
+    fn is_full(&self) -> bool {
+        false
     }
 }
 

@@ -1,0 +1,337 @@
+//! `tidegate inspect`: what a snapshot holds, operator by operator.
+
+use checkpoint::{
+    manifest::{Manifest, OperatorSnapshot, Redistribution, SnapshotKind, StateDescription, SubtaskSnapshot},
+    savepoint::SnapshotLocation,
+};
+use env::{Env, Store};
+use serde::Serialize;
+use statebackend::{StateSummary, summarize};
+use types::{Digest, Result, Shape};
+
+use crate::{
+    format::{bytes, count, or_dash, table, time},
+    output::{Output, Report},
+    progress::{Bar, waiting},
+};
+
+/// Arguments.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A savepoint, or a checkpoint of a checkpoint directory.
+    snapshot: String,
+    /// Read all runs: live records of each state, and digests that are the same at every parallelism and backend.
+    #[arg(long)]
+    exact: bool,
+}
+
+pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Result<()> {
+    let found = SnapshotLocation::resolve(env, &args.snapshot);
+    let location = waiting(env, "looking for the snapshot", found).await?;
+    let mut report = snapshot(&location)?;
+    if args.exact {
+        exact(env, &*location.store, &location.manifest, &mut report).await?;
+    }
+    output.show(&report)
+}
+
+/// What is shown.
+#[derive(Serialize)]
+struct Inspected {
+    kind: &'static str,
+    place: String,
+    checkpoint: u64,
+    job: String,
+    job_id: String,
+    attempt: u64,
+    lineage: String,
+    triggered: String,
+    max_parallelism: u16,
+    /// The last watermark had been sent.
+    drained: bool,
+    /// All sources had ended.
+    ended: bool,
+    files: u64,
+    bytes: u64,
+    /// Over all operators, with `--exact`.
+    digest: Option<String>,
+    operators: Vec<Operator>,
+}
+
+#[derive(Serialize)]
+struct Operator {
+    uid: String,
+    kind: String,
+    parallelism: u32,
+    /// The shape of its keys, of a keyed operator.
+    key: Option<String>,
+    states: Vec<State>,
+    subtasks: Vec<Subtask>,
+}
+
+#[derive(Serialize)]
+struct State {
+    name: String,
+    kind: String,
+    codec: String,
+    shape: String,
+    map_key: Option<String>,
+    /// Elements, of an operator list state.
+    elements: Option<u64>,
+    /// What lives, with `--exact`, of keyed state.
+    live: Option<Live>,
+}
+
+#[derive(Serialize)]
+struct Live {
+    keys: u64,
+    entries: u64,
+    bytes: u64,
+    digest: String,
+}
+
+#[derive(Serialize)]
+struct Subtask {
+    subtask: u32,
+    /// First key group and the one after the last; none for an operator without keyed state.
+    key_groups: Option<(u16, u16)>,
+    runs: u64,
+    /// In the runs, those that older runs repeat included.
+    entries: u64,
+    tombstones: u64,
+    bytes: u64,
+    /// Elements of operator list states: for a source its splits.
+    elements: u64,
+    /// Transactions that wait for their commit.
+    prepared: u64,
+}
+
+fn snapshot(location: &SnapshotLocation) -> Result<Inspected> {
+    let manifest = &location.manifest;
+    let files = manifest.files();
+    Ok(Inspected {
+        kind: match manifest.kind {
+            SnapshotKind::Checkpoint => "checkpoint",
+            SnapshotKind::Savepoint => "savepoint",
+        },
+        place: location.url().to_owned(),
+        checkpoint: manifest.checkpoint.0,
+        job: manifest.job_name.clone(),
+        job_id: manifest.job.to_string(),
+        attempt: manifest.attempt.0,
+        lineage: manifest.lineage.to_string(),
+        triggered: time(manifest.triggered_at),
+        max_parallelism: manifest.max_parallelism.0,
+        drained: manifest.drained,
+        ended: manifest.ended,
+        files: files.len() as u64 + 1,
+        bytes: files.iter().map(|file| file.len).sum::<u64>() + location.file.len,
+        digest: None,
+        operators: manifest.operators.iter().map(operator).collect::<Result<_>>()?,
+    })
+}
+
+fn operator(operator: &OperatorSnapshot) -> Result<Operator> {
+    let shown = |error: types::Error| error.context(format!("operator {}", operator.uid));
+    let keyed = operator.states.iter().map(keyed_state);
+    let mut states = keyed.collect::<Result<Vec<_>>>().map_err(shown)?;
+    states.append(&mut list_states(operator).map_err(shown)?);
+    Ok(Operator {
+        uid: operator.uid.to_string(),
+        kind: operator.kind.clone(),
+        parallelism: operator.parallelism,
+        key: shape(&operator.key_shape).map_err(shown)?,
+        states,
+        subtasks: operator.subtasks.iter().map(subtask).collect(),
+    })
+}
+
+fn keyed_state(state: &StateDescription) -> Result<State> {
+    Ok(State {
+        name: state.name.clone(),
+        kind: state.kind.clone(),
+        codec: state.codec.clone(),
+        shape: shape(&state.shape)?.unwrap_or_default(),
+        map_key: shape(&state.map_key_shape)?,
+        elements: None,
+        live: None,
+    })
+}
+
+/// Operator list states, each once: its parts lie with the subtasks.
+fn list_states(operator: &OperatorSnapshot) -> Result<Vec<State>> {
+    let mut states: Vec<State> = Vec::new();
+    for part in operator.subtasks.iter().flat_map(|subtask| &subtask.lists) {
+        let elements = part.elements.len() as u64;
+        if let Some(state) = states.iter_mut().find(|state| state.name == part.name) {
+            state.elements = state.elements.map(|sum| sum + elements);
+            continue;
+        }
+        let kind = match part.redistribution {
+            Redistribution::Split => "list",
+            Redistribution::Union => "union list",
+            Redistribution::Broadcast => "broadcast list",
+        };
+        states.push(State {
+            name: part.name.clone(),
+            kind: format!("operator {kind}"),
+            codec: part.codec.clone(),
+            shape: shape(&part.shape)?.unwrap_or_default(),
+            map_key: None,
+            elements: Some(elements),
+            live: None,
+        });
+    }
+    Ok(states)
+}
+
+fn subtask(subtask: &SubtaskSnapshot) -> Subtask {
+    let sum = |of: fn(&types::Run) -> u64| subtask.runs.iter().map(of).sum();
+    let groups = subtask.groups;
+    Subtask {
+        subtask: subtask.subtask.0,
+        key_groups: (!groups.is_empty()).then_some((groups.start, groups.end)),
+        runs: subtask.runs.len() as u64,
+        entries: sum(|run| run.entries),
+        tombstones: sum(|run| run.tombstones),
+        bytes: sum(|run| run.file.len),
+        elements: subtask.lists.iter().map(|part| part.elements.len() as u64).sum(),
+        prepared: subtask.prepared.len() as u64,
+    }
+}
+
+fn shape(bytes: &[u8]) -> Result<Option<String>> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    Shape::from_bytes(bytes).map(|shape| Some(shape.to_string()))
+}
+
+/// Counts what lives, by merging the runs of each subtask.
+async fn exact(env: &Env, store: &dyn Store, manifest: &Manifest, report: &mut Inspected) -> Result<()> {
+    let total = manifest.files().iter().map(|file| file.len).sum();
+    let mut bar = Bar::new(env, "reading runs");
+    let mut done = 0;
+    let mut all = StateSummary::default();
+    for (operator, shown) in manifest.operators.iter().zip(&mut report.operators) {
+        let mut summary = StateSummary::default();
+        for subtask in &operator.subtasks {
+            summary.add(&summarize(env, store, &subtask.runs).await?);
+            done += subtask.runs.iter().map(|run| run.file.len).sum::<u64>();
+            bar.at(done, total);
+        }
+        for state in shown.states.iter_mut().filter(|state| state.elements.is_none()) {
+            let count = summary.states.get(&state.name).copied().unwrap_or_default();
+            state.live = Some(Live {
+                keys: count.keys,
+                entries: count.entries,
+                bytes: count.bytes,
+                digest: Digest(count.digest).to_string(),
+            });
+        }
+        for (name, count) in summary.states {
+            all.states.insert(format!("{}/{name}", operator.uid), count);
+        }
+    }
+    report.digest = Some(all.digest().to_string());
+    Ok(())
+}
+
+impl Report for Inspected {
+    fn text(&self) -> String {
+        let Self { kind, checkpoint, place, job, job_id, attempt, lineage, triggered, .. } = self;
+        let of = if *kind == "savepoint" { "savepoint of checkpoint" } else { "checkpoint" };
+        let mut text = format!(
+            "{of} {checkpoint} in {place}\njob {job}, id {job_id}, attempt {attempt} of lineage {lineage}\n"
+        );
+        text += &format!(
+            "triggered {triggered}, {} of {}, max parallelism {}{}{}\n",
+            count(self.files, "file"),
+            bytes(self.bytes),
+            self.max_parallelism,
+            if self.drained { ", drained" } else { "" },
+            if self.ended { ", all sources had ended" } else { "" },
+        );
+        if let Some(digest) = &self.digest {
+            text += &format!("digest of all keyed state {digest}\n");
+        }
+        text += &format!("\n{}", self.operators());
+        if self.operators.iter().any(|operator| !operator.states.is_empty()) {
+            text += &format!("\n{}", self.states());
+        }
+        text + &format!("\n{}", self.subtasks())
+    }
+}
+
+impl Inspected {
+    fn operators(&self) -> String {
+        let head = ["OPERATOR", "KIND", ">PARALLELISM", "KEY", ">STATES", ">RUNS", ">ENTRIES", ">BYTES"];
+        let rows = self.operators.iter().map(|operator| {
+            let sum = |of: fn(&Subtask) -> u64| operator.subtasks.iter().map(of).sum::<u64>();
+            vec![
+                operator.uid.clone(),
+                operator.kind.clone(),
+                operator.parallelism.to_string(),
+                or_dash(operator.key.as_ref()),
+                operator.states.len().to_string(),
+                sum(|subtask| subtask.runs).to_string(),
+                sum(|subtask| subtask.entries).to_string(),
+                bytes(sum(|subtask| subtask.bytes)),
+            ]
+        });
+        table(&head, rows)
+    }
+
+    fn states(&self) -> String {
+        let exact = self.digest.is_some();
+        let mut head = vec!["OPERATOR", "STATE", "KIND", "SHAPE"];
+        if exact {
+            head.extend([">KEYS", ">ENTRIES", ">BYTES", "DIGEST"]);
+        }
+        let states = self.operators.iter().flat_map(|it| it.states.iter().map(move |state| (it, state)));
+        let rows = states.map(|(operator, state)| {
+            let shape = match &state.map_key {
+                Some(key) if state.kind == "map" => format!("{key} -> {}", state.shape),
+                Some(key) => key.clone(),
+                None => state.shape.clone(),
+            };
+            let mut row = vec![operator.uid.clone(), state.name.clone(), state.kind.clone(), shape];
+            if exact {
+                let live = state.live.as_ref();
+                row.push(or_dash(live.map(|live| live.keys)));
+                row.push(or_dash(live.map(|live| live.entries).or(state.elements)));
+                row.push(or_dash(live.map(|live| bytes(live.bytes))));
+                row.push(or_dash(live.map(|live| &live.digest)));
+            }
+            row
+        });
+        table(&head, rows)
+    }
+
+    fn subtasks(&self) -> String {
+        let head = [
+            "SUBTASK",
+            ">KEY GROUPS",
+            ">RUNS",
+            ">ENTRIES",
+            ">TOMBSTONES",
+            ">BYTES",
+            ">ELEMENTS",
+            ">PREPARED",
+        ];
+        let subtasks = self.operators.iter().flat_map(|it| it.subtasks.iter().map(move |one| (it, one)));
+        let rows = subtasks.map(|(operator, one)| {
+            vec![
+                format!("{} {}", operator.uid, one.subtask),
+                or_dash(one.key_groups.map(|(start, end)| format!("{start}..{end}"))),
+                one.runs.to_string(),
+                one.entries.to_string(),
+                one.tombstones.to_string(),
+                bytes(one.bytes),
+                one.elements.to_string(),
+                one.prepared.to_string(),
+            ]
+        });
+        table(&head, rows)
+    }
+}

@@ -1,0 +1,61 @@
+//! The commands, one file each: its arguments, what it does, what it shows.
+
+mod cancel;
+mod checkpoint;
+mod inspect;
+mod list;
+mod run;
+mod savepoint;
+mod snapshots;
+mod status;
+mod stop;
+mod verify;
+
+use clap::Subcommand;
+use env::Env;
+use types::Result;
+
+use crate::output::Output;
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run a program with a job, from a snapshot if one is given.
+    Run(run::Args),
+    /// List the running jobs.
+    List(list::Args),
+    /// Show a running job: tasks, checkpoints, failures.
+    Status(status::Args),
+    /// Take a checkpoint of a running job.
+    Checkpoint(checkpoint::Args),
+    /// Copy a checkpoint of a running job into a directory of yours.
+    Savepoint(savepoint::Args),
+    /// End a running job with a last checkpoint, from which it can go on.
+    Stop(stop::Args),
+    /// End a running job now; what it did since its last checkpoint is done again by the next start.
+    Cancel(cancel::Args),
+    /// List the checkpoints and savepoints of a directory.
+    Snapshots(snapshots::Args),
+    /// Show what a snapshot holds.
+    Inspect(inspect::Args),
+    /// Check every byte of a directory or a snapshot.
+    Verify(verify::Args),
+}
+
+impl Command {
+    /// Carries it out.
+    pub(crate) async fn execute(self, env: &Env, output: &mut Output) -> Result<()> {
+        match self {
+            Self::Run(args) => Err(args.exec()),
+            Self::List(args) => list::execute(args, env, output).await,
+            Self::Status(args) => status::execute(args, env, output).await,
+            Self::Checkpoint(args) => checkpoint::execute(args, env, output).await,
+            Self::Savepoint(args) => savepoint::execute(args, env, output).await,
+            Self::Stop(args) => stop::execute(args, env, output).await,
+            Self::Cancel(args) => cancel::execute(args, env, output).await,
+            Self::Snapshots(args) => snapshots::execute(args, env, output).await,
+            Self::Inspect(args) => inspect::execute(args, env, output).await,
+            Self::Verify(args) => verify::execute(args, env, output).await,
+        }
+    }
+}

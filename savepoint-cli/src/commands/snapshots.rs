@@ -1,0 +1,265 @@
+//! `tidegate snapshots`: what a checkpoint or savepoint directory holds.
+
+use std::collections::BTreeMap;
+
+use checkpoint::{
+    history::{CheckpointKind, Record},
+    manifest::{Manifest, SnapshotKind},
+    savepoint::SnapshotLocation,
+    snapshots::{self, CheckpointInfo, Listing, SavepointInfo},
+};
+use env::Env;
+use serde::Serialize;
+use types::{Result, SnapshotFile};
+
+use crate::{
+    format::{bytes, or_dash, table, time},
+    offline,
+    output::{Output, Report},
+    progress::waiting,
+};
+
+/// Arguments.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A checkpoint or savepoint directory.
+    dir: String,
+}
+
+pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Result<()> {
+    let store = offline::directory(env, &args.dir).await?;
+    let listing = waiting(env, "reading manifests", snapshots::list(env, store)).await?;
+    output.show(&match listing {
+        Listing::Job { newest, checkpoints, savepoints } => job(&newest, &checkpoints, &savepoints),
+        Listing::Savepoint(location) => savepoint(&location),
+    })
+}
+
+/// What is shown.
+#[derive(Serialize)]
+struct Snapshots {
+    job: String,
+    job_id: String,
+    /// The last attempt, of a checkpoint directory.
+    attempt: Option<AttemptRow>,
+    checkpoints: Vec<CheckpointRow>,
+    savepoints: Vec<SavepointRow>,
+}
+
+#[derive(Serialize)]
+struct AttemptRow {
+    attempt: u64,
+    lineage: String,
+    process: String,
+    started: String,
+    /// `finished`, `stopped`, `cancelled` or `failed`; none while it runs, or if it died.
+    ended: Option<String>,
+    ended_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct CheckpointRow {
+    checkpoint: u64,
+    kind: &'static str,
+    attempt: u64,
+    lineage: String,
+    completed: String,
+    /// Whether its sinks are known to have committed.
+    committed: bool,
+    #[serde(flatten)]
+    size: Option<Size>,
+    /// Why its manifest cannot be read.
+    damage: Option<String>,
+}
+
+/// The files of a snapshot, its manifest among them.
+#[derive(Clone, Copy, Serialize)]
+struct Size {
+    files: u64,
+    bytes: u64,
+    /// In files that the one before does not have; unknown for the oldest.
+    added_bytes: Option<u64>,
+    /// In files that the one before has, too.
+    shared_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct SavepointRow {
+    checkpoint: u64,
+    url: String,
+    /// Whether it is still there, as it was.
+    present: bool,
+}
+
+fn job(newest: &Record, checkpoints: &[CheckpointInfo], savepoints: &[SavepointInfo]) -> Snapshots {
+    let standing = &newest.standing;
+    let mut before = None;
+    let rows = checkpoints.iter().map(|info| checkpoint(info, &mut before)).collect();
+    let savepoint = |info: &SavepointInfo| SavepointRow {
+        checkpoint: info.savepoint.checkpoint.0,
+        url: info.savepoint.url.clone(),
+        present: info.present,
+    };
+    Snapshots {
+        job: standing.job_name.clone(),
+        job_id: standing.job.to_string(),
+        attempt: Some(AttemptRow {
+            attempt: standing.attempt.id.0,
+            lineage: standing.attempt.lineage.to_string(),
+            process: standing.attempt.process.clone(),
+            started: time(standing.attempt.started_at),
+            ended: standing.end.as_ref().map(|end| end.kind.name().to_owned()),
+            ended_at: standing.end.as_ref().map(|end| time(end.at)),
+        }),
+        checkpoints: rows,
+        savepoints: savepoints.iter().map(savepoint).collect(),
+    }
+}
+
+/// The row of a checkpoint; `before` are the files of the one before, which become those of this one.
+fn checkpoint(info: &CheckpointInfo, before: &mut Option<Files>) -> CheckpointRow {
+    let CheckpointInfo { completed, confirmed, manifest } = info;
+    let files = manifest.as_ref().ok().map(|manifest| files(manifest, &completed.manifest));
+    let row = CheckpointRow {
+        checkpoint: completed.checkpoint.0,
+        kind: kind(completed.kind),
+        attempt: completed.attempt.0,
+        lineage: completed.lineage.to_string(),
+        completed: time(completed.completed_at),
+        committed: *confirmed,
+        size: files.as_ref().map(|files| size(files, before.as_ref(), completed.checkpoint.0 == 1)),
+        damage: manifest.as_ref().err().map(ToString::to_string),
+    };
+    *before = files;
+    row
+}
+
+fn savepoint(location: &SnapshotLocation) -> Snapshots {
+    let manifest = &location.manifest;
+    Snapshots {
+        job: manifest.job_name.clone(),
+        job_id: manifest.job.to_string(),
+        attempt: None,
+        checkpoints: vec![CheckpointRow {
+            checkpoint: manifest.checkpoint.0,
+            kind: match manifest.kind {
+                SnapshotKind::Checkpoint => "checkpoint",
+                SnapshotKind::Savepoint => "savepoint",
+            },
+            attempt: manifest.attempt.0,
+            lineage: manifest.lineage.to_string(),
+            completed: time(manifest.triggered_at),
+            committed: true,
+            size: Some(size(&files(manifest, &location.file), None, true)),
+            damage: None,
+        }],
+        savepoints: Vec::new(),
+    }
+}
+
+/// Lengths by path.
+type Files = BTreeMap<String, u64>;
+
+fn files(manifest: &Manifest, own: &SnapshotFile) -> Files {
+    let all = manifest.files().into_iter().chain([own]);
+    all.map(|file| (file.path.clone(), file.len)).collect()
+}
+
+/// `is_first`: there was none before it, so all of it was added.
+fn size(files: &Files, before: Option<&Files>, is_first: bool) -> Size {
+    let bytes = files.values().sum();
+    let nothing = Files::new();
+    let before = before.or(is_first.then_some(&nothing));
+    let shared_bytes = before.map(|before| {
+        files.iter().filter(|(path, _)| before.contains_key(*path)).map(|(_, len)| len).sum::<u64>()
+    });
+    Size {
+        files: files.len() as u64,
+        bytes,
+        added_bytes: shared_bytes.map(|shared| bytes - shared),
+        shared_bytes,
+    }
+}
+
+fn kind(kind: CheckpointKind) -> &'static str {
+    match kind {
+        CheckpointKind::Ordinary => "checkpoint",
+        CheckpointKind::Savepoint => "for a savepoint",
+        CheckpointKind::Stop => "stop",
+        CheckpointKind::Last => "last",
+    }
+}
+
+impl Report for Snapshots {
+    fn text(&self) -> String {
+        let mut text = format!("job {}, id {}\n", self.job, self.job_id);
+        if let Some(attempt) = &self.attempt {
+            text += &attempt.text();
+        }
+        if self.checkpoints.is_empty() {
+            text += "no completed checkpoint\n";
+        } else {
+            text += &format!("\n{}", self.table());
+        }
+        for row in self.checkpoints.iter().filter(|row| row.damage.is_some()) {
+            text += &format!("checkpoint {}: {}\n", row.checkpoint, or_dash(row.damage.as_deref()));
+        }
+        if !self.savepoints.is_empty() {
+            let rows = self.savepoints.iter().map(|row| {
+                let there = if row.present { "there" } else { "gone or changed" };
+                vec![row.checkpoint.to_string(), there.to_owned(), row.url.clone()]
+            });
+            text += &format!("\n{}", table(&[">OF CHECKPOINT", "IS", "SAVEPOINT"], rows));
+        }
+        text
+    }
+}
+
+impl AttemptRow {
+    fn text(&self) -> String {
+        let Self { attempt, lineage, process, started, .. } = self;
+        let end = match (&self.ended, &self.ended_at) {
+            (Some(ended), Some(at)) => format!("{ended} at {at}"),
+            _ => "its end is not recorded".to_owned(),
+        };
+        format!("last attempt {attempt} of lineage {lineage}, {process}, started {started}, {end}\n")
+    }
+}
+
+impl Snapshots {
+    fn table(&self) -> String {
+        let head = [
+            ">CHECKPOINT",
+            "KIND",
+            ">ATTEMPT",
+            "LINEAGE",
+            "COMPLETED",
+            ">FILES",
+            ">SIZE",
+            ">ADDED",
+            ">SHARED",
+            "STATE",
+        ];
+        let rows = self.checkpoints.iter().map(|row| {
+            let size = row.size;
+            let state = match (&row.damage, row.committed) {
+                (Some(_), _) => "damaged",
+                (None, true) => "committed",
+                (None, false) => "not known to be committed",
+            };
+            vec![
+                row.checkpoint.to_string(),
+                row.kind.to_owned(),
+                row.attempt.to_string(),
+                row.lineage.chars().take(8).collect(),
+                row.completed.clone(),
+                or_dash(size.map(|size| size.files)),
+                or_dash(size.map(|size| bytes(size.bytes))),
+                or_dash(size.and_then(|size| size.added_bytes).map(bytes)),
+                or_dash(size.and_then(|size| size.shared_bytes).map(bytes)),
+                state.to_owned(),
+            ]
+        });
+        table(&head, rows)
+    }
+}

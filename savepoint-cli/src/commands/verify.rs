@@ -1,0 +1,229 @@
+//! `tidegate verify`: whether every byte that is needed is there and is what was written.
+//!
+//! File by file first (records, manifests, digests), then inside each run that is whole as a file (identity, sections,
+//! blocks; with `--deep` every entry). Ends well only if nothing that is needed is wrong.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use checkpoint::{
+    manifest::Manifest,
+    savepoint::SnapshotLocation,
+    snapshots::{self, Progress, Severity},
+};
+use env::{Env, Store};
+use serde::Serialize;
+use statebackend::verify_run;
+use types::{Digest, Error, ErrorKind, Result, Run, SnapshotFile};
+
+use crate::{
+    format::{bytes, count},
+    offline::{Named, named},
+    output::{Output, Report},
+    progress::Bar,
+};
+
+/// Arguments.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A checkpoint or savepoint directory, or one snapshot of it.
+    #[arg(value_name = "DIR|SNAPSHOT")]
+    place: String,
+    /// Decode every entry of every run, too.
+    #[arg(long)]
+    deep: bool,
+}
+
+pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Result<()> {
+    let mut verification = match named(env, &args.place).await? {
+        Named::Directory(store) => Verification::of_directory(env, store).await?,
+        Named::Other => {
+            Verification::of_snapshot(env, SnapshotLocation::resolve(env, &args.place).await?).await?
+        }
+    };
+    verification.runs(env, args.deep).await?;
+    let verified = verification.finish();
+    output.show(&verified)?;
+    if verified.whole {
+        return Ok(());
+    }
+    let damaged = count(verified.problems.len() as u64, "needed file");
+    Err(Error::corrupt(format!(
+        "{}: {damaged} missing or damaged: restore another checkpoint or savepoint",
+        args.place
+    )))
+}
+
+/// What is shown.
+#[derive(Serialize)]
+struct Verified {
+    /// Whether everything that is needed is there and right.
+    whole: bool,
+    /// History records that were read.
+    records: u64,
+    manifests: u64,
+    /// Snapshot files compared with their digests, and their bytes.
+    files: u64,
+    bytes: u64,
+    /// Runs that were checked inside.
+    runs: u64,
+    blocks: u64,
+    /// Entries that were decoded; only with `--deep`.
+    entries: Option<u64>,
+    /// What is wrong with needed files.
+    problems: Vec<Problem>,
+    /// Files that may be missing, or need not be there.
+    notes: Vec<Problem>,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct Problem {
+    file: String,
+    what: String,
+}
+
+struct Verification {
+    store: Arc<dyn Store>,
+    manifests: Vec<Arc<Manifest>>,
+    verified: Verified,
+}
+
+impl Verification {
+    fn new(store: Arc<dyn Store>) -> Self {
+        let verified = Verified {
+            whole: false,
+            records: 0,
+            manifests: 0,
+            files: 0,
+            bytes: 0,
+            runs: 0,
+            blocks: 0,
+            entries: None,
+            problems: Vec::new(),
+            notes: Vec::new(),
+        };
+        Self { store, manifests: Vec::new(), verified }
+    }
+
+    async fn of_directory(env: &Env, store: Arc<dyn Store>) -> Result<Self> {
+        let mut bar = Bar::new(env, "comparing files");
+        let mut progress = |Progress { bytes, total }| bar.at(bytes, total);
+        let report = snapshots::verify(env, Arc::clone(&store), &mut progress).await?;
+        drop(bar);
+        let mut verification = Self::new(store);
+        let verified = &mut verification.verified;
+        verified.records = report.records as u64;
+        (verified.files, verified.bytes) = (report.files as u64, report.bytes);
+        for problem in report.problems {
+            let list = match problem.severity {
+                Severity::Needed => &mut verified.problems,
+                Severity::MayBeMissing => &mut verified.notes,
+            };
+            list.push(Problem { file: problem.file, what: problem.what });
+        }
+        verification.manifests = report.manifests.into_values().collect();
+        Ok(verification)
+    }
+
+    /// One snapshot, whose manifest was read: its files, runs apart.
+    async fn of_snapshot(env: &Env, location: SnapshotLocation) -> Result<Self> {
+        let mut verification = Self::new(Arc::clone(&location.store));
+        verification.manifests = vec![Arc::clone(&location.manifest)];
+        for file in location.manifest.files() {
+            if let Some(what) = check_file(env, &*location.store, file).await? {
+                verification.verified.problems.push(Problem { file: file.path.clone(), what });
+            } else {
+                verification.verified.files += 1;
+                verification.verified.bytes += file.len;
+            }
+        }
+        Ok(verification)
+    }
+
+    /// Looks into every run whose file is whole.
+    async fn runs(&mut self, env: &Env, deep: bool) -> Result<()> {
+        let verified = &mut self.verified;
+        verified.manifests = self.manifests.len() as u64;
+        let wrong: BTreeSet<_> = verified.problems.iter().map(|problem| problem.file.clone()).collect();
+        let mut runs = runs(&self.manifests);
+        runs.retain(|run| !wrong.contains(&run.file.path));
+        let total = runs.iter().map(|run| run.file.len).sum();
+        let (mut done, mut entries) = (0, 0);
+        let mut bar = Bar::new(env, if deep { "decoding runs" } else { "checking runs" });
+        for run in runs {
+            match verify_run(env, &*self.store, run, deep).await {
+                Ok(report) => {
+                    verified.runs += 1;
+                    verified.blocks += report.blocks;
+                    entries += report.entries;
+                }
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    let what = within(&run.file.path, &error.to_string());
+                    verified.problems.push(Problem { file: run.file.path.clone(), what });
+                }
+                Err(error) => return Err(error),
+            }
+            done += run.file.len;
+            bar.at(done, total);
+        }
+        verified.entries = deep.then_some(entries);
+        Ok(())
+    }
+
+    fn finish(self) -> Verified {
+        let mut verified = self.verified;
+        verified.problems.sort();
+        verified.problems.dedup();
+        verified.whole = verified.problems.is_empty();
+        verified
+    }
+}
+
+/// Every different use of a run file: after a change of parallelism, several subtasks use one.
+fn runs(manifests: &[Arc<Manifest>]) -> Vec<&Run> {
+    let subtasks = manifests.iter().flat_map(|manifest| &manifest.operators).flat_map(|it| &it.subtasks);
+    let by_use: BTreeMap<&Run, ()> = subtasks.flat_map(|it| &it.runs).map(|run| (run, ())).collect();
+    by_use.into_keys().collect()
+}
+
+/// The message without the file that it begins with: the file stands before it already.
+fn within(file: &str, message: &str) -> String {
+    message.strip_prefix(file).map_or(message, |rest| rest.trim_start_matches([',', ':', ' '])).to_owned()
+}
+
+/// What is wrong with a file as a whole, if anything.
+async fn check_file(env: &Env, store: &dyn Store, file: &SnapshotFile) -> Result<Option<String>> {
+    let _ = env;
+    let Some(found) = store.get(&file.path).await? else { return Ok(Some("is missing".to_owned())) };
+    let (len, digest) = (found.len() as u64, Digest::of(&found));
+    if len != file.len {
+        return Ok(Some(format!("has {len} bytes, expected {}", file.len)));
+    }
+    Ok((digest != file.digest)
+        .then(|| format!("is damaged: its digest is {digest}, expected {}", file.digest)))
+}
+
+impl Report for Verified {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for Problem { file, what } in &self.problems {
+            text += &format!("{file}: {what}\n");
+        }
+        for Problem { file, what } in &self.notes {
+            text += &format!("note: {file}: {what} (not needed)\n");
+        }
+        let checked = [
+            count(self.records, "history record"),
+            count(self.manifests, "manifest"),
+            format!("{} of {}", count(self.files, "file"), bytes(self.bytes)),
+            format!("{} of {}", count(self.runs, "run"), count(self.blocks, "block")),
+        ];
+        text += &format!("checked {}", checked.join(", "));
+        if let Some(entries) = self.entries {
+            text += &format!(", decoded {entries} entries");
+        }
+        text + if self.whole { ": every needed byte is right\n" } else { "\n" }
+    }
+}

@@ -1,0 +1,115 @@
+//! The one place that writes to the terminal. Standard output is what was asked for; standard error is errors and
+//! progress. A reader that goes away (`| head`) ends the writing and changes nothing else.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "the command line speaks to people here, and only here"
+)]
+
+use std::{
+    io::{self, ErrorKind as Io, Write},
+    process::ExitCode,
+};
+
+use clap::error::ErrorKind as Usage;
+use serde::Serialize;
+use types::{Error, ErrorKind, Result, rest::ErrorAnswer};
+
+/// What a command found: JSON by its fields, text for people.
+pub(crate) trait Report: Serialize {
+    /// The text, lines ended by `\n`.
+    fn text(&self) -> String;
+}
+
+/// Where reports and the final error go.
+pub(crate) struct Output {
+    json: bool,
+    /// Standard output could not be written, and not because its reader left.
+    failed: Option<io::Error>,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, failed: None }
+    }
+
+    /// Shows what a command found.
+    ///
+    /// # Errors
+    /// `Internal` if it cannot be said in JSON.
+    pub(crate) fn show(&mut self, report: &impl Report) -> Result<()> {
+        let text = if self.json {
+            let json = serde_json::to_string_pretty(report);
+            json.map_err(|error| Error::internal("a report is not JSON").with_source(error))? + "\n"
+        } else {
+            report.text()
+        };
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() != Io::BrokenPipe => self.failed = Some(error),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The exit code of the command, after one line about what went wrong.
+    pub(crate) fn end(self, done: Result<()>) -> ExitCode {
+        match (done, self.failed) {
+            (Err(error), _) => {
+                self::error(&error, self.json);
+                ExitCode::from(error.kind().exit_code())
+            }
+            (Ok(()), Some(error)) => {
+                warn(&format!("error: cannot write the output: {error}"));
+                ExitCode::FAILURE
+            }
+            (Ok(()), None) => ExitCode::SUCCESS,
+        }
+    }
+}
+
+fn error(error: &Error, json: bool) {
+    match serde_json::to_string(&ErrorAnswer::from(error)) {
+        Ok(line) if json => warn(&line),
+        _ => warn(&format!("error: {}", one_line(&error.to_string()))),
+    }
+}
+
+/// Shows what clap says: help as it is, a mistake as one line.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), Usage::DisplayHelp | Usage::DisplayVersion) {
+        // The reader of a help text may have gone.
+        let _gone = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let said = text.split("\nUsage:").next().unwrap_or(&text);
+    let said = one_line(said.strip_prefix("error: ").unwrap_or(said));
+    let said = if said.is_empty() || error.kind() == Usage::DisplayHelpOnMissingArgumentOrSubcommand {
+        "give a command".to_owned()
+    } else {
+        said
+    };
+    warn(&format!("error: {said}; see tidegate --help"));
+    ExitCode::from(ErrorKind::InvalidJob.exit_code())
+}
+
+/// A panic is a mistake of ours; it is said in one line, and the exit code says so, too.
+pub(crate) fn one_line_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let text = panic.payload_as_str().unwrap_or("no text");
+        warn(&format!("error: a mistake in tidegate at {place}: {}", one_line(text)));
+        std::process::exit(ErrorKind::Internal.exit_code().into());
+    }));
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn warn(line: &str) {
+    // Nobody is left to be told.
+    let _gone = writeln!(io::stderr(), "{line}");
+}
