@@ -106,7 +106,10 @@ async fn read_impatiently<R: SplitReader>(
 ) -> Vec<Record<R::Out>> {
     /// Long enough for whatever a reader waits for.
     const TURN: Duration = Duration::from_millis(1);
+    /// More than a reader needs for one record, however often it is interrupted.
+    const MOST_DROPPED: usize = 100_000;
     let mut records = Vec::new();
+    let mut dropped = 0;
     while records.len() < most {
         let mut batch = BatchBuilder::default();
         let mut out = SourceOutput::new(&mut batch, 7.min(most - records.len()), usize::MAX);
@@ -126,8 +129,15 @@ async fn read_impatiently<R: SplitReader>(
         take(&mut batch, &mut records);
         match status {
             Some(ReadStatus::End) => break,
-            Some(ReadStatus::More) => {}
-            None => env.sleep(TURN).await,
+            Some(ReadStatus::More) => dropped = 0,
+            None => {
+                dropped += 1;
+                assert!(
+                    dropped < MOST_DROPPED,
+                    "a read that is dropped after {patience} awaits gets nowhere"
+                );
+                env.sleep(TURN).await;
+            }
         }
     }
     records

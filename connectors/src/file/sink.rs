@@ -26,7 +26,7 @@ use super::{
 /// those of a subtask in the order of writing. A subtask that wrote nothing between two checkpoints makes no file.
 ///
 /// A directory belongs to one sink of one job; the file `.tidegate` says whose it is. Published files may be moved away
-/// once a later checkpoint has completed.
+/// once a later checkpoint has completed; while they are there, a start from a checkpoint older than they are is noticed.
 ///
 /// **Guarantee:** exactly once, with checkpoints. The directory must be on one local file system that all subtasks see
 /// and that renames atomically without replacing (ext4, XFS, Btrfs and tmpfs do).
