@@ -9,8 +9,7 @@ use types::{Digest, DigestBuilder, KeyGroupRange, Result, RunIdentity};
 use super::{
     block::Home,
     entry::{Entry, EntryKind},
-    footer::Totals,
-    list_chunk::{CHUNK_ELEMENTS, chunk_number, elements},
+    list_chunk::{CHUNK_ELEMENTS, chunk_number, elements, push_element},
     schema::Schema,
     writer::{RunWriter, Written},
 };
@@ -62,123 +61,153 @@ impl StateSummary {
     }
 }
 
+/// Counts and digests merged entries. They must have been merged with the oldest run, so that none is a tombstone.
+pub(crate) struct Summarizer {
+    states: Vec<(String, StateKind)>,
+    summary: StateSummary,
+    part: Option<Part>,
+}
+
+/// The state and key group being counted, and what was of them.
+struct Part {
+    home: Home,
+    count: StateCount,
+    digest: DigestBuilder,
+    last_key: Vec<u8>,
+}
+
+impl Part {
+    fn new(home: Home) -> Self {
+        let (count, digest) = (StateCount::default(), DigestBuilder::default());
+        Self { home, count, digest, last_key: Vec::new() }
+    }
+
+    fn count(&mut self, key: &[u8], sub: &[u8], value: &[u8]) {
+        if self.count.entries == 0 || self.last_key != key {
+            self.count.keys += 1;
+            self.last_key.clear();
+            self.last_key.extend_from_slice(key);
+        }
+        self.count.entries += 1;
+        self.count.bytes += (key.len() + sub.len() + value.len()) as u64;
+        for part in [key, sub, value] {
+            self.digest.update(&(part.len() as u64).to_le_bytes());
+            self.digest.update(part);
+        }
+    }
+}
+
+impl Summarizer {
+    pub(crate) fn new(schema: &Schema) -> Self {
+        let states = schema.states.iter().map(|state| (state.spec.name.clone(), state.spec.kind)).collect();
+        Self { states, summary: StateSummary::default(), part: None }
+    }
+
+    fn is_list(&self, home: Home) -> bool {
+        self.states[usize::from(home.state)].1 == StateKind::List
+    }
+
+    /// Of a list only the elements count, not how they were cut into chunks.
+    pub(crate) fn push(&mut self, home: Home, entry: &Entry<'_>) -> Result<()> {
+        if self.part.as_ref().is_some_and(|part| part.home != home) {
+            self.close_part();
+        }
+        let is_list = self.is_list(home);
+        let part = self.part.get_or_insert_with(|| Part::new(home));
+        if is_list {
+            for element in elements(entry.value) {
+                part.count(entry.key, &[], element?);
+            }
+        } else {
+            part.count(entry.key, entry.sub, entry.value);
+        }
+        Ok(())
+    }
+
+    fn close_part(&mut self) {
+        let Some(Part { home, mut count, mut digest, .. }) = self.part.take() else { return };
+        digest.update(&home.group.0.to_le_bytes());
+        count.digest = digest.finish().0;
+        let name = self.states[usize::from(home.state)].0.clone();
+        self.summary.add(&StateSummary { states: BTreeMap::from([(name, count)]) });
+    }
+
+    pub(crate) fn finish(mut self) -> StateSummary {
+        self.close_part();
+        self.summary
+    }
+}
+
 /// Writes merged entries in canonical form. They must have been merged with the oldest run, so that none is a tombstone.
 pub(crate) struct CanonicalWriter {
     pub(crate) writer: RunWriter,
-    names: Vec<(String, StateKind)>,
-    summary: StateSummary,
-    /// The state and key group being written, and what was of them.
-    part: Option<(Home, StateCount, DigestBuilder)>,
-    last_key: Vec<u8>,
-    list: List,
+    summarizer: Summarizer,
+    list: Option<List>,
 }
 
-/// The elements of the list being written that are not yet in a chunk.
-#[derive(Default)]
+/// The list being written.
 struct List {
+    home: Home,
     key: Vec<u8>,
+    /// The elements that are not yet in a chunk.
     elements: Vec<u8>,
     count: usize,
     sequence: u32,
 }
 
-impl CanonicalWriter {
-    pub(crate) fn new(identity: RunIdentity, groups: KeyGroupRange, mut schema: Schema) -> Result<Self> {
-        for state in &mut schema.states {
-            state.totals = Totals::default();
+impl List {
+    fn new(home: Home, key: &[u8]) -> Self {
+        Self { home, key: key.to_vec(), elements: Vec::new(), count: 0, sequence: 0 }
+    }
+
+    fn push(&mut self, element: &[u8], writer: &mut RunWriter) -> Result<()> {
+        push_element(&mut self.elements, |out| {
+            out.extend_from_slice(element);
+            Ok(())
+        })?;
+        self.count += 1;
+        if self.count == CHUNK_ELEMENTS { self.close_chunk(writer) } else { Ok(()) }
+    }
+
+    fn close_chunk(&mut self, writer: &mut RunWriter) -> Result<()> {
+        if self.count > 0 {
+            let sub = chunk_number(0, self.sequence);
+            let entry = Entry { kind: EntryKind::Put, key: &self.key, sub: &sub, value: &self.elements };
+            writer.push_entry(self.home.state, self.home.group, &entry)?;
+            self.sequence += 1;
+            self.count = 0;
+            self.elements.clear();
         }
-        let names = schema.states.iter().map(|state| (state.spec.name.clone(), state.spec.kind)).collect();
-        Ok(Self {
-            writer: RunWriter::new(identity, groups, schema)?,
-            names,
-            summary: StateSummary::default(),
-            part: None,
-            last_key: Vec::new(),
-            list: List::default(),
-        })
+        Ok(())
+    }
+}
+
+impl CanonicalWriter {
+    pub(crate) fn new(identity: RunIdentity, groups: KeyGroupRange, schema: Schema) -> Result<Self> {
+        let summarizer = Summarizer::new(&schema);
+        Ok(Self { writer: RunWriter::new(identity, groups, schema)?, summarizer, list: None })
     }
 
     pub(crate) fn push(&mut self, home: Home, entry: &Entry<'_>, bytes: &[u8]) -> Result<()> {
-        if self.part.as_ref().is_none_or(|(current, ..)| *current != home) {
-            self.close_part()?;
-            self.part = Some((home, StateCount::default(), DigestBuilder::default()));
-            self.last_key.clear();
+        self.summarizer.push(home, entry)?;
+        let is_next = |list: &List| list.home != home || list.key != entry.key;
+        if self.list.as_ref().is_some_and(is_next) {
+            self.close_list()?;
         }
-        let is_new_key =
-            self.part.as_ref().is_some_and(|(_, count, _)| count.keys == 0 || self.last_key != entry.key);
-        if is_new_key {
-            self.last_key.clear();
-            self.last_key.extend_from_slice(entry.key);
+        if !self.summarizer.is_list(home) {
+            return self.writer.push(home.state, home.group, bytes);
         }
-        if let Some((_, count, _)) = &mut self.part {
-            count.keys += u64::from(is_new_key);
-        }
-        if self.names[usize::from(home.state)].1 == StateKind::List {
-            return self.push_list(home, entry);
-        }
-        self.count(entry.key, entry.sub, entry.value);
-        self.writer.push(home.state, home.group, bytes)
+        let list = self.list.get_or_insert_with(|| List::new(home, entry.key));
+        elements(entry.value).try_for_each(|element| list.push(element?, &mut self.writer))
     }
 
-    fn count(&mut self, key: &[u8], sub: &[u8], value: &[u8]) {
-        if let Some((_, count, digest)) = &mut self.part {
-            count.entries += 1;
-            count.bytes += (key.len() + sub.len() + value.len()) as u64;
-            for part in [key, sub, value] {
-                digest.update(&(part.len() as u64).to_le_bytes());
-                digest.update(part);
-            }
-        }
-    }
-
-    fn push_list(&mut self, home: Home, entry: &Entry<'_>) -> Result<()> {
-        if self.list.key != entry.key {
-            self.close_chunk(home)?;
-            self.list = List { key: entry.key.to_vec(), ..List::default() };
-        }
-        for element in elements(entry.value) {
-            let element = element?;
-            self.count(entry.key, &[], element);
-            super::list_chunk::push_element(&mut self.list.elements, |out| {
-                out.extend_from_slice(element);
-                Ok(())
-            })?;
-            self.list.count += 1;
-            if self.list.count == CHUNK_ELEMENTS {
-                self.close_chunk(home)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn close_chunk(&mut self, home: Home) -> Result<()> {
-        if self.list.count > 0 {
-            let sub = chunk_number(0, self.list.sequence);
-            let List { key, elements, .. } = &self.list;
-            let entry = Entry { kind: EntryKind::Put, key, sub: &sub, value: elements };
-            self.writer.push_entry(home.state, home.group, &entry)?;
-            self.list.sequence += 1;
-            self.list.count = 0;
-            self.list.elements.clear();
-        }
-        Ok(())
-    }
-
-    /// Ends the state and key group being written.
-    fn close_part(&mut self) -> Result<()> {
-        let Some((home, mut count, mut digest)) = self.part.take() else { return Ok(()) };
-        self.close_chunk(home)?;
-        self.list = List::default();
-        digest.update(&home.group.0.to_le_bytes());
-        count.digest = digest.finish().0;
-        let name = self.names[usize::from(home.state)].0.clone();
-        self.summary.add(&StateSummary { states: BTreeMap::from([(name, count)]) });
-        Ok(())
+    fn close_list(&mut self) -> Result<()> {
+        self.list.take().map_or(Ok(()), |mut list| list.close_chunk(&mut self.writer))
     }
 
     pub(crate) fn finish(mut self) -> Result<(Bytes, Written, StateSummary)> {
-        self.close_part()?;
+        self.close_list()?;
         let (last, written) = self.writer.finish()?;
-        Ok((last, written, self.summary))
+        Ok((last, written, self.summarizer.finish()))
     }
 }

@@ -5,7 +5,6 @@
 
 use std::{ops::Range, sync::Arc};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use env::{Env, FaultPoint, Store, StoreWriter};
 use types::{Error, KeyGroup, KeyGroupRange, Result, Run, RunIdentity};
@@ -151,33 +150,6 @@ pub async fn copy_canonical(
     let sink = CanonicalWriter::new(identity, hull(runs), driver.schema.clone())?;
     let (written, summary) = write_all(env, from, driver, sink, to.writer(path).await?).await?;
     Ok((written.into_run(path), summary))
-}
-
-/// Counts and digests what lives in `runs` (all runs of one or more subtasks of an operator, oldest first): the summary
-/// that [`copy_canonical`] would give, without writing anything.
-///
-/// # Errors
-/// As [`merge`].
-pub async fn summarize(env: &Env, store: &dyn Store, runs: &[Run]) -> Result<StateSummary> {
-    let Some(first) = runs.first() else { return Ok(StateSummary::default()) };
-    let driver = Driver::open(store, runs, true).await?;
-    let sink = CanonicalWriter::new(first.identity.clone(), hull(runs), driver.schema.clone())?;
-    let (_, summary) = write_all(env, store, driver, sink, Box::new(Nowhere)).await?;
-    Ok(summary)
-}
-
-/// Takes bytes and keeps none.
-struct Nowhere;
-
-#[async_trait]
-impl StoreWriter for Nowhere {
-    async fn write(&mut self, _: Bytes) -> Result<()> {
-        Ok(())
-    }
-
-    async fn finish(self: Box<Self>) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Counts and digests what lives in `runs` (all runs of one or more subtasks of an operator, oldest first): what

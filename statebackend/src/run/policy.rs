@@ -72,3 +72,77 @@ fn cheapest(runs: &[Run], fan_in: usize) -> Range<usize> {
 fn cost(run: &Run) -> u64 {
     run.plain_bytes.saturating_add(FILE_COST)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use types::{AttemptId, Digest, JobId, KeyGroupRange, RunIdentity, SnapshotFile, SubtaskIndex, Uid};
+
+    use super::*;
+
+    fn run(entries: u64, tombstones: u64, plain_bytes: u64) -> Run {
+        let identity = RunIdentity {
+            job: JobId(1),
+            attempt: AttemptId(1),
+            operator: Uid::new("a").unwrap(),
+            subtask: SubtaskIndex(0),
+            number: 1,
+        };
+        let file = SnapshotFile { path: "r".to_owned(), len: plain_bytes, digest: Digest(0) };
+        let groups = KeyGroupRange { start: 0, end: 1 };
+        Run { file, identity, groups, entries, tombstones, plain_bytes }
+    }
+
+    /// Plays `checkpoints` checkpoints that each change `changed` of `cells` cells of 100 bytes. Returns the greatest
+    /// number of runs, the greatest space in per cent of the live state, and the bytes written per checkpoint.
+    fn play(checkpoints: u64, cells: u64, changed: u64) -> (usize, u64, u64) {
+        let policy = MergePolicy::default();
+        let live = cells * 100;
+        let mut runs = vec![run(cells, 0, live)];
+        let (mut most, mut space, mut written) = (0, 0, 0);
+        for _ in 0..checkpoints {
+            runs.push(run(changed, 0, changed * 100));
+            written += changed * 100;
+            while let Some(range) = plan_merge(&runs, &policy) {
+                assert!(range.len() >= 2 && range.end <= runs.len());
+                // Uniform changes: merged runs overlap little until they are as large as the state.
+                let bytes = runs[range.clone()].iter().map(|run| run.plain_bytes).sum::<u64>().min(live);
+                written += bytes;
+                runs.splice(range, [run(bytes / 100, 0, bytes)]);
+            }
+            most = most.max(runs.len());
+            space = space.max(runs.iter().map(|run| run.plain_bytes).sum::<u64>() * 100 / live);
+        }
+        (most, space, written / checkpoints)
+    }
+
+    #[test]
+    fn runs_and_space_stay_bounded_and_little_is_rewritten() {
+        // The small-delta goal: 2 M cells of 100 bytes, 1 % changed; at most 10 MB written per checkpoint of 2 MB.
+        let (most, space, written) = play(100, 2_000_000, 20_000);
+        assert!(
+            most < 12 && space <= 200 && written <= 10_000_000,
+            "{most} runs, {space} %, {written} bytes"
+        );
+        let (most, space, _) = play(300, 1000, 1000);
+        assert!(most <= 2 && space <= 200, "{most} runs, {space} %");
+        let (most, space, _) = play(1000, 100_000, 1);
+        assert!(most < 12 && space <= 200, "{most} runs, {space} %");
+    }
+
+    #[test]
+    fn deletions_make_the_oldest_run_worth_rewriting() {
+        let policy = MergePolicy::default();
+        let oldest = run(1_000_000, 0, 100_000_000);
+        let kept = [oldest.clone(), run(100_000, 100_000, 1_000_000), run(1, 1, 10)];
+        assert_eq!(plan_merge(&kept, &policy), None);
+        let deleted = [oldest, run(600_000, 600_000, 6_000_000), run(1, 1, 10)];
+        assert_eq!(plan_merge(&deleted, &policy), Some(0..3));
+    }
+
+    #[test]
+    fn nothing_is_merged_alone() {
+        assert_eq!(plan_merge(&[], &MergePolicy::default()), None);
+        assert_eq!(plan_merge(&[run(1, 1, 100)], &MergePolicy::default()), None);
+    }
+}

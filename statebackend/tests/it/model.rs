@@ -8,8 +8,8 @@ use std::{
 use env::{Env, Store};
 use proptest::prelude::*;
 use statebackend::{
-    KeyRef, LiveEntry, MergePolicy, StateSummary, copy_canonical, merge, plan_merge, scan, verify_run,
-    write_run,
+    KeyRef, LiveEntry, MergePolicy, StateSummary, copy_canonical, merge, plan_merge, scan, summarize,
+    verify_run, write_run,
 };
 use types::{CheckpointId, KeyGroup, Run, SubtaskIndex, Timestamp};
 
@@ -363,13 +363,15 @@ impl Job {
             copy_canonical(env, store, runs, store, "canonical", identity(0, 1)).await.unwrap();
         verify_run(env, store, &run, true).await.unwrap();
         assert_eq!(run.tombstones, 0);
+        assert_eq!(summarize(env, store, runs).await.unwrap(), summary);
+        assert_eq!(summarize(env, store, &[run]).await.unwrap(), summary);
         store.delete("canonical").await.unwrap();
         summary
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn state_is_what_the_model_says(steps in proptest::collection::vec(step(), 1..250), seed: u64) {
