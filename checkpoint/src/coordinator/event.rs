@@ -144,7 +144,8 @@ pub enum Event {
         /// Why.
         error: Error,
     },
-    /// The attempt failed otherwise (a task, a process): nothing of it goes on.
+    /// The attempt failed otherwise (a task, a process): nothing of it goes on. A job that was being cancelled is
+    /// cancelled thereby.
     JobFailed {
         /// Why, for those whose requests are open.
         reason: String,

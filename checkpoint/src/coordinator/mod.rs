@@ -21,6 +21,8 @@ mod records;
 mod savepoints;
 mod settings;
 mod statistics;
+#[cfg(test)]
+mod tests;
 mod trigger;
 
 use std::{
