@@ -263,6 +263,21 @@ fn a_published_file_that_changed_is_noticed() {
 }
 
 #[test]
+fn publishing_replaces_nothing() {
+    Simulation::new(10).run(async |env| {
+        let mut open = Open::new(&env, &FileSink::lines("/out")).await.unwrap();
+        open.write(10..16).await.unwrap();
+        let prepared = open.prepare().await.unwrap();
+        let name = &names(&env, "/out/.pending")[0];
+        put(&env, &format!("/out/{name}"), "somebody else's\n");
+        let outcome = open.committer.commit(&open.id, &prepared).await.unwrap();
+        assert!(matches!(&outcome, CommitOutcome::Lost(text) if text.contains(name)), "{outcome:?}");
+        assert_eq!(read(&*env.files(), &Path::new("/out").join(name)).unwrap(), "somebody else's\n");
+        assert_eq!(names(&env, "/out/.pending"), [name.as_str()], "what was prepared is still there");
+    });
+}
+
+#[test]
 fn a_directory_belongs_to_one_sink_of_one_job() {
     Simulation::new(5).run(async |env| {
         let sink = FileSink::<u64>::lines("/out");
