@@ -2,6 +2,7 @@
 
 use std::{io, path::Path};
 
+use checkpoint::history::Records;
 use env::Env;
 use tokio::runtime::Runtime;
 
@@ -14,6 +15,8 @@ pub struct Newest {
     pub checkpoint: u64,
     /// The newest checkpoint that the last attempt itself completed, if it has completed one.
     pub of_last_attempt: Option<u64>,
+    /// Whether the hint names this record, so that its loss would be noticed.
+    pub is_hinted: bool,
     /// How the last attempt ended, if it did by itself.
     pub end: Option<String>,
 }
@@ -42,18 +45,21 @@ impl HistoryReader {
         if !Path::new(&self.url).exists() {
             return Ok(Newest::default());
         }
-        let record = self.runtime.block_on(async {
+        let found = self.runtime.block_on(async {
             let env = Env::real();
-            let store = env.open_store(&self.url)?;
-            checkpoint::history::open(&env, store).await
+            let records = Records::new(&env, env.open_store(&self.url)?);
+            // The hint first: it may only be older than the record.
+            let hint = records.hint().await?.ok();
+            Ok::<_, types::Error>(records.newest().await?.map(|record| (record, hint)))
         })?;
-        Ok(record.map_or_else(Newest::default, |record| {
+        Ok(found.map_or_else(Newest::default, |(record, hint)| {
             let standing = &record.standing;
             let own = standing.completed.iter().rfind(|completed| completed.attempt == standing.attempt.id);
             Newest {
                 attempt: Some(standing.attempt.id.0),
                 checkpoint: standing.completed.last().map_or(0, |completed| completed.checkpoint.0),
                 of_last_attempt: own.map(|completed| completed.checkpoint.0),
+                is_hinted: hint == Some(record.number),
                 end: standing.end.as_ref().map(|end| end.kind.name().to_owned()),
             }
         }))

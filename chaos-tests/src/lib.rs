@@ -9,6 +9,7 @@ mod history;
 mod laboratory;
 pub mod parts;
 mod process;
+pub mod rest;
 mod scene;
 mod seed;
 pub mod words;

@@ -55,11 +55,19 @@ impl Scene {
     /// The command that starts the job; the same flags each time but for the parallelism.
     #[must_use]
     pub fn command(&self, parallelism: u64) -> Command {
+        self.command_at(parallelism, "off")
+    }
+
+    /// The same, with REST at an address.
+    #[must_use]
+    pub fn command_at(&self, parallelism: u64, rest: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--input").arg(self.path("input"));
         command.arg("--output").arg(self.path("output"));
         command.arg("--checkpoints").arg(self.path("checkpoints"));
-        command.args(["--interval", "50ms", "--rest", "off", "--parallelism", &parallelism.to_string()]);
+        command.args(["--interval", "50ms", "--rest", rest, "--parallelism", &parallelism.to_string()]);
+        // Runs are merged and files are collected as often as can be.
+        command.args(["--set", "snapshot.merge-fan-in=2", "--set", "checkpoints.retained=2"]);
         command
     }
 

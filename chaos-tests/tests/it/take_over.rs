@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tidegate_chaos_tests::{Life, Scene, Seeded, await_answer};
 
 /// Enough text for the job to outlive what is done to it.
-const TEXT_BYTES: u64 = 48 << 20;
+const TEXT_BYTES: u64 = 16 << 20;
 /// By then exactly one process runs and completes checkpoints.
 const TAKE_OVER_LIMIT: Duration = Duration::from_secs(10);
 /// The exit codes of the errors `conflict` and `fenced`.
