@@ -220,9 +220,9 @@ impl AttemptRow {
         let Self { attempt, lineage, process, started, .. } = self;
         let end = match (&self.ended, &self.ended_at) {
             (Some(ended), Some(at)) => format!("{ended} at {at}"),
-            _ => "its end is not recorded".to_owned(),
+            _ => format!("its end is not recorded ({process})"),
         };
-        format!("last attempt {attempt} of lineage {lineage}, {process}, started {started}, {end}\n")
+        format!("last attempt {attempt} of lineage {lineage}, started {started}, {end}\n")
     }
 }
 

@@ -39,9 +39,7 @@ pub(crate) struct Args {
 pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Result<()> {
     let mut verification = match named(env, &args.place).await? {
         Named::Directory(store) => Verification::of_directory(env, store).await?,
-        Named::Other => {
-            Verification::of_snapshot(env, SnapshotLocation::resolve(env, &args.place).await?).await?
-        }
+        Named::Other => Verification::of_snapshot(SnapshotLocation::resolve(env, &args.place).await?).await?,
     };
     verification.runs(env, args.deep).await?;
     let verified = verification.finish();
@@ -127,12 +125,12 @@ impl Verification {
         Ok(verification)
     }
 
-    /// One snapshot, whose manifest was read: its files, runs apart.
-    async fn of_snapshot(env: &Env, location: SnapshotLocation) -> Result<Self> {
+    /// One snapshot, whose manifest was read and checked: its files.
+    async fn of_snapshot(location: SnapshotLocation) -> Result<Self> {
         let mut verification = Self::new(Arc::clone(&location.store));
         verification.manifests = vec![Arc::clone(&location.manifest)];
         for file in location.manifest.files() {
-            if let Some(what) = check_file(env, &*location.store, file).await? {
+            if let Some(what) = check_file(&*location.store, file).await? {
                 verification.verified.problems.push(Problem { file: file.path.clone(), what });
             } else {
                 verification.verified.files += 1;
@@ -194,8 +192,7 @@ fn within(file: &str, message: &str) -> String {
 }
 
 /// What is wrong with a file as a whole, if anything.
-async fn check_file(env: &Env, store: &dyn Store, file: &SnapshotFile) -> Result<Option<String>> {
-    let _ = env;
+async fn check_file(store: &dyn Store, file: &SnapshotFile) -> Result<Option<String>> {
     let Some(found) = store.get(&file.path).await? else { return Ok(Some("is missing".to_owned())) };
     let (len, digest) = (found.len() as u64, Digest::of(&found));
     if len != file.len {

@@ -1,0 +1,10 @@
+//! The command as people meet it: the real program, on directories made through the library and against a server that
+//! answers what a job would.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod arrows;
+mod command;
+mod directory;
+mod live;
+mod offline;
