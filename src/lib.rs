@@ -12,6 +12,7 @@
 //!     .flat_map(|line| line.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>())
 //!     .key_by(String::clone)
 //!     .count("count")
+//!     .map(|(word, count)| format!("{word}\t{count}"))
 //!     .sink("counts", FileSink::lines("counts/"));
 //! job.main()
 //! # }
