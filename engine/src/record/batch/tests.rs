@@ -33,7 +33,9 @@ fn records_with_and_without_time_stand_in_one_batch() {
     let all: Vec<_> = (1..=8).zip(times).collect();
     assert_eq!(rest(&batch), all);
     assert_eq!(batch.max_time(), Some(Timestamp(80)));
-    (0..4).for_each(|_| drop(batch.next()));
+    for _ in 0..4 {
+        batch.next();
+    }
     assert_eq!(rest(&batch), all[4..]);
 }
 
