@@ -5,7 +5,9 @@
 extern crate tidegate_statebackend as statebackend;
 
 mod damage;
+mod declare;
 mod fixture;
 mod flip;
 mod golden;
+mod large;
 mod model;
