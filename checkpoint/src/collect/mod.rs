@@ -9,8 +9,6 @@
 
 mod driver;
 mod plan;
-#[cfg(test)]
-mod tests;
 
 pub use driver::Collector;
 pub use plan::{Facts, old_records, plan};

@@ -55,21 +55,23 @@ pub async fn start(
 pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) -> Result<Started> {
     let env = records.env().clone();
     let store = Arc::clone(records.store());
-    let candidate = Candidate {
-        request,
-        instance: lock.instance,
-        process: &lock.process,
-        directory: store.url(),
-        new_job: JobId(lock::random_u128(&env, "job")),
-        new_lineage: Lineage(lock::random_u128(&env, "lineage")),
-    };
     let mut starting = records.begin().await?;
     let mut prepared = None;
     loop {
         match records.advance(&mut starting).await? {
             StartStep::Decide(newest) => {
-                let decision = start::decide(newest.as_ref().map(|newest| &newest.standing), &candidate)?;
-                let start = match decision {
+                let standing = newest.as_ref().map(|newest| &newest.standing);
+                let above =
+                    newest.as_ref().map_or_else(|| "none".to_owned(), |newest| newest.number.to_string());
+                let candidate = Candidate {
+                    request,
+                    instance: lock.instance,
+                    process: &lock.process,
+                    directory: store.url(),
+                    new_job: JobId(lock::random_u128(&env, "job")),
+                    new_lineage: Lineage(lock::random_u128(&env, &format!("lineage above record {above}"))),
+                };
+                let start = match start::decide(standing, &candidate)? {
                     Decision::Finished(at) => return Ok(Started::Finished { at }),
                     Decision::Start(start) => start,
                 };

@@ -24,6 +24,8 @@ pub mod standing;
 pub mod start;
 pub mod step;
 pub mod tail;
+#[cfg(test)]
+mod tests;
 
 pub use lock::{Instance, JobLock};
 pub use log::{CreatedRecord, JobHistory, open, start};

@@ -16,6 +16,9 @@ use crate::storage::{envelope::Envelope, paths};
 const ENVELOPE: Envelope = Envelope { magic: *b"TGHIST\0\0", version: 1, what: "history record" };
 const HINT: Envelope = Envelope { magic: *b"TGHINT\0\0", version: 1, what: "hint" };
 
+/// Above any number that a history can reach, and far enough below the end of `u64` that arithmetic is safe.
+pub(super) const HIGHEST: RecordNumber = RecordNumber(1 << 62);
+
 /// A record of the history.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Record {
@@ -196,6 +199,9 @@ impl Record {
         if self.number != number {
             return Err(format!("it is record {}", self.number));
         }
+        if number > HIGHEST {
+            return Err("no history is that long".into());
+        }
         let attempt = self.standing.attempt.id.0;
         let is_start = matches!(self.kind, Kind::AttemptStarted(_));
         if attempt > number.0 || is_start != (attempt == number.0) {
@@ -218,5 +224,12 @@ pub fn encode_hint(number: RecordNumber) -> Result<Bytes> {
 /// # Errors
 /// `Corrupt` if it is damaged.
 pub fn decode_hint(bytes: &[u8]) -> Result<RecordNumber> {
-    HINT.open(paths::LATEST, bytes)
+    let number = HINT.open(paths::LATEST, bytes)?;
+    if number > HIGHEST {
+        return Err(Error::corrupt(format!(
+            "hint {} names record {number}: no history is that long",
+            paths::LATEST
+        )));
+    }
+    Ok(number)
 }

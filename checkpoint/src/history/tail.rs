@@ -101,7 +101,7 @@ impl TailSearch {
         match &self.phase {
             Phase::First { from, .. } => TailStep::Probe(*from),
             Phase::Milestones { search, .. } => {
-                TailStep::Probe(RecordNumber(search.probe() * self.milestones.every))
+                TailStep::Probe(RecordNumber(search.probe().saturating_mul(self.milestones.every)))
             }
             Phase::Records(search) => TailStep::Probe(RecordNumber(search.probe())),
             Phase::Recheck { tail } => TailStep::Probe(self.milestones.above(*tail)),
@@ -124,7 +124,7 @@ impl TailSearch {
             Phase::Milestones { search, hint } => match search.answer(exists) {
                 None => return,
                 Some(last) => {
-                    let last = RecordNumber(last * milestones.every);
+                    let last = RecordNumber(last.saturating_mul(milestones.every));
                     Phase::Records(Bisection::between(last, milestones.above(last), *hint))
                 }
             },
@@ -186,10 +186,11 @@ impl Bisection {
     /// Takes the answer for [`probe`](Self::probe); returns the last one that exists when it is known.
     fn answer(&mut self, exists: bool) -> Option<u64> {
         let probed = self.probe();
-        self.first = None;
+        let galloped = self.first.take().is_none();
         if exists {
             self.exists = probed;
-            self.stride = self.stride.saturating_mul(2);
+            // Little lies above a hint.
+            self.stride = self.stride.saturating_mul(if galloped { 2 } else { 1 });
         } else {
             self.missing = Some(probed);
         }

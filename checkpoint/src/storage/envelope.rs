@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use types::ErrorKind;
 
-    const ENVELOPE: Envelope = Envelope { magic: *b"TGTEST\0\0", version: 3, what: "test file" };
+    const ENVELOPE: Envelope = Envelope { magic: [7; 8], version: 3, what: "test file" };
 
     #[test]
     fn every_changed_byte_and_every_cut_is_noticed() {

@@ -1,0 +1,206 @@
+#![allow(clippy::unwrap_used)]
+use types::{
+    AttemptId, CheckpointId, Digest, ErrorKind, JobId, Lineage, MaxParallelism, RecordNumber, SnapshotFile,
+    Timestamp,
+};
+
+use super::{record::HIGHEST, *};
+
+fn file(path: &str) -> SnapshotFile {
+    SnapshotFile { path: path.into(), len: 5, digest: Digest(6) }
+}
+
+fn start(lineage: u128, restores: Restores) -> Kind {
+    Kind::AttemptStarted(AttemptStart {
+        job_name: "job".into(),
+        job: JobId(1),
+        max_parallelism: MaxParallelism::DEFAULT,
+        lineage: Lineage(lineage),
+        instance: Instance(3),
+        process: "pid 4 on host".into(),
+        parallelism: 2,
+        restores,
+        abandons: Vec::new(),
+    })
+}
+
+fn completed(checkpoint: u64) -> Kind {
+    let manifest = file(&format!("attempt-0/manifest-{checkpoint}"));
+    let checkpoint = CheckpointId(checkpoint);
+    Kind::CheckpointCompleted(Completion { checkpoint, manifest, kind: CheckpointKind::Ordinary })
+}
+
+fn confirmed(checkpoint: u64) -> Kind {
+    Kind::SinksConfirmed(CheckpointId(checkpoint))
+}
+
+fn marked(checkpoints: &[u64], files: &[&str]) -> Kind {
+    Kind::GarbageMarked(GarbageMark {
+        checkpoints: checkpoints.iter().copied().map(CheckpointId).collect(),
+        files: files.iter().map(|&path| path.to_owned()).collect(),
+    })
+}
+
+/// The records of a history of these kinds.
+fn history(kinds: impl IntoIterator<Item = Kind>) -> Vec<Record> {
+    let mut records: Vec<Record> = Vec::new();
+    for kind in kinds {
+        let record = Record::after(records.last(), Timestamp(records.len() as i64), kind).unwrap();
+        records.push(record);
+    }
+    records
+}
+
+fn long_history() -> Vec<Record> {
+    let savepoint =
+        Savepoint { checkpoint: CheckpointId(2), url: "/savepoints/s".into(), manifest: file("manifest") };
+    history([
+        start(2, Restores::Empty),
+        completed(1),
+        confirmed(1),
+        completed(2),
+        confirmed(2),
+        Kind::SavepointCompleted(savepoint),
+        completed(3),
+        marked(&[1], &["attempt-0/manifest-1"]),
+        Kind::Revoked(CheckpointId(3)),
+        Kind::Ended(EndKind::Failed("three failures".into())),
+    ])
+}
+
+#[test]
+fn records_come_back_as_they_were_and_every_changed_byte_is_noticed() {
+    for record in long_history() {
+        let bytes = record.encode().unwrap();
+        assert_eq!(Record::decode(record.number, &bytes).unwrap(), record);
+        for at in 0..bytes.len() {
+            let mut changed = bytes.to_vec();
+            changed[at] ^= 1 << (at % 8);
+            let error = Record::decode(record.number, &changed).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "record {} byte {at}", record.number);
+            assert!(error.message().contains("history/0000000000000000000"), "{error}");
+            assert!(Record::decode(record.number, &bytes[..at]).is_err(), "cut at {at}");
+        }
+        let elsewhere = RecordNumber(record.number.0 + 1);
+        let error = Record::decode(elsewhere, &bytes).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "a swapped record");
+    }
+}
+
+/// The bytes are a promise: a change of them needs a new version and a reader for the old one.
+#[test]
+fn the_bytes_of_a_record_are_these() {
+    let record = long_history().swap_remove(7);
+    let hex: String = record.encode().unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, GOLDEN);
+}
+
+const GOLDEN: &str = "\
+    544748495354000001000000a600000000000000627cef10070e0501010114617474656d70742d302f6d616e69666573\
+    742d31036a6f6201800002030d7069642034206f6e20686f7374020000030202000214617474656d70742d302f6d616e\
+    69666573742d320506000603000214617474656d70742d302f6d616e69666573742d330506000c01030001020d2f7361\
+    7665706f696e74732f73086d616e6966657374050601070114617474656d70742d302f6d616e69666573742d31000e30\
+    e351a638c4f5c49c780118d91254";
+
+#[test]
+fn a_record_that_contradicts_itself_is_refused() {
+    let changes: &[fn(&mut Record)] = &[
+        |record| record.number = RecordNumber(HIGHEST.0 + 1),
+        |record| record.standing.attempt.id = AttemptId(record.number.0),
+        |record| record.standing.attempt.id = AttemptId(record.number.0 + 1),
+        |record| record.standing.completed.reverse(),
+        |record| record.standing.highest_checkpoint = CheckpointId(1),
+        |record| record.standing.unconfirmed.push(CheckpointId(2)),
+        |record| record.standing.unconfirmed = vec![CheckpointId(1)],
+        |record| record.standing.completed[0].manifest.path = "../m".into(),
+        |record| record.standing.garbage[0].files = vec!["history/00000000000000000000".into()],
+        |record| record.standing.garbage[0].files = vec!["attempt-0/../history/x".into()],
+    ];
+    let record = long_history().swap_remove(7);
+    for (index, change) in changes.iter().enumerate() {
+        let mut changed = record.clone();
+        change(&mut changed);
+        let error = Record::decode(changed.number, &changed.encode().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "change {index}");
+    }
+}
+
+#[test]
+fn hints_come_back_and_damage_is_noticed() {
+    let bytes = record::encode_hint(RecordNumber(70_000)).unwrap();
+    assert_eq!(record::decode_hint(&bytes).unwrap(), RecordNumber(70_000));
+    for at in 0..bytes.len() {
+        let mut changed = bytes.to_vec();
+        changed[at] ^= 0x20;
+        assert!(record::decode_hint(&changed).is_err(), "byte {at}");
+    }
+    let beyond = record::encode_hint(RecordNumber(u64::MAX)).unwrap();
+    assert_eq!(record::decode_hint(&beyond).unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[test]
+fn every_record_restates_what_still_holds() {
+    let records = long_history();
+    let standing = &records[7].standing;
+    let numbers = |standing: &Standing| -> Vec<u64> {
+        standing.completed.iter().map(|completed| completed.checkpoint.0).collect()
+    };
+    assert_eq!(numbers(standing), [2, 3]);
+    assert_eq!(standing.unconfirmed, [CheckpointId(3)]);
+    assert_eq!(standing.garbage.len(), 1);
+    let last = &records[9].standing;
+    assert_eq!(numbers(last), [2]);
+    assert_eq!((last.revoked.as_slice(), last.unconfirmed.len()), (&[CheckpointId(3)][..], 0));
+    assert_eq!(last.end.as_ref().unwrap().kind.name(), "failed");
+    assert_eq!(last.highest_checkpoint, CheckpointId(3));
+    let own = last.restore_point();
+    assert_eq!(own.checkpoint(), Some(CheckpointId(2)));
+
+    let mut more = records;
+    for kind in [start(2, own), Kind::GarbageDone(RecordNumber(7)), completed(4), confirmed(4)] {
+        let next = Record::after(more.last(), Timestamp(0), kind).unwrap();
+        more.push(next);
+    }
+    let [.., started, done, completed, confirmed] = more.as_slice() else { panic!() };
+    assert_eq!(started.standing.attempt.id, AttemptId(10));
+    assert!(started.standing.end.is_none());
+    assert_eq!(started.standing.pinned().unwrap().checkpoint, CheckpointId(2));
+    assert!(done.standing.garbage.is_empty());
+    assert!(completed.standing.pinned().is_none(), "it has a checkpoint of its own");
+    assert_eq!(completed.standing.revoked, [CheckpointId(3)]);
+    assert!(confirmed.standing.revoked.is_empty(), "a later checkpoint is committed");
+}
+
+#[test]
+fn records_that_contradict_what_holds_are_refused() {
+    let records = long_history();
+    let refused = |before: usize, kind: Kind| {
+        let name = kind.name();
+        let result = Record::after(Some(&records[before]), Timestamp(0), kind);
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Internal, "{name} after record {before}");
+    };
+    refused(1, completed(1));
+    refused(0, confirmed(1));
+    refused(2, confirmed(1));
+    refused(4, Kind::Revoked(CheckpointId(1)));
+    refused(6, marked(&[3], &[]));
+    refused(6, marked(&[9], &[]));
+    refused(6, marked(&[], &["latest"]));
+    refused(7, Kind::GarbageDone(RecordNumber(6)));
+    refused(9, completed(4));
+    let Kind::AttemptStarted(other) = start(2, Restores::Empty) else { panic!() };
+    refused(9, Kind::AttemptStarted(AttemptStart { job: JobId(2), ..other }));
+    assert!(Record::after(None, Timestamp(0), completed(1)).is_err());
+}
+
+#[test]
+fn a_checkpoint_that_a_fresh_lineage_has_not_replaced_stays_its_restore_point_and_is_needed() {
+    let mut records =
+        history([start(2, Restores::Empty), completed(1), confirmed(1), completed(2), confirmed(2)]);
+    let first = Restores::Own(records[4].standing.completed[0].clone());
+    records.push(Record::after(records.last(), Timestamp(0), start(7, first.clone())).unwrap());
+    let standing = &records[5].standing;
+    assert_eq!(standing.restore_point(), first);
+    assert!(standing.needs(CheckpointId(1)));
+    assert!(Record::after(records.last(), Timestamp(0), marked(&[1], &[])).is_err());
+}

@@ -1,0 +1,8 @@
+//! Integration tests of the crate: model searches over its pure parts, and its durable parts in the simulated world.
+#![allow(clippy::unwrap_used)]
+
+mod collect;
+mod fixture;
+mod history_log;
+mod history_model;
+mod snapshots;

@@ -1,0 +1,158 @@
+//! A breadth-first search over the production step functions: coordinator, barriers, history, in a job of two source
+//! tasks in front of one task that counts records and writes each count through a two-phase-commit sink. Everything
+//! that can be late is late in every way: commands to tasks, records in channels, uploads, manifests, history records,
+//! commits. A process may die at any moment, and a second one may take the job over while the first goes on.
+//!
+//! What must hold in every state: the committed lines are an exactly-once result of a prefix of the input; every
+//! checkpoint in the history holds exactly the effect of the records before its cut, and its transactions can be
+//! committed; nothing is committed that is not in the history; no invariant of the code itself breaks. And from every
+//! state the job can still finish.
+//!
+//! With one [`Guard`] removed the search finds a violation: it would notice if the code lost it.
+
+mod durable;
+mod process;
+mod search;
+mod sink;
+
+use self::{
+    durable::Durable,
+    process::Process,
+    search::{Search, search},
+};
+
+/// What keeps the job right; each can be taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Guard {
+    /// An input that delivered a barrier waits for the others.
+    Alignment,
+    /// A sink commits only what is in the history.
+    RecordBeforeCommit,
+    /// Whoever loses a history record stops.
+    Fencing,
+    /// Runs and transactions of a failed checkpoint are part of the next one.
+    Relisting,
+    /// Runs and transactions are durable before they are acknowledged.
+    DurableBeforeAck,
+    /// A new attempt commits what the history completed before it starts sources.
+    CommitAtRecovery,
+    /// It aborts what older attempts prepared besides, and nothing of newer ones: it may itself be fenced by then.
+    SweepOlder,
+}
+
+/// How often the things may happen that make the search large.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Budget {
+    /// The records of each source.
+    records: [u8; 2],
+    /// Checkpoints that a user asks for.
+    checkpoints: u8,
+    /// Stops that a user asks for.
+    stops: u8,
+    /// Checkpoints that a task declines, or that time out.
+    failures: u8,
+    /// Processes that die.
+    crashes: u8,
+    /// Processes that take the job over.
+    rivals: u8,
+}
+
+/// The whole world in one state.
+#[derive(Clone, Hash)]
+struct World {
+    durable: Durable,
+    processes: [Process; 2],
+    budget: Budget,
+    max_concurrent: u32,
+    without: Option<Guard>,
+}
+
+impl World {
+    fn new(budget: Budget, without: Option<Guard>) -> Self {
+        Self {
+            durable: Durable::default(),
+            processes: [Process::Dead, Process::Absent],
+            budget,
+            max_concurrent: 1,
+            without,
+        }
+    }
+
+    fn has(&self, guard: Guard) -> bool {
+        self.without != Some(guard)
+    }
+}
+
+fn assert_holds(name: &str, world: World) {
+    let Search { states, violation, .. } = search(world);
+    println!("{name}: {states} states");
+    if let Some(violation) = violation {
+        panic!("{name}: {violation}");
+    }
+}
+
+fn assert_found(budget: Budget, without: Guard) {
+    let Search { states, violation, .. } = search(World::new(budget, Some(without)));
+    println!("without {without:?}: {states} states, {violation:?}");
+    assert!(violation.is_some(), "nothing goes wrong without {without:?}");
+}
+
+#[test]
+fn two_checkpoints_at_once_hold() {
+    let world = World::new(Budget { checkpoints: 2, ..Budget::default() }, None);
+    assert_holds("two checkpoints at once", World { max_concurrent: 2, ..world });
+}
+
+#[test]
+fn a_failed_checkpoint_and_a_crash_hold() {
+    let budget = Budget { checkpoints: 1, failures: 1, crashes: 1, ..Budget::default() };
+    assert_holds("a failed checkpoint and a crash", World::new(budget, None));
+}
+
+#[test]
+fn a_stop_that_fails_and_a_crash_hold() {
+    let budget = Budget { stops: 1, failures: 1, crashes: 1, ..Budget::default() };
+    assert_holds("a stop that fails and a crash", World::new(budget, None));
+}
+
+#[test]
+fn a_rival_holds() {
+    let budget = Budget { checkpoints: 1, rivals: 1, ..Budget::default() };
+    assert_holds("a rival", World::new(budget, None));
+}
+
+#[test]
+fn a_rival_and_a_crash_hold() {
+    let budget = Budget { rivals: 1, crashes: 1, ..Budget::default() };
+    assert_holds("a rival and a crash", World::new(budget, None));
+}
+
+#[test]
+fn without_alignment_a_checkpoint_holds_too_much() {
+    assert_found(Budget { checkpoints: 1, ..Budget::default() }, Guard::Alignment);
+}
+
+#[test]
+fn without_the_record_before_the_commit_lines_come_twice() {
+    assert_found(Budget { checkpoints: 1, crashes: 1, ..Budget::default() }, Guard::RecordBeforeCommit);
+}
+
+#[test]
+fn without_fencing_two_processes_write() {
+    assert_found(Budget { checkpoints: 1, rivals: 1, ..Budget::default() }, Guard::Fencing);
+}
+
+#[test]
+fn without_the_runs_of_failed_checkpoints_state_is_lost() {
+    assert_found(Budget { checkpoints: 1, failures: 1, ..Budget::default() }, Guard::Relisting);
+}
+
+#[test]
+fn without_durability_before_the_acknowledgement_a_checkpoint_is_hollow() {
+    assert_found(Budget { checkpoints: 1, ..Budget::default() }, Guard::DurableBeforeAck);
+}
+
+#[test]
+fn without_commits_at_recovery_lines_are_lost() {
+    assert_found(Budget { checkpoints: 1, crashes: 1, ..Budget::default() }, Guard::CommitAtRecovery);
+}

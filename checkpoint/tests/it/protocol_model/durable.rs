@@ -1,0 +1,245 @@
+//! What outlives every process: the history, manifests, runs, and the system behind the sink.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
+    ops::Deref,
+    sync::Arc,
+};
+
+use tidegate_checkpoint::{
+    history::{EndKind, Kind, Record},
+    manifest::{Manifest, PreparedTransaction},
+};
+use types::{AttemptId, CheckpointId, RecordNumber};
+
+use super::INPUT;
+
+/// What went wrong, for people.
+pub(super) type Broken<T = ()> = Result<T, String>;
+
+/// A value that many states share, hashed once.
+#[derive(Clone, Debug)]
+pub(super) struct Shared<T> {
+    hash: u64,
+    value: Arc<T>,
+}
+
+impl<T: Hash> Shared<T> {
+    pub(super) fn new(value: Arc<T>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        value.hash(&mut hasher);
+        Self { hash: hasher.finish(), value }
+    }
+
+    pub(super) fn arc(&self) -> &Arc<T> {
+        &self.value
+    }
+}
+
+impl<T> Hash for Shared<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hash.hash(state);
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// A record of the input: its source and its place there, from 1 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Input {
+    pub(super) source: u8,
+    pub(super) place: u8,
+}
+
+/// What the counting task writes for a record: the count with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Line {
+    pub(super) input: Input,
+    pub(super) count: u8,
+}
+
+/// How often each record was counted, by source and place.
+pub(super) type Counts = BTreeMap<Input, u8>;
+
+/// The name of a transaction: attempt and checkpoint; there is one writer.
+pub(super) type TransactionId = (AttemptId, CheckpointId);
+
+pub(super) fn transaction_id(prepared: &PreparedTransaction) -> TransactionId {
+    (prepared.attempt, prepared.checkpoint)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Fate {
+    Prepared,
+    Committed,
+    Aborted,
+}
+
+#[derive(Clone, Debug, Hash)]
+struct Transaction {
+    lines: Vec<Line>,
+    fate: Fate,
+}
+
+/// Everything durable.
+#[derive(Clone, Debug, Default, Hash)]
+pub(super) struct Durable {
+    pub(super) history: Vec<Shared<Record>>,
+    pub(super) manifests: BTreeMap<(AttemptId, CheckpointId), Shared<Manifest>>,
+    pub(super) runs: BTreeMap<String, Counts>,
+    transactions: BTreeMap<TransactionId, Transaction>,
+    visible: Vec<Line>,
+}
+
+impl Durable {
+    /// Creates a history record if there is none with its number; what is there otherwise.
+    pub(super) fn create(&mut self, record: &Arc<Record>) -> Result<(), Arc<Record>> {
+        if let Some(there) = self.history.get(record.number.0 as usize) {
+            return Err(Arc::clone(there.arc()));
+        }
+        assert_eq!(record.number, RecordNumber(self.history.len() as u64), "records leave no gap");
+        self.history.push(Shared::new(Arc::clone(record)));
+        Ok(())
+    }
+
+    pub(super) fn manifest(&self, checkpoint: CheckpointId) -> Broken<&Shared<Manifest>> {
+        let newest = self.history.last().ok_or("a manifest without a history")?;
+        let completed = newest.standing.checkpoint(checkpoint);
+        let completed = completed.ok_or_else(|| format!("checkpoint {checkpoint} is not retained"))?;
+        let manifest = self.manifests.get(&(completed.attempt, checkpoint));
+        manifest
+            .ok_or_else(|| format!("checkpoint {checkpoint} is in the history and its manifest is not there"))
+    }
+
+    pub(super) fn prepare(&mut self, id: TransactionId, lines: Vec<Line>) {
+        self.transactions.entry(id).or_insert(Transaction { lines, fate: Fate::Prepared });
+    }
+
+    pub(super) fn commit(&mut self, id: TransactionId) -> Broken {
+        let lost = || format!("transaction {id:?} is lost");
+        let transaction = self.transactions.get_mut(&id).ok_or_else(lost)?;
+        match transaction.fate {
+            Fate::Committed => return Ok(()),
+            Fate::Aborted => return Err(lost()),
+            Fate::Prepared => transaction.fate = Fate::Committed,
+        }
+        self.visible.extend(&transaction.lines);
+        Ok(())
+    }
+
+    /// Aborts everything prepared that is not in `keep`.
+    pub(super) fn sweep(&mut self, keep: &BTreeSet<TransactionId>) {
+        for (id, transaction) in &mut self.transactions {
+            if transaction.fate == Fate::Prepared && !keep.contains(id) {
+                transaction.fate = Fate::Aborted;
+            }
+        }
+    }
+
+    /// Whether the history says that nothing is left to do.
+    pub(super) fn is_over(&self) -> bool {
+        self.end().is_some()
+    }
+
+    fn end(&self) -> Option<&EndKind> {
+        Some(&self.history.last()?.standing.end.as_ref()?.kind)
+    }
+
+    /// What must be true in every state.
+    pub(super) fn check(&self) -> Broken {
+        self.check_visible()?;
+        if let Some(newest) = self.history.last()
+            && let Kind::CheckpointCompleted(completion) = &newest.kind
+        {
+            self.check_completed(completion.checkpoint)?;
+        }
+        match self.end() {
+            Some(EndKind::Finished)
+                if self.visible.len() != INPUT.iter().map(|len| usize::from(*len)).sum() =>
+            {
+                Err(format!("the job finished with {:?}", self.visible))
+            }
+            Some(EndKind::Stopped) => {
+                let newest = self.history.last().and_then(|newest| newest.standing.completed.last());
+                let stopped_at = newest.ok_or("a stop without a checkpoint")?.checkpoint;
+                let counted: u8 = self.counts(self.manifest(stopped_at)?)?.values().sum();
+                let visible = self.visible.len();
+                if usize::from(counted) == visible {
+                    Ok(())
+                } else {
+                    Err(format!("stopped with {visible} lines"))
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The lines that readers see are those of a run without failures over a part of the input.
+    fn check_visible(&self) -> Broken {
+        let counts: BTreeSet<_> = self.visible.iter().map(|line| line.count).collect();
+        let inputs: BTreeSet<_> = self.visible.iter().map(|line| line.input).collect();
+        let lines = self.visible.len();
+        let is_prefix =
+            |input: &Input| input.place == 1 || inputs.contains(&Input { place: input.place - 1, ..*input });
+        let right = inputs.len() == lines
+            && counts.iter().copied().eq(1..=lines as u8)
+            && inputs.iter().all(is_prefix);
+        if right { Ok(()) } else { Err(format!("readers see {:?}", self.visible)) }
+    }
+
+    /// A checkpoint in the history holds exactly the effect of the records before its cut.
+    fn check_completed(&self, checkpoint: CheckpointId) -> Broken {
+        let manifest = self.manifest(checkpoint)?;
+        let counts = self.counts(manifest)?;
+        let mut before = Counts::new();
+        for (source, place) in positions(manifest).into_iter().enumerate() {
+            before.extend((1..=place).map(|place| (Input { source: source as u8, place }, 1)));
+        }
+        if counts != before {
+            return Err(format!("checkpoint {checkpoint} holds {counts:?} and was cut after {before:?}"));
+        }
+        let mut lines = self.visible.len();
+        for prepared in prepared(manifest) {
+            match self.transactions.get(&transaction_id(prepared)) {
+                Some(Transaction { lines: more, fate: Fate::Prepared }) => lines += more.len(),
+                Some(Transaction { fate: Fate::Committed, .. }) => {}
+                lost => return Err(format!("checkpoint {checkpoint} lists a transaction that is {lost:?}")),
+            }
+        }
+        if lines == before.len() {
+            Ok(())
+        } else {
+            Err(format!("checkpoint {checkpoint} leads to {lines} lines"))
+        }
+    }
+
+    /// The counts in the runs that a manifest lists.
+    pub(super) fn counts(&self, manifest: &Manifest) -> Broken<Counts> {
+        let mut counts = Counts::new();
+        for file in manifest.files() {
+            let run = self.runs.get(&file.path).ok_or_else(|| format!("run {} is missing", file.path))?;
+            for (input, count) in run {
+                *counts.entry(*input).or_default() += count;
+            }
+        }
+        Ok(counts)
+    }
+}
+
+/// How far each source had read at the cut.
+pub(super) fn positions(manifest: &Manifest) -> Vec<u8> {
+    let sources = manifest.operators.iter().filter(|operator| operator.kind == "source");
+    let subtasks = sources.flat_map(|operator| &operator.subtasks);
+    subtasks.map(|subtask| subtask.lists[0].elements[0][0]).collect()
+}
+
+/// The transactions to commit, oldest first.
+pub(super) fn prepared(manifest: &Manifest) -> impl Iterator<Item = &PreparedTransaction> {
+    manifest.operators.iter().flat_map(|operator| &operator.subtasks).flat_map(|subtask| &subtask.prepared)
+}

@@ -1,0 +1,233 @@
+//! Savepoints, imports, listings and verification, on files that are whole and on files that are not.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use env::{
+    Env, FaultPoint, Store,
+    sim::{FaultAction, Simulation},
+};
+use tidegate_checkpoint::{
+    history::{From, Source, StartRequest},
+    savepoint::{self, RunCopier, SnapshotLocation},
+    snapshots::{Listing, Report, Severity, list, verify},
+    storage::paths,
+};
+use types::{AttemptId, CheckpointId, Digest, Error, ErrorKind, Result, Run, RunIdentity, SnapshotFile};
+
+use crate::fixture::{Job, request, runs_of, started};
+
+/// Joins the bytes of runs: what a merge is to this crate.
+struct Joiner;
+
+#[async_trait]
+impl RunCopier for Joiner {
+    async fn copy(
+        &self,
+        from: &dyn Store,
+        runs: &[Run],
+        to: &dyn Store,
+        path: &str,
+        identity: RunIdentity,
+    ) -> Result<Option<Run>> {
+        let mut bytes = Vec::new();
+        for run in runs {
+            bytes.extend(from.get(&run.file.path).await?.expect("the run is there"));
+        }
+        let file = SnapshotFile { path: path.into(), len: bytes.len() as u64, digest: Digest::of(&bytes) };
+        let mut writer = to.writer(path).await?;
+        writer.write(bytes.into()).await?;
+        writer.finish().await?;
+        Ok(Some(Run { file, identity, ..runs[0].clone() }))
+    }
+}
+
+/// Writes a file and dies.
+struct Dying;
+
+#[async_trait]
+impl RunCopier for Dying {
+    async fn copy(
+        &self,
+        from: &dyn Store,
+        runs: &[Run],
+        to: &dyn Store,
+        path: &str,
+        identity: RunIdentity,
+    ) -> Result<Option<Run>> {
+        Joiner.copy(from, runs, to, path, identity).await?;
+        Err(Error::unavailable("died"))
+    }
+}
+
+const JOB: &str = "/jobs/a";
+const SAVEPOINT: &str = "/savepoints/s";
+
+/// A job with two checkpoints, the second of them copied to a savepoint.
+async fn job_with_savepoint(env: &Env) -> Job {
+    let store = env.open_store(JOB).unwrap();
+    let mut job = Job::start(env, &store).await.unwrap();
+    job.checkpoint().await.unwrap();
+    let checkpoint = job.checkpoint().await.unwrap();
+    let manifest = job.manifest(checkpoint);
+    savepoint::write(env, &*store, &manifest, SAVEPOINT, &Joiner).await.unwrap();
+    job
+}
+
+async fn verified(env: &Env, url: &str) -> Report {
+    let mut last = 0;
+    let mut progress = |progress: tidegate_checkpoint::snapshots::Progress| {
+        assert!(last < progress.bytes && progress.bytes <= progress.total, "{progress:?} after {last}");
+        last = progress.bytes;
+    };
+    verify(env, env.open_store(url).unwrap(), &mut progress).await.unwrap()
+}
+
+fn needed(report: &Report) -> Vec<&str> {
+    let needed = report.problems.iter().filter(|problem| problem.severity == Severity::Needed);
+    needed.map(|problem| problem.file.as_str()).collect()
+}
+
+#[test]
+fn a_savepoint_stands_for_itself_and_starts_another_job() {
+    Simulation::new(21).run(async |env| {
+        let job = job_with_savepoint(&env).await;
+        let again =
+            savepoint::write(&env, &*job.store, &job.manifest(CheckpointId(2)), SAVEPOINT, &Joiner).await;
+        assert_eq!(again.unwrap().checkpoint, CheckpointId(2), "asked again, it is there already");
+        let occupied =
+            savepoint::write(&env, &*job.store, &job.manifest(CheckpointId(1)), SAVEPOINT, &Joiner).await;
+        assert_eq!(occupied.unwrap_err().kind(), ErrorKind::Conflict);
+        let in_job = savepoint::write(&env, &*job.store, &job.manifest(CheckpointId(2)), JOB, &Joiner).await;
+        assert_eq!(in_job.unwrap_err().kind(), ErrorKind::Conflict);
+        env.files().remove_dir_all(JOB.as_ref()).unwrap();
+
+        let location = SnapshotLocation::resolve(&env, SAVEPOINT).await.unwrap();
+        let store = env.open_store("/jobs/b").unwrap();
+        let from = StartRequest { from: From::Snapshot(location), ..request("b") };
+        let (history, plan) = started(&env, &store, &from).await.unwrap();
+        assert_eq!(plan.first_checkpoint, CheckpointId(3));
+        let Source::Foreign { store: foreign, manifest } = plan.source else { panic!("it is not foreign") };
+        let own = savepoint::import(&env, &*foreign, &manifest, &*store, history.attempt()).await.unwrap();
+        env.files().remove_dir_all(SAVEPOINT.as_ref()).unwrap();
+        for run in runs_of(&own) {
+            let bytes = store.get(&run.file.path).await.unwrap().unwrap();
+            assert_eq!(Digest::of(&bytes), run.file.digest);
+            assert_eq!(paths::kind(&run.file.path), paths::PathKind::Attempt(AttemptId(0)));
+        }
+        // It died before its first checkpoint, and the snapshot that it needs is gone.
+        let gone = started(&env, &store, &request("b")).await.map(drop).unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::Corrupt);
+        assert!(gone.message().contains(SAVEPOINT), "{gone}");
+    });
+}
+
+#[test]
+fn a_savepoint_that_died_half_way_is_none_and_is_copied_anew() {
+    for point in [FaultPoint::SavepointCopyBefore, FaultPoint::SavepointCopyAfter] {
+        let sim = Simulation::new(22);
+        sim.run(async |env| {
+            let store = env.open_store(JOB).unwrap();
+            let mut job = Job::start(&env, &store).await.unwrap();
+            let manifest = job.checkpoint().await.map(|checkpoint| job.manifest(checkpoint)).unwrap();
+            sim.arm(point, 1, FaultAction::Fail(ErrorKind::Unavailable));
+            savepoint::write(&env, &*store, &manifest, SAVEPOINT, &Joiner).await.unwrap_err();
+            savepoint::write(&env, &*store, &manifest, SAVEPOINT, &Joiner).await.unwrap();
+            assert!(verified(&env, SAVEPOINT).await.problems.is_empty());
+        });
+    }
+    Simulation::new(23).run(async |env| {
+        let job = job_with_savepoint(&env).await;
+        let manifest = job.manifest(CheckpointId(2));
+        savepoint::write(&env, &*job.store, &manifest, "/savepoints/half", &Dying).await.unwrap_err();
+        let half = env.open_store("/savepoints/half").unwrap();
+        assert_eq!(half.list("").await.unwrap().len(), 2, "a claim and a file");
+        assert!(SnapshotLocation::resolve(&env, "/savepoints/half").await.is_err());
+        let other = job.manifest(CheckpointId(1));
+        let refused = savepoint::write(&env, &*job.store, &other, "/savepoints/half", &Joiner).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Conflict);
+        savepoint::write(&env, &*job.store, &manifest, "/savepoints/half", &Joiner).await.unwrap();
+        assert!(verified(&env, "/savepoints/half").await.problems.is_empty());
+    });
+}
+
+#[test]
+fn a_listing_shows_checkpoints_and_goes_on_after_a_damaged_one() {
+    Simulation::new(24).run(async |env| {
+        let job = job_with_savepoint(&env).await;
+        let first = job.history.standing().completed[0].manifest.path.clone();
+        job.store.put(&first, vec!["damage".into()]).await.unwrap();
+        let listing = list(&env, Arc::clone(&job.store)).await.unwrap();
+        let Listing::Job { checkpoints, newest, .. } = listing else { panic!("{listing:?}") };
+        assert_eq!(newest.standing.job_name, "job");
+        assert!(checkpoints[0].manifest.is_err());
+        assert_eq!(checkpoints[1].manifest.as_ref().unwrap().checkpoint, CheckpointId(2));
+        assert!(checkpoints.iter().all(|checkpoint| checkpoint.confirmed));
+        assert!(matches!(list(&env, env.open_store(SAVEPOINT).unwrap()).await, Ok(Listing::Savepoint(_))));
+        let nothing = list(&env, env.open_store("/empty").unwrap()).await.unwrap_err();
+        assert_eq!(nothing.kind(), ErrorKind::InvalidJob);
+        let missing = SnapshotLocation::resolve(&env, "/nowhere").await.unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::InvalidJob);
+        assert!(env.files().metadata("/nowhere".as_ref()).unwrap().is_none(), "looking makes no directory");
+    });
+}
+
+#[test]
+fn verify_names_every_file_that_is_damaged_cut_or_missing() {
+    Simulation::new(25).run(async |env| {
+        let job = job_with_savepoint(&env).await;
+        for url in [JOB, SAVEPOINT] {
+            let store = env.open_store(url).unwrap();
+            let whole = verified(&env, url).await;
+            assert!(whole.problems.is_empty(), "{:?}", whole.problems);
+            assert!(whole.files > 0 && whole.bytes > 0 && !whole.manifests.is_empty());
+            for entry in store.list("").await.unwrap() {
+                let path = entry.path.as_str();
+                let bytes = store.get(path).await.unwrap().unwrap();
+                if path == paths::LOCK || path == paths::LATEST {
+                    continue;
+                }
+                let mut flipped = bytes.to_vec();
+                let middle = flipped.len() / 2;
+                flipped[middle] ^= 0x10;
+                for damage in [Some(flipped), Some(bytes[..bytes.len() - 1].to_vec()), None] {
+                    match damage {
+                        Some(damage) => store.put(path, vec![damage.into()]).await.unwrap(),
+                        // Without its manifest a savepoint is not recognised at all.
+                        None if path == paths::SAVEPOINT_MANIFEST => continue,
+                        None => store.delete(path).await.unwrap(),
+                    }
+                    let report = verified(&env, url).await;
+                    assert!(needed(&report).contains(&path), "{path}: {:?}", report.problems);
+                    assert!(!report.is_whole());
+                }
+                store.put(path, vec![bytes]).await.unwrap();
+            }
+        }
+        assert!(job.store.list("").await.unwrap().len() > 8);
+    });
+}
+
+#[test]
+fn verify_tells_what_may_be_missing_from_what_is_needed() {
+    Simulation::new(26).run(async |env| {
+        let job = job_with_savepoint(&env).await;
+        job.store.delete(paths::LATEST).await.unwrap();
+        job.store.put("attempt-0/runs/count/0-99.run", vec!["of a failed checkpoint".into()]).await.unwrap();
+        job.store.put("notes", vec!["of somebody".into()]).await.unwrap();
+        let report = verified(&env, JOB).await;
+        assert!(report.is_whole());
+        let files: Vec<_> = report.problems.iter().map(|problem| problem.file.as_str()).collect();
+        assert_eq!(files, ["attempt-0/runs/count/0-99.run", "latest", "notes"]);
+        // Two files swapped: each is named.
+        let runs: Vec<_> = job.runs.iter().map(|run| run.file.path.clone()).collect();
+        let mut bytes = Vec::new();
+        for path in &runs {
+            bytes.push(job.store.get(path).await.unwrap().unwrap());
+        }
+        job.store.put(&runs[0], vec![bytes[1].clone()]).await.unwrap();
+        job.store.put(&runs[1], vec![bytes[0].clone()]).await.unwrap();
+        let report = verified(&env, JOB).await;
+        assert_eq!(needed(&report), [runs[0].as_str(), runs[1].as_str()]);
+    });
+}
