@@ -37,10 +37,6 @@ fn unnamed(code: &str) -> Vec<String> {
         "only {} fault points found: the reading of {TABLE} is broken",
         variants.len()
     );
-    let uses: BTreeSet<_> = code
-        .split("FaultPoint::")
-        .skip(1)
-        .filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric()).next())
-        .collect();
-    variants.into_iter().filter(|variant| !uses.contains(variant)).map(str::to_owned).collect()
+    let words: BTreeSet<_> = code.split(|c: char| !c.is_alphanumeric()).collect();
+    variants.into_iter().filter(|variant| !words.contains(variant)).map(str::to_owned).collect()
 }
