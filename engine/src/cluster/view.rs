@@ -14,12 +14,19 @@ use super::status::{JobStatus, TaskStatus};
 use crate::task::message::SnapshotStats;
 
 /// The state of one task, for people.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskView {
     /// Where it is in its life.
     pub status: TaskStatus,
     /// What its last acknowledged checkpoint cost.
     pub last_snapshot: SnapshotStats,
+}
+
+impl Default for TaskView {
+    /// A task is shown from the moment when its attempt has slots and sends it on its way.
+    fn default() -> Self {
+        Self { status: TaskStatus::Deploying, last_snapshot: SnapshotStats::default() }
+    }
 }
 
 /// The state of a job, for people.
