@@ -185,7 +185,8 @@ impl Workshop {
         groups: KeyGroupRange,
         accumulators: &Accumulators,
     ) -> RuntimeContext {
-        let name: Arc<str> = vertex.uid.as_ref().map_or(vertex.kind_name, Uid::as_str).into();
+        let uid = vertex.uid.as_ref().map(Uid::as_str);
+        let name: Arc<str> = uid.or(vertex.name.as_deref()).unwrap_or(vertex.kind_name).into();
         RuntimeContext {
             metrics: self.metrics.operator(&name, id.subtask),
             operator: name,
@@ -264,6 +265,7 @@ impl Workshop {
                 batch_bytes: self.options.channel_bytes / 4,
             };
             TaskOutput {
+                upstream: Arc::clone(&exchange.upstream.operator),
                 position: if output.port == Port::Main { usize::MAX } else { output.position - before },
                 port: output.port,
                 output: output.edge.exchange.output(&exchange),

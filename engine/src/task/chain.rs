@@ -4,7 +4,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use env::{Monotonic, Sender};
+use env::{BoxFuture, Monotonic, Sender};
 use statebackend::KeyedState;
 use types::{Result, Timestamp};
 
@@ -41,6 +41,8 @@ pub(crate) struct TaskOutput {
     /// Which operator of the chain emits into it.
     pub(crate) position: usize,
     pub(crate) port: Port,
+    /// The operator that emits into it, for messages.
+    pub(crate) upstream: Arc<str>,
     pub(crate) output: Box<dyn AnyOutput>,
     pub(crate) senders: Vec<Sender<Element>>,
 }
@@ -54,7 +56,7 @@ enum Work {
 pub(crate) enum Step {
     /// Nothing is inside: give it the next element.
     Idle,
-    /// Elements wait for room in a channel: see [`Chain::outgoing`].
+    /// Elements leave: see [`Chain::send_ready`].
     Send,
     /// The sink at the end takes this batch.
     Write(Box<dyn AnyBatch>),
@@ -71,12 +73,14 @@ pub(crate) struct Chain {
     /// What is inside, deepest last.
     stack: Vec<Work>,
     /// What leaves, in order: (output, target, element).
-    pub(crate) outgoing: VecDeque<(usize, usize, Element)>,
+    outgoing: VecDeque<(usize, usize, Element)>,
+    /// The element that waits for room in its channel. It lives here, so that it keeps its place in the line.
+    sending: Option<BoxFuture<'static, ()>>,
 }
 
 impl Chain {
     pub(crate) fn new(operators: Vec<ChainedOperator>, outputs: Vec<TaskOutput>, sink: bool) -> Self {
-        Self { operators, outputs, sink, stack: Vec::new(), outgoing: VecDeque::new() }
+        Self { operators, outputs, sink, stack: Vec::new(), outgoing: VecDeque::new(), sending: None }
     }
 
     /// Gives records to the first operator.
@@ -99,7 +103,7 @@ impl Chain {
     /// # Errors
     /// What a user's function says, with operator, record and key in front.
     pub(crate) fn step(&mut self, place: &dyn Fn() -> String) -> Result<Step> {
-        if !self.outgoing.is_empty() {
+        if self.is_sending() {
             return Ok(Step::Send);
         }
         match self.stack.pop() {
@@ -116,7 +120,11 @@ impl Chain {
 
     /// Whether something is inside.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.stack.is_empty() || !self.outgoing.is_empty()
+        !self.stack.is_empty() || self.is_sending()
+    }
+
+    fn is_sending(&self) -> bool {
+        self.sending.is_some() || !self.outgoing.is_empty()
     }
 
     /// Whether partial batches wait for more records.
@@ -142,20 +150,30 @@ impl Chain {
         }
     }
 
-    /// The channel that the first outgoing element waits for.
-    pub(crate) fn first_sender(&self) -> Option<&Sender<Element>> {
-        let (output, target, _) = self.outgoing.front()?;
-        Some(&self.outputs[*output].senders[*target])
+    /// Waits until the element that waits for room has been sent; for ever if none does. Cancel-safe.
+    pub(crate) async fn sent(&mut self) {
+        match &mut self.sending {
+            Some(sending) => sending.await,
+            None => std::future::pending().await,
+        }
+        self.sending = None;
     }
 
     /// Sends what has room. Says whether everything is gone.
     pub(crate) fn send_ready(&mut self) -> bool {
+        if self.sending.is_some() {
+            return false;
+        }
         while let Some((output, target, element)) = self.outgoing.pop_front() {
-            match self.outputs[output].senders[target].try_send(element) {
+            let sender = &self.outputs[output].senders[target];
+            match sender.try_send(element) {
                 // A receiver that is gone belongs to a task that has failed: this attempt will be cancelled.
                 Ok(()) | Err(env::TrySend::Closed(_)) => {}
                 Err(env::TrySend::Full(element)) => {
-                    self.outgoing.push_front((output, target, element));
+                    let sender = sender.clone();
+                    self.sending = Some(Box::pin(async move {
+                        let _failed = sender.send(element).await;
+                    }));
                     return false;
                 }
             }
@@ -252,6 +270,10 @@ impl Chain {
             self.operators[at].context.metrics.records_out(batch.records.len() as u64);
             self.spread(at, Port::Side(side), &mut batch)?;
         }
+        // Below the records in the stack: it comes out behind them.
+        if let Some(mark) = emitted.mark {
+            self.stack.push(Work::Mark(at + 1, mark));
+        }
         if let Some(main) = emitted.main {
             self.operators[at].context.metrics.records_out(main.records.len() as u64);
             self.stack.push(Work::Batch(at + 1, main));
@@ -282,12 +304,16 @@ impl Chain {
             .map(|(index, _)| index)
             .collect();
         for (count, &index) in indexes.iter().enumerate() {
-            let output = &mut self.outputs[index].output;
-            if count + 1 < indexes.len() {
-                output.push_clone(&mut *batch.records)?;
-            } else {
-                output.push(&mut *batch.records)?;
-            }
+            let TaskOutput { output, upstream, .. } = &mut self.outputs[index];
+            let is_last = count + 1 == indexes.len();
+            // Key selectors, partitioners and `Clone` are the user's.
+            let push = || match is_last {
+                true => output.push(&mut *batch.records),
+                false => output.push_clone(&mut *batch.records),
+            };
+            guard::catch(push).map_err(|error| {
+                error.context(format!("operator {upstream}, choosing where its records go"))
+            })?;
             self.collect_ready(index);
         }
         Ok(())

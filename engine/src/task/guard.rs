@@ -1,7 +1,8 @@
 //! Runs user code so that a panic becomes an error naming the operator, the record and the panic's text.
 
-use std::{any::Any, panic::AssertUnwindSafe};
+use std::{any::Any, future::Future, panic::AssertUnwindSafe};
 
+use futures::FutureExt;
 use types::{Error, Result};
 
 /// Runs `call`; a panic becomes a `User` error. The operator is not used again: its attempt fails.
@@ -10,6 +11,12 @@ pub(crate) fn catch<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
         Ok(result) => result,
         Err(panic) => Err(Error::user(format!("panicked: {}", text(&*panic)))),
     }
+}
+
+/// Waits for `work`; a panic in it becomes a `User` error. As cancel-safe as `work` is.
+pub(crate) async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    ended.unwrap_or_else(|panic| Err(Error::user(format!("panicked: {}", text(&*panic)))))
 }
 
 /// The text of a panic.

@@ -15,6 +15,7 @@ use types::{AttemptId, CheckpointId, Error, JobId, KeyGroupRange, Result, Timest
 
 use super::{
     chain::{Chain, Step},
+    guard,
     input::{InputGate, TimeStep},
     message::{TaskCommand, TaskReport},
     restore::{self, OperatorRestore},
@@ -103,7 +104,7 @@ enum Event {
     Command(TaskCommand),
     Uploaded(UploadEvent),
     Committer(CommitterEvent),
-    Room,
+    Sent,
     Written(Result<()>),
     Element(usize, Element),
     Read(Result<ReaderEvent>),
@@ -237,13 +238,10 @@ impl Running {
     async fn next_event(&mut self) -> Result<Event> {
         let now = self.task.env.now();
         let due = self.due(now);
-        if due.is_some_and(|due| due <= now) && !self.is_busy() {
-            return Ok(Event::Due);
-        }
         let busy = self.is_busy();
+        let overdue = !busy && due.is_some_and(|due| due <= now);
         let Task { env, head, chain, sink, commands, committer_done, options, .. } = &mut self.task;
         let wait = due.map_or(Duration::MAX, |due| due.since(now));
-        let room = chain.first_sender();
         let writing = sink.as_mut().filter(|sink| sink.is_busy());
         let reading = !busy && self.asked.is_empty();
         let (source, gate) = match head {
@@ -259,14 +257,18 @@ impl Running {
             }
             Some(Message(event)) = self.uploaded.1.recv() => Event::Uploaded(event),
             Some(Message(event)) = committer_done.recv() => Event::Committer(event),
-            () = async { match room { Some(room) => room.ready().await, None => future::pending().await } } => Event::Room,
+            () = future::ready(()), if overdue => Event::Due,
+            () = chain.sent() => Event::Sent,
             result = async { match writing { Some(sink) => sink.written().await, None => future::pending().await } } =>
                 Event::Written(result),
             (input, element) = async {
                 match gate { Some(gate) => future::poll_fn(|cx| gate.poll_next(cx)).await, None => future::pending().await }
             } => Event::Element(input, element),
             event = async {
-                match source { Some(source) => source.reader.next(options.batch_records).await, None => future::pending().await }
+                match source {
+                    Some(source) => guard::caught(source.reader.next(options.batch_records)).await,
+                    None => future::pending().await,
+                }
             } => Event::Read(event),
             () = future::ready(()), if self.undrained > 0 => Event::Slice,
             () = env.sleep(wait), if due.is_some() && !busy => Event::Due,
@@ -292,14 +294,17 @@ impl Running {
             Event::Command(command) => self.on_command(command).await,
             Event::Uploaded(event) => self.on_uploaded(event).await,
             Event::Committer(event) => self.on_committer(event).await,
-            Event::Room => Ok(()),
+            Event::Sent => Ok(()),
             Event::Written(result) => {
                 result?;
                 self.snapshots.flushed();
                 Ok(())
             }
             Event::Element(input, element) => self.on_element(input, element).await,
-            Event::Read(event) => self.on_read(event?),
+            Event::Read(event) => {
+                let event = event.map_err(|error| self.at_source(error))?;
+                self.on_read(event)
+            }
             Event::Slice => self.slice(),
             Event::Due => self.on_due(),
         }
@@ -533,6 +538,13 @@ impl Running {
         }
     }
 
+    /// Says which source an error comes from, and where it stands.
+    fn at_source(&self, error: Error) -> Error {
+        let source = self.task.durable.iter().find(|vertex| vertex.role == Role::Source);
+        let uid = source.map_or("", |vertex| vertex.uid.as_str());
+        error.context(format!("source {uid}, subtask {}{}", self.task.id.subtask, place(&self.task.head)))
+    }
+
     fn on_read(&mut self, event: ReaderEvent) -> Result<()> {
         let Head::Source(source) = &mut self.task.head else { return Ok(()) };
         if let ReaderEvent::Batch(batch) = event {
@@ -569,7 +581,7 @@ impl Running {
     fn close(mut self) -> Result<TaskReport> {
         for operator in &mut self.task.chain.operators {
             let name = operator.context.operator.clone();
-            super::guard::catch(|| operator.operator.close())
+            guard::catch(|| operator.operator.close())
                 .map_err(|error| error.context(format!("operator {name}, close")))?;
         }
         let records = match &self.task.head {

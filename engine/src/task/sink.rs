@@ -71,7 +71,7 @@ impl SinkTail {
     pub(crate) fn write(&mut self, batch: Box<dyn AnyBatch>) {
         self.begin(|mut writer| {
             Box::pin(async move {
-                let result = writer.write(batch).await;
+                let result = guard::caught(writer.write(batch)).await;
                 (writer, result)
             })
         });
@@ -81,7 +81,7 @@ impl SinkTail {
     pub(crate) fn flush(&mut self) {
         self.begin(|mut writer| {
             Box::pin(async move {
-                let result = writer.flush().await;
+                let result = guard::caught(writer.flush()).await;
                 (writer, result)
             })
         });
@@ -113,7 +113,8 @@ impl SinkTail {
         let Writer::Free(writer) = &mut self.writer else {
             return Err(Error::internal("a sink was sealed in the middle of a write"));
         };
-        let sealed = guard::catch(|| writer.seal(&id))?;
+        let here = |error: Error| error.context(format!("sink {}, seal", id.sink));
+        let sealed = guard::catch(|| writer.seal(&id)).map_err(here)?;
         let Some(sealed) = sealed else { return Ok(false) };
         self.tell(CommitterWork::Prepare(checkpoint, sealed)).await?;
         Ok(true)
@@ -198,7 +199,9 @@ pub(crate) fn spawn_committer(
     let (sender, receiver) = channel(env, Limits::items(16));
     let name = format!("committer {} {}", context.uid, context.subtask);
     let handle = env.clone().spawn_task(&name, async move {
-        if let Err(error) = serve(&context, &mut *committer, receiver, &done).await {
+        // A committer that is gone without a word would leave its checkpoint waiting for ever.
+        let served = guard::caught(serve(&context, &mut *committer, receiver, &done)).await;
+        if let Err(error) = served {
             let _gone = done.send(Message(CommitterEvent::Failed(error))).await;
         }
     });
