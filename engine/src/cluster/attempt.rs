@@ -451,10 +451,7 @@ impl Running<'_> {
                 };
                 Kind::CheckpointCompleted(Completion { checkpoint, manifest, kind })
             }
-            coordinator::Record::Confirmed { checkpoint } => {
-                self.attempt.env.fault(FaultPoint::ConfirmBefore)?;
-                Kind::SinksConfirmed(checkpoint)
-            }
+            coordinator::Record::Confirmed { checkpoint } => Kind::SinksConfirmed(checkpoint),
             coordinator::Record::Savepoint { checkpoint, dir, manifest } => {
                 Kind::SavepointCompleted(Savepoint { checkpoint, url: dir, manifest })
             }

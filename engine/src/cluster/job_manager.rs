@@ -18,7 +18,7 @@ use checkpoint::{
     restart::{RestartDecision, RestartState, RestartStrategy},
     savepoint,
 };
-use env::{Env, FaultPoint, Message, Receiver, Rng, Store};
+use env::{Env, Message, Receiver, Rng, Store};
 use rand::RngExt;
 use types::{
     AttemptId, CheckpointId, Digest, Error, ErrorKind, Lineage, Result, SubtaskIndex, Timestamp, Uid,
@@ -143,8 +143,7 @@ impl JobManager {
                     match self.wait(after).await {
                         None => position = Position::Waiting(restarting),
                         Some(reply) => {
-                            let result = self.cancel_between(restarting, reply).await?;
-                            return Ok(self.finish(result, since));
+                            return Ok(self.finish(cancel_between(restarting, reply), since));
                         }
                     }
                     self.view.update(|view| view.restarts += 1);
@@ -430,7 +429,6 @@ impl JobManager {
         });
         resolved.await?.map_err(Failure::into_error)?;
         if let Some(last) = restore.pending.last() {
-            self.env.fault(FaultPoint::ConfirmBefore)?;
             history.append(Kind::SinksConfirmed(last.permit.checkpoint())).await?;
         }
         Ok(())
@@ -544,15 +542,16 @@ impl JobManager {
             }
         }
     }
+}
 
-    /// Cancels a job that is waiting for its next attempt: the history says so, under a start record of its own.
-    async fn cancel_between(&mut self, restarting: At<Restarting>, request: Request) -> Result<JobResult> {
-        let cancelling = restarting.become_state::<Cancelling>();
-        let _end = cancelling.become_state::<Cancelled>();
-        let answer = coordinator::Answer::Ended { end: End::Cancelled, checkpoint: None, savepoint: None };
-        let _gone = request.reply.send(Ok(answer));
-        Ok(JobResult { status: JobStatus::Cancelled, how: "cancelled".to_owned(), ..JobResult::default() })
-    }
+/// Ends a job that waits for its next attempt. No attempt runs that could say so in the history; the next start goes on
+/// from the last checkpoint, as after every cancellation.
+fn cancel_between(restarting: At<Restarting>, request: Request) -> JobResult {
+    let cancelling = restarting.become_state::<Cancelling>();
+    let _end = cancelling.become_state::<Cancelled>();
+    let answer = coordinator::Answer::Ended { end: End::Cancelled, checkpoint: None, savepoint: None };
+    let _gone = request.reply.send(Ok(answer));
+    JobResult { status: JobStatus::Cancelled, how: "cancelled".to_owned(), ..JobResult::default() }
 }
 
 fn failing(running: At<Running>, finishing: bool) -> At<Failing> {
