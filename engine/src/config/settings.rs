@@ -287,11 +287,22 @@ fn uids(text: &str) -> Result<BTreeSet<Uid>> {
     text.split(',').map(str::trim).filter(|uid| !uid.is_empty()).map(Uid::new).collect()
 }
 
-/// The known name that is most like `name`: the most shared letters at the front, then the nearest length.
+/// The known name that is reached from `name` with the fewest changed letters.
 fn closest(name: &str) -> &'static str {
-    let likeness = |known: &str| known.chars().zip(name.chars()).take_while(|(a, b)| a == b).count();
-    let nearest = SETTINGS
-        .iter()
-        .max_by_key(|it| (likeness(it.name), std::cmp::Reverse(it.name.len().abs_diff(name.len()))));
+    let nearest = SETTINGS.iter().min_by_key(|it| changes(name, it.name));
     nearest.map_or("parallelism", |setting| setting.name)
+}
+
+/// How many letters must be put in, taken out or replaced to make `to` of `from`.
+fn changes(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (above, letter) in from.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], above + 1);
+        for (at, other) in to.bytes().enumerate() {
+            let replaced = diagonal + usize::from(letter != other);
+            diagonal = row[at + 1];
+            row[at + 1] = replaced.min(diagonal + 1).min(row[at] + 1);
+        }
+    }
+    row[to.len()]
 }
