@@ -88,3 +88,6 @@ fn lists(operator: &OperatorSnapshot, subtask: SubtaskIndex, parallelism: u32) -
 fn takes_copy(old: &SubtaskSnapshot, subtask: SubtaskIndex, operator: &OperatorSnapshot) -> bool {
     old.subtask.0 == subtask.0 % operator.parallelism.max(1)
 }
+
+#[cfg(test)]
+mod tests;

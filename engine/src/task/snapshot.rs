@@ -259,3 +259,6 @@ pub(crate) struct MergeWork {
     pub(crate) includes_oldest: bool,
     pub(crate) identity: RunIdentity,
 }
+
+#[cfg(test)]
+mod tests;

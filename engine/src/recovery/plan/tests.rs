@@ -1,0 +1,92 @@
+#![allow(clippy::unwrap_used)]
+use proptest::prelude::*;
+use types::{AttemptId, Digest, JobId, MaxParallelism, RunIdentity, SnapshotFile, Timestamp};
+
+use super::*;
+
+fn run(subtask: SubtaskIndex, groups: KeyGroupRange) -> Run {
+    let (job, attempt, operator) = (JobId(1), AttemptId(2), Uid::new("count").unwrap());
+    Run {
+        file: SnapshotFile { path: format!("run-{subtask}"), len: 10, digest: Digest(7) },
+        identity: RunIdentity { job, attempt, operator, subtask, number: 1 },
+        groups,
+        entries: 1,
+        tombstones: 0,
+        plain_bytes: 10,
+    }
+}
+
+fn part(name: &str, redistribution: Redistribution, elements: impl IntoIterator<Item = u32>) -> ListPart {
+    ListPart {
+        name: name.to_owned(),
+        redistribution,
+        codec: String::new(),
+        shape: Vec::new(),
+        elements: elements.into_iter().map(|element| element.to_le_bytes().to_vec()).collect(),
+    }
+}
+
+/// An operator whose subtasks hold a run for each of their key groups' ranges, and lists of every kind.
+fn operator(max: MaxParallelism, parallelism: u32) -> OperatorSnapshot {
+    let subtask = |index: u32| {
+        let (subtask, groups) = (SubtaskIndex(index), max.range(SubtaskIndex(index), parallelism));
+        let own = index * 10..index * 10 + index % 4;
+        SubtaskSnapshot {
+            subtask,
+            groups,
+            runs: if groups.is_empty() { Vec::new() } else { vec![run(subtask, groups)] },
+            lists: vec![
+                part("broadcast", Redistribution::Broadcast, [1, 2]),
+                part("split", Redistribution::Split, own.clone()),
+                part("union", Redistribution::Union, own),
+            ],
+            prepared: Vec::new(),
+            watermark: Timestamp(0),
+            processing_time: Timestamp(0),
+        }
+    };
+    OperatorSnapshot {
+        uid: Uid::new("count").unwrap(),
+        kind: "count".to_owned(),
+        parallelism,
+        key_shape: Vec::new(),
+        states: Vec::new(),
+        subtasks: (0..parallelism).map(subtask).collect(),
+        enumerator: None,
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_key_group_goes_to_its_owner_once(max in 1_u16..200, old in 1_u32..12, new in 1_u32..12) {
+        let max = MaxParallelism(max);
+        let operator = operator(max, old);
+        for group in max.all().iter() {
+            let mut found = Vec::new();
+            for index in (0..new).map(SubtaskIndex) {
+                let runs = runs(&operator, max.range(index, new));
+                let holding = runs.into_iter().filter(|run| run.groups.contains(group));
+                found.extend(holding.map(|run| (run.identity.subtask, index)));
+            }
+            prop_assert_eq!(found, vec![(max.owner(group, old), max.owner(group, new))]);
+        }
+    }
+
+    #[test]
+    fn list_elements_go_where_their_kind_says(old in 1_u32..12, new in 1_u32..12) {
+        let operator = operator(MaxParallelism(128), old);
+        let of = |name: &str, lists: &[ListPart]| {
+            lists.iter().find(|part| part.name == name).map(|part| part.elements.clone()).unwrap()
+        };
+        let all: Vec<_> = operator.subtasks.iter().flat_map(|it| of("split", &it.lists)).collect();
+        let mut dealt = Vec::new();
+        for subtask in (0..new).map(SubtaskIndex) {
+            let lists = lists(&operator, subtask, new);
+            prop_assert_eq!(of("union", &lists), all.clone());
+            prop_assert_eq!(of("broadcast", &lists).len(), 2, "one copy");
+            dealt.extend(of("split", &lists));
+        }
+        let sorted = |mut elements: Vec<Vec<u8>>| { elements.sort(); elements };
+        prop_assert_eq!(sorted(dealt), sorted(all), "each element goes to one subtask");
+    }
+}

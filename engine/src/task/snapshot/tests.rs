@@ -1,0 +1,166 @@
+#![allow(clippy::unwrap_used)]
+use types::{Digest, Lineage, SnapshotFile};
+
+use super::*;
+
+const GROUPS: KeyGroupRange = KeyGroupRange { start: 0, end: 8 };
+
+fn uid() -> Uid {
+    Uid::new("count").unwrap()
+}
+
+fn run(number: u64) -> Run {
+    let (job, attempt, subtask) = (JobId(1), AttemptId(2), SubtaskIndex(0));
+    Run {
+        file: SnapshotFile { path: format!("run-{number}"), len: 10, digest: Digest(number.into()) },
+        identity: RunIdentity { job, attempt, operator: uid(), subtask, number },
+        groups: GROUPS,
+        entries: 1,
+        tombstones: 0,
+        plain_bytes: 10,
+    }
+}
+
+fn snapshots() -> Snapshots {
+    let task = TaskId { chain: 0, subtask: SubtaskIndex(0) };
+    let mut snapshots = Snapshots::new(task, JobId(1), AttemptId(2));
+    snapshots.add_keyed(0, uid(), Vec::new());
+    snapshots
+}
+
+fn begin(snapshots: &mut Snapshots, checkpoint: u64) {
+    let cut = Cut {
+        position: 0,
+        uid: uid(),
+        is_sink: true,
+        groups: GROUPS,
+        lists: Vec::new(),
+        watermark: Timestamp(0),
+        processing_time: Timestamp(0),
+    };
+    snapshots.begin(CheckpointId(checkpoint), vec![cut], 0);
+}
+
+fn seal(snapshots: &mut Snapshots, checkpoint: u64) {
+    assert!(snapshots.sealed(0, CheckpointId(checkpoint), false).is_some());
+}
+
+fn store(snapshots: &mut Snapshots, checkpoint: u64) {
+    snapshots.durable(0, CheckpointId(checkpoint), run(checkpoint));
+}
+
+fn whole(snapshots: &mut Snapshots, checkpoint: u64) {
+    begin(snapshots, checkpoint);
+    seal(snapshots, checkpoint);
+    store(snapshots, checkpoint);
+}
+
+/// The numbers of the runs in the next acknowledgement, and its checkpoint.
+fn acknowledged(snapshots: &mut Snapshots) -> Option<(u64, Vec<u64>)> {
+    let ready = snapshots.take_ready()?;
+    let runs = &ready.snapshot.operators[0].1.runs;
+    Some((ready.checkpoint.0, runs.iter().map(|run| run.identity.number).collect()))
+}
+
+fn transaction(checkpoint: u64) -> PreparedTransaction {
+    PreparedTransaction {
+        lineage: Lineage(3),
+        writer: SubtaskIndex(0),
+        attempt: AttemptId(2),
+        checkpoint: CheckpointId(checkpoint),
+        payload: Vec::new(),
+        file: None,
+    }
+}
+
+#[test]
+fn the_next_checkpoint_lists_the_run_of_a_failed_one_and_waits_for_it() {
+    let mut snapshots = snapshots();
+    begin(&mut snapshots, 1);
+    seal(&mut snapshots, 1);
+    snapshots.cancel(CheckpointId(1));
+    whole(&mut snapshots, 2);
+    assert_eq!(acknowledged(&mut snapshots), None, "run 1 is not durable yet");
+    store(&mut snapshots, 1);
+    assert_eq!(acknowledged(&mut snapshots), Some((2, vec![1, 2])), "older runs come first");
+}
+
+#[test]
+fn a_checkpoint_without_changes_lists_what_was_there() {
+    let mut snapshots = snapshots();
+    whole(&mut snapshots, 1);
+    assert_eq!(acknowledged(&mut snapshots), Some((1, vec![1])));
+    begin(&mut snapshots, 2);
+    assert_eq!(acknowledged(&mut snapshots), None, "nothing says yet that nothing has changed");
+    assert!(snapshots.sealed(0, CheckpointId(2), true).is_none());
+    assert_eq!(acknowledged(&mut snapshots), Some((2, vec![1])));
+}
+
+#[test]
+fn acknowledgements_come_in_order_and_hold_no_later_run() {
+    let mut snapshots = snapshots();
+    begin(&mut snapshots, 1);
+    seal(&mut snapshots, 1);
+    whole(&mut snapshots, 2);
+    assert_eq!(acknowledged(&mut snapshots), None);
+    store(&mut snapshots, 1);
+    assert_eq!(acknowledged(&mut snapshots), Some((1, vec![1])));
+    assert_eq!(acknowledged(&mut snapshots), Some((2, vec![1, 2])));
+}
+
+#[test]
+fn a_merge_takes_only_what_is_complete_and_later_acknowledgements_list_its_run() {
+    let mut snapshots = snapshots();
+    for checkpoint in 1..=3 {
+        whole(&mut snapshots, checkpoint);
+    }
+    for checkpoint in 1..=2 {
+        assert!(acknowledged(&mut snapshots).is_some_and(|(of, _)| of == checkpoint));
+    }
+    // The acknowledgement of 3 is still to come.
+    let mut works = snapshots.begin_merge(CheckpointId(2), |runs| Some(0..runs.len()));
+    let work = works.pop().unwrap();
+    assert_eq!(work.runs, [run(1), run(2)]);
+    assert!(work.includes_oldest);
+    assert!(snapshots.begin_merge(CheckpointId(2), |_| Some(0..2)).is_empty(), "one merge at a time");
+
+    snapshots.merged(0, &work.runs, run(99));
+    assert_eq!(acknowledged(&mut snapshots), Some((3, vec![99, 3])));
+    assert_eq!(snapshots.begin_merge(CheckpointId(3), |runs| Some(0..runs.len())).len(), 1);
+}
+
+#[test]
+fn a_failed_merge_changes_nothing_and_may_be_tried_again() {
+    let mut snapshots = snapshots();
+    whole(&mut snapshots, 1);
+    whole(&mut snapshots, 2);
+    assert_eq!(snapshots.begin_merge(CheckpointId(2), |_| Some(0..2)).len(), 1);
+    snapshots.merge_failed(0);
+    assert_eq!(acknowledged(&mut snapshots), Some((1, vec![1])));
+    assert_eq!(acknowledged(&mut snapshots), Some((2, vec![1, 2])));
+    assert_eq!(snapshots.begin_merge(CheckpointId(2), |_| Some(0..2)).len(), 1);
+}
+
+#[test]
+fn a_transaction_is_listed_until_it_is_committed() {
+    let mut snapshots = snapshots();
+    begin(&mut snapshots, 1);
+    seal(&mut snapshots, 1);
+    store(&mut snapshots, 1);
+    snapshots.preparing(CheckpointId(1));
+    assert!(snapshots.take_ready().is_none());
+    snapshots.cancel(CheckpointId(1));
+    snapshots.prepared(transaction(1));
+
+    let pending = |ready: Ready| {
+        let prepared = &ready.snapshot.operators[0].1.prepared;
+        prepared.iter().map(|it| it.checkpoint.0).collect::<Vec<_>>()
+    };
+    whole(&mut snapshots, 2);
+    snapshots.preparing(CheckpointId(2));
+    snapshots.prepared(transaction(2));
+    assert_eq!(snapshots.take_ready().map(pending), Some(vec![1, 2]), "what 1 prepared goes into 2");
+    snapshots.committed(CheckpointId(2));
+    whole(&mut snapshots, 3);
+    assert_eq!(snapshots.take_ready().map(pending), Some(vec![]));
+}
