@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use env::Rng;
+use env::{Rng, sim::Control};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use tidegate_engine::{
@@ -40,6 +40,7 @@ struct State<T> {
     breaches: Vec<String>,
     lost: bool,
     retries: u64,
+    trace: Option<(&'static str, Control)>,
 }
 
 impl<T> Clone for Ledger<T> {
@@ -58,6 +59,7 @@ impl<T> Default for Ledger<T> {
             breaches: Vec::new(),
             lost: false,
             retries: 0,
+            trace: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -70,6 +72,11 @@ impl<T> Ledger<T> {
 
     pub(crate) fn set_moods(&self, moods: Moods) {
         self.lock().moods = moods;
+    }
+
+    /// Notes seals, prepared transactions and commits in the simulation's trace.
+    pub(crate) fn trace(&self, name: &'static str, sim: &Control) {
+        self.lock().trace = Some((name, sim.clone()));
     }
 
     /// From now on the server has forgotten all that was prepared.
@@ -117,7 +124,7 @@ impl<T: Clone + Send + 'static> TwoPhaseSink for Ledger<T> {
     type Committer = LedgerCommitter<T>;
 
     async fn writer(&self, _context: &SinkContext) -> Result<LedgerWriter<T>> {
-        Ok(LedgerWriter { open: Vec::new() })
+        Ok(LedgerWriter { ledger: self.clone(), open: Vec::new() })
     }
 
     async fn committer(&self, context: &SinkContext) -> Result<LedgerCommitter<T>> {
@@ -131,6 +138,7 @@ impl<T: Clone + Send + 'static> TwoPhaseSink for Ledger<T> {
 pub(crate) struct Records(u64);
 
 pub(crate) struct LedgerWriter<T> {
+    ledger: Ledger<T>,
     open: Vec<T>,
 }
 
@@ -145,7 +153,8 @@ impl<T: Send + 'static> TwoPhaseWriter for LedgerWriter<T> {
         Ok(())
     }
 
-    fn seal(&mut self, _id: &TransactionId) -> Result<Option<Vec<T>>> {
+    fn seal(&mut self, id: &TransactionId) -> Result<Option<Vec<T>>> {
+        self.ledger.lock().note("seals", id);
         let sealed = std::mem::take(&mut self.open);
         Ok((!sealed.is_empty()).then_some(sealed))
     }
@@ -230,7 +239,14 @@ impl<T: Clone + Send + 'static> Committer for LedgerCommitter<T> {
 }
 
 impl<T> State<T> {
+    fn note(&self, what: &str, id: &TransactionId) {
+        if let Some((name, sim)) = &self.trace {
+            sim.trace(format_args!("sink {name} {what} its transaction of checkpoint {}", id.checkpoint));
+        }
+    }
+
     fn prepare(&mut self, id: &TransactionId, records: Vec<T>) {
+        self.note("prepares", id);
         if self.prepared.insert(id.clone(), records).is_some() || self.committed.contains_key(id) {
             self.breaches.push(format!("prepared twice: {id:?}"));
         }
@@ -244,6 +260,7 @@ impl<T> State<T> {
         let Some(records) = found else {
             return CommitOutcome::Lost(format!("{} records are gone", prepared.0));
         };
+        self.note("commits", id);
         let newest = self.newest.entry((id.lineage, id.writer)).or_default();
         if *newest > id.checkpoint {
             self.breaches.push(format!("committed out of order, after {newest}: {id:?}"));

@@ -5,7 +5,13 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod backpressure;
+mod bad_input;
+mod barrier_life;
+mod endings;
+mod every_second_checkpoint_fails;
 mod exactly_once_sim;
+mod failures;
 mod ledger;
 mod numbers;
 mod windows;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use env::Env;
+use env::{Env, Monotonic, sim::Control};
 use serde::{Deserialize, Serialize};
 use tidegate_engine::api::source::{
     Boundedness, ReadStatus, Source, SourceContext, SourceOutput, Split, SplitReader,
@@ -29,6 +29,7 @@ pub(crate) struct Numbers {
     bounded: bool,
     failure: Arc<Failure>,
     emitted: Arc<AtomicU64>,
+    trace: Option<(&'static str, Control)>,
 }
 
 impl Numbers {
@@ -43,6 +44,7 @@ impl Numbers {
             bounded: true,
             failure: Arc::new(|_| None),
             emitted: Arc::default(),
+            trace: None,
         }
     }
 
@@ -66,6 +68,12 @@ impl Numbers {
     /// Asks `failure` before each number.
     pub(crate) fn failing(mut self, failure: impl Fn(u64) -> Option<Error> + Send + Sync + 'static) -> Self {
         self.failure = Arc::new(failure);
+        self
+    }
+
+    /// Notes each cut in the simulation's trace.
+    pub(crate) fn traced(mut self, name: &'static str, sim: &Control) -> Self {
+        self.trace = Some((name, sim.clone()));
         self
     }
 
@@ -112,7 +120,7 @@ impl Source for Numbers {
     }
 
     async fn open(&self, split: NumberSplit, context: &SourceContext) -> Result<NumberReader> {
-        Ok(NumberReader { source: self.clone(), split, env: context.env.clone() })
+        Ok(NumberReader { source: self.clone(), split, env: context.env.clone(), ready: None })
     }
 }
 
@@ -120,6 +128,8 @@ pub(crate) struct NumberReader {
     source: Numbers,
     split: NumberSplit,
     env: Env,
+    /// When the pause ends; it outlives a dropped `read`.
+    ready: Option<Monotonic>,
 }
 
 impl SplitReader for NumberReader {
@@ -129,7 +139,9 @@ impl SplitReader for NumberReader {
     async fn read(&mut self, out: &mut SourceOutput<'_, u64>) -> Result<ReadStatus> {
         let Numbers { splits, each, first, at_once, pause, failure, emitted, .. } = &self.source;
         if !pause.is_zero() {
-            self.env.sleep(*pause).await;
+            let now = self.env.now();
+            self.env.sleep(self.ready.get_or_insert(now + *pause).since(now)).await;
+            self.ready = None;
         }
         for _ in 0..out.room().min(*at_once) {
             let index = self.split.next;
@@ -148,6 +160,9 @@ impl SplitReader for NumberReader {
     }
 
     fn position(&self) -> NumberSplit {
+        if let Some((name, sim)) = &self.source.trace {
+            sim.trace(format_args!("source {name} is cut, its position noted"));
+        }
         self.split.clone()
     }
 }
