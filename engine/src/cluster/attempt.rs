@@ -215,27 +215,18 @@ impl Running<'_> {
                 self.on_report(task, report).await;
             }
             ToJobManager::Initializing { attempt, task } if attempt == self.attempt.info.attempt => {
-                self.show(task, TaskStatus::Initializing);
+                self.attempt.view.show(task, TaskStatus::Initializing);
             }
             // Of an older attempt, or an answer that came late.
             _ => {}
         }
     }
 
-    fn show(&self, task: TaskId, status: TaskStatus) {
-        self.attempt.view.update(|view| {
-            let shown = &mut view.tasks.entry(task).or_default().status;
-            if shown.may_become(status) {
-                *shown = status;
-            }
-        });
-    }
-
     async fn on_report(&mut self, task: TaskId, report: TaskReport) {
         let attempt = self.attempt.info.attempt;
         let report = match report {
             TaskReport::Running => {
-                self.show(task, TaskStatus::Running);
+                self.attempt.view.show(task, TaskStatus::Running);
                 self.waiting_to_run.remove(&task);
                 if self.waiting_to_run.is_empty() {
                     self.step(Event::TasksRunning).await;
@@ -252,11 +243,11 @@ impl Running<'_> {
                 return self.assign().await;
             }
             TaskReport::Finished { records, accumulators } => {
-                self.show(task, TaskStatus::Finished);
+                self.attempt.view.show(task, TaskStatus::Finished);
                 return self.on_finished(task, records, accumulators);
             }
             TaskReport::Failed(failure) => {
-                self.show(task, TaskStatus::Failed);
+                self.attempt.view.show(task, TaskStatus::Failed);
                 return self.fail(failure.into_error()).await;
             }
             TaskReport::Injected(checkpoint) => coordinator::TaskReport::Injected { checkpoint },

@@ -34,7 +34,7 @@ use super::{
     resolve::Expected,
     status::{
         At, Cancelled, Cancelling, Created, Failed, Failing, Finished, Finishing, JobStatus, Restarting,
-        Running, Suspended,
+        Running, Suspended, TaskStatus,
     },
     view::{SharedView, TaskView},
 };
@@ -314,13 +314,20 @@ impl JobManager {
         }
     }
 
+    fn show_all(&self, status: TaskStatus) {
+        self.tasks().into_iter().for_each(|task| self.view.show(task, status));
+    }
+
     async fn cancel_tasks(&mut self, attempt: AttemptId) -> Result<()> {
+        self.show_all(TaskStatus::Cancelling);
         self.to_tasks.send(&ToTaskManager::Cancel { attempt }).await?;
         let of = |message| match message {
             ToJobManager::Cancelled { attempt: of } if of == attempt => Some(()),
             _ => None,
         };
-        self.answer(of).await
+        self.answer(of).await?;
+        self.show_all(TaskStatus::Cancelled);
+        Ok(())
     }
 
     /// From the start record to tasks that are being deployed.
@@ -487,7 +494,9 @@ impl JobManager {
         let deployment =
             |task: TaskId| TaskDeployment { task, restore: restored.tasks.remove(&task).unwrap_or_default() };
         let tasks = self.tasks().into_iter().map(deployment).collect();
+        self.show_all(TaskStatus::Scheduled);
         self.to_tasks.send(&ToTaskManager::Deploy { info: *info, tasks }).await?;
+        self.show_all(TaskStatus::Deploying);
         Ok(enumerators)
     }
 

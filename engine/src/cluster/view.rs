@@ -76,6 +76,16 @@ impl SharedView {
         change(&mut self.lock())
     }
 
+    /// The task is in this state now, if it can have come there from the last one shown.
+    pub(crate) fn show(&self, task: TaskId, status: TaskStatus) {
+        self.update(|view| {
+            let shown = &mut view.tasks.entry(task).or_default().status;
+            if shown.may_become(status) {
+                *shown = status;
+            }
+        });
+    }
+
     pub(crate) fn failed(&self, at: Monotonic, why: String) {
         self.update(|view| {
             if view.failures.len() == FAILURES {

@@ -8,7 +8,11 @@ use checkpoint::{
 };
 use env::sim::{Control, StoreFaults};
 use tidegate_engine::{
-    cluster::{attempt::Ask, status::JobStatus},
+    cluster::{
+        attempt::Ask,
+        local::JobControl,
+        status::{JobStatus, TaskStatus},
+    },
     prelude::*,
 };
 
@@ -166,6 +170,12 @@ fn a_stop_that_fails_says_so_and_the_job_goes_on() {
     });
 }
 
+/// Whether all tasks are shown in this state.
+fn assert_tasks(control: &JobControl, status: TaskStatus) {
+    let tasks = control.view().tasks;
+    assert!(!tasks.is_empty() && tasks.values().all(|task| task.status == status), "{tasks:?}");
+}
+
 #[test]
 fn a_cancelled_job_keeps_its_checkpoints_and_goes_on_from_them() {
     simulate(async |sim, env| {
@@ -174,8 +184,11 @@ fn a_cancelled_job_keeps_its_checkpoints_and_goes_on_from_them() {
         let source = Numbers::new(2, 500).paced(3, Duration::from_millis(10));
         let (process, handle) = start(sim, counting(&source, &settings, &ledger)).await.unwrap();
         env.sleep(Duration::from_secs(1)).await;
-        handle.control().ask(Ask::Cancel).await.unwrap();
+        let control = handle.control().clone();
+        assert_tasks(&control, TaskStatus::Running);
+        control.ask(Ask::Cancel).await.unwrap();
         assert_eq!(handle.join().await.unwrap().how, "cancelled");
+        assert_tasks(&control, TaskStatus::Cancelled);
         process.kill();
         let (_process, handle) = start(sim, counting(&source, &settings, &ledger)).await.unwrap();
         env.sleep(Duration::from_millis(100)).await;
