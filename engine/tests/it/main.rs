@@ -14,5 +14,6 @@ mod exactly_once_sim;
 mod failures;
 mod ledger;
 mod numbers;
+mod rest;
 mod windows;
 mod world;
