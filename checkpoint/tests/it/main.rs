@@ -5,4 +5,5 @@ mod collect;
 mod fixture;
 mod history_log;
 mod history_model;
+mod protocol_model;
 mod snapshots;

@@ -23,7 +23,7 @@ fn a_stop_commits_its_checkpoint_and_is_recorded_last() {
     rig.expect(trigger(2), &["refuse 2 conflict"]);
     rig.expect(savepoint(3, "s"), &["refuse 3 conflict"]);
     rig.expect(stop(4, false, None), &["refuse 4 conflict"]);
-    rig.to_record(1, 1);
+    rig.reach_record(1, 1);
     rig.expect_at(50, &[]);
     rig.expect(Event::Recorded, &["commit 1 by 1"]);
     assert!(!rig.coordinator.may_assign(source(0)), "sources never start again");
@@ -43,11 +43,11 @@ fn a_stop_waits_for_what_runs_and_serves_what_waits() {
     rig.expect(stop(3, false, Some("t")), &[]);
     rig.expect(savepoint(4, "t"), &["refuse 4 conflict"]);
     rig.expect(savepoint(5, "u"), &[]);
-    rig.to_record(1, 0);
+    rig.reach_record(1, 0);
     let first = ["commit 1 by 0", "answer 1 Checkpoint(CheckpointId(1))", "record confirmed 1"];
     rig.expect(Event::Recorded, &[first[0], first[1], first[2], "inject 2 Stop { drain: false }"]);
     rig.expect(Event::Recorded, &["collect but 0"]);
-    rig.to_record(2, 0);
+    rig.reach_record(2, 0);
     let second = ["commit 2 by 0", "answer 2 Checkpoint(CheckpointId(2))", "record confirmed 2"];
     rig.expect(Event::Recorded, &second);
     rig.expect(Event::Recorded, &["collect but 1", "copy 2 u", "copy 2 t"]);
@@ -66,14 +66,14 @@ fn a_stop_that_fails_before_its_record_is_undone() {
     let mut rig = stopping(false, Some("s"));
     rig.expect(declined(1), &["cancel 1", "release 0", "release 1", "refuse 1 retryable"]);
     rig.expect(trigger(2), &["inject 2 Checkpoint"]);
-    rig.to_record(2, 0);
+    rig.reach_record(2, 0);
     rig.expect(
         Event::Recorded,
         &["commit 2 by 0", "answer 2 Checkpoint(CheckpointId(2))", "record confirmed 2"],
     );
     rig.expect(Event::Recorded, &["collect but 0"]);
     rig.expect(stop(3, false, Some("s")), &["inject 3 Stop { drain: false }"]);
-    rig.to_record(3, 0);
+    rig.reach_record(3, 0);
     rig.expect(record_failed(ErrorKind::Unavailable), &["cancel 3", "refuse 3 unavailable"]);
     assert_eq!(rig.coordinator.next_wakeup(), Some(at(10)));
 }
@@ -88,7 +88,7 @@ fn a_drain_that_fails_restarts_the_job_without_asking() {
 #[test]
 fn the_savepoint_of_a_stop_is_tried_again_or_told() {
     let mut rig = stopping(false, Some("s"));
-    rig.to_record(1, 0);
+    rig.reach_record(1, 0);
     rig.expect(Event::Recorded, &["commit 1 by 0", "record confirmed 1"]);
     rig.expect(Event::Recorded, &["collect but 1", "copy 1 s"]);
     for second in [0, 1] {
@@ -105,7 +105,7 @@ fn the_savepoint_of_a_stop_is_tried_again_or_told() {
 #[test]
 fn what_remains_of_a_stop_is_done_by_the_next_attempt() {
     let mut rig = stopping(false, Some("s"));
-    rig.to_record(1, 1);
+    rig.reach_record(1, 1);
     rig.expect(Event::Recorded, &["commit 1 by 1"]);
     rig.expect(Event::JobFailed { reason: "a task died".into() }, &[]);
     let remaining = rig.coordinator.remaining().expect("the stop is in the history");
@@ -150,7 +150,7 @@ fn a_job_whose_sources_end_takes_a_last_checkpoint_until_it_holds() {
     rig.expect(declined(1), &["cancel 1", "release 0", "release 1"]);
     assert_eq!(rig.coordinator.next_wakeup(), Some(at(1)));
     rig.expect_at(1, &["inject 2 Last"]);
-    rig.to_record(2, 1);
+    rig.reach_record(2, 1);
     rig.expect(Event::Recorded, &["commit 2 by 1"]);
     rig.expect(committed(2), &["record confirmed 2"]);
     rig.expect(Event::Recorded, &["collect but 0", "record Finished"]);
@@ -163,7 +163,7 @@ fn the_last_checkpoint_waits_for_one_that_runs() {
     rig.expect(trigger(1), &["inject 1 Checkpoint"]);
     rig.expect(finished(0), &[]);
     rig.expect(finished(1), &[]);
-    rig.to_record(1, 0);
+    rig.reach_record(1, 0);
     let first =
         ["commit 1 by 0", "answer 1 Checkpoint(CheckpointId(1))", "record confirmed 1", "inject 2 Last"];
     rig.expect(Event::Recorded, &first);
@@ -189,7 +189,7 @@ fn a_stop_of_a_job_that_ends_meanwhile_finishes_it() {
     rig.expect(stop(2, true, None), &[]);
     rig.step(finished(0));
     rig.step(finished(1));
-    rig.to_record(1, 0);
+    rig.reach_record(1, 0);
     let first =
         ["commit 1 by 0", "answer 1 Checkpoint(CheckpointId(1))", "record confirmed 1", "inject 2 Last"];
     rig.expect(Event::Recorded, &first);
@@ -198,7 +198,7 @@ fn a_stop_of_a_job_that_ends_meanwhile_finishes_it() {
     rig.step(finished(0));
     rig.expect(finished(1), &["inject 1 Last"]);
     rig.expect(stop(3, false, Some("s")), &[]);
-    rig.to_record(1, 0);
+    rig.reach_record(1, 0);
     rig.expect(stop(4, false, None), &["refuse 4 conflict"]);
     rig.expect(Event::Recorded, &["commit 1 by 0", "record confirmed 1"]);
     rig.expect(Event::Recorded, &["collect but 1", "copy 1 s"]);
@@ -214,7 +214,7 @@ fn a_stop_when_the_end_is_in_the_history_only_waits_for_it() {
     let mut rig = Rig::running(Settings::default());
     rig.step(finished(0));
     rig.expect(finished(1), &["inject 1 Last"]);
-    rig.to_record(1, 0);
+    rig.reach_record(1, 0);
     rig.expect(Event::Recorded, &["commit 1 by 0", "record confirmed 1"]);
     rig.expect(stop(1, false, Some("s")), &["refuse 1 conflict"]);
     rig.expect(stop(2, false, None), &[]);
@@ -267,7 +267,7 @@ fn a_cancellation_ends_also_where_it_cannot_be_recorded() {
     rig.expect(record_failed(ErrorKind::Fenced), &["refuse 1 fenced", "fail fenced"]);
     let mut rig = Rig::running(Settings::default());
     rig.expect(trigger(1), &["inject 1 Checkpoint"]);
-    rig.to_record(1, 0);
+    rig.reach_record(1, 0);
     rig.expect(cancel(2), &["refuse 1 cancelled"]);
     rig.expect(record_failed(ErrorKind::Unavailable), &["alert", "record Cancelled"]);
 }

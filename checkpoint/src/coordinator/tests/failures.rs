@@ -29,7 +29,7 @@ fn a_record_on_its_way_is_waited_for_and_one_that_is_not_is_withdrawn() {
     let settings = Settings { timeout: 5 * SECOND, max_concurrent: 2, ..Settings::default() };
     let mut rig = Rig::running(settings);
     rig.expect(trigger(1), &["inject 1 Checkpoint"]);
-    rig.to_record(1, 1);
+    rig.reach_record(1, 1);
     rig.expect_at(99, &[]);
     rig.expect(Event::Recorded, &["commit 1 by 1", "answer 1 Checkpoint(CheckpointId(1))"]);
     rig.expect(committed(1), &["record confirmed 1"]);
@@ -46,7 +46,7 @@ fn too_many_failures_in_a_row_fail_the_job() {
     rig.expect(trigger(1), &["inject 1 Checkpoint"]);
     rig.expect(declined(1), &["cancel 1", "release 0", "release 1", "refuse 1 retryable"]);
     rig.expect(trigger(2), &["inject 2 Checkpoint"]);
-    rig.to_record(2, 0);
+    rig.reach_record(2, 0);
     rig.step(Event::Recorded);
     rig.step(Event::Recorded);
     for checkpoint in 3..=4 {
@@ -80,10 +80,10 @@ fn failures_without_end_where_they_do_not_fail_the_job() {
 fn a_record_that_was_not_created_fails_its_checkpoint_or_is_tried_again() {
     let mut rig = Rig::running(Settings::default());
     rig.expect(trigger(1), &["inject 1 Checkpoint"]);
-    rig.to_record(1, 1);
+    rig.reach_record(1, 1);
     rig.expect(record_failed(ErrorKind::Unavailable), &["cancel 1", "refuse 1 unavailable"]);
     rig.expect(trigger(2), &["inject 2 Checkpoint"]);
-    rig.to_record(2, 1);
+    rig.reach_record(2, 1);
     rig.expect(Event::Recorded, &["commit 2 by 1", "answer 2 Checkpoint(CheckpointId(2))"]);
     rig.expect(committed(2), &["record confirmed 2"]);
     rig.expect(record_failed(ErrorKind::Unavailable), &["alert"]);
@@ -97,7 +97,7 @@ fn a_record_of_unknown_fate_fails_the_attempt() {
     for kind in [ErrorKind::Retryable, ErrorKind::Internal, ErrorKind::Corrupt] {
         let mut rig = Rig::running(Settings::default());
         rig.expect(trigger(1), &["inject 1 Checkpoint"]);
-        rig.to_record(1, 1);
+        rig.reach_record(1, 1);
         rig.expect(
             record_failed(kind),
             &[&format!("refuse 1 {}", kind.name()), &format!("fail {}", kind.name())],
@@ -126,7 +126,7 @@ fn fenced_is_fenced_wherever_it_is_learned() {
 fn a_commit_that_is_lost_or_without_a_record_fails_the_job() {
     let mut rig = Rig::running(Settings::default());
     rig.expect(trigger(1), &["inject 1 Checkpoint"]);
-    rig.to_record(1, 1);
+    rig.reach_record(1, 1);
     rig.expect(Event::Recorded, &["commit 1 by 1", "answer 1 Checkpoint(CheckpointId(1))"]);
     let mut twin = Rig { coordinator: rig.coordinator.clone(), now: rig.now };
     let lost = |attempt| Event::CommitFailed {
@@ -191,7 +191,7 @@ fn a_part_that_is_missing_in_the_end_is_a_broken_invariant() {
 fn when_the_attempt_fails_every_request_is_refused_once() {
     let mut rig = Rig::running(Settings::default());
     rig.expect(savepoint(1, "a"), &["inject 1 Savepoint"]);
-    rig.to_record(1, 1);
+    rig.reach_record(1, 1);
     rig.expect(Event::Recorded, &["commit 1 by 1"]);
     rig.expect(trigger(2), &["inject 2 Checkpoint"]);
     rig.expect(trigger(3), &[]);

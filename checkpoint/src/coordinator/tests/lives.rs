@@ -70,12 +70,12 @@ fn requests_wait_for_room_and_share_a_checkpoint_but_not_the_pause() {
     rig.expect(trigger(2), &[]);
     rig.expect(savepoint(3, "file:///s"), &[]);
     rig.expect(savepoint(4, "file:///s"), &["refuse 4 conflict"]);
-    rig.to_record(1, 0);
+    rig.reach_record(1, 0);
     let first =
         ["commit 1 by 0", "answer 1 Checkpoint(CheckpointId(1))", "record confirmed 1", "inject 2 Savepoint"];
     rig.expect(Event::Recorded, &first);
     rig.expect(Event::Recorded, &["collect but 0"]);
-    rig.to_record(2, 1);
+    rig.reach_record(2, 1);
     rig.expect(Event::Recorded, &["commit 2 by 1", "answer 2 Checkpoint(CheckpointId(2))"]);
     rig.expect(savepoint(5, "file:///s"), &["refuse 5 conflict"]);
     assert_eq!(rig.coordinator.pinned(), [id(2)]);
@@ -92,7 +92,7 @@ fn requests_wait_for_room_and_share_a_checkpoint_but_not_the_pause() {
 fn a_savepoint_that_fails_is_answered_and_harms_nothing() {
     let mut rig = Rig::running(Settings::default());
     rig.expect(savepoint(1, "s"), &["inject 1 Savepoint"]);
-    rig.to_record(1, 0);
+    rig.reach_record(1, 0);
     rig.expect(Event::Recorded, &["commit 1 by 0", "record confirmed 1"]);
     rig.expect(Event::Recorded, &["collect but 1", "copy 1 s"]);
     rig.expect(copy_failed(1, "s", ErrorKind::Retryable), &["refuse 1 retryable"]);
@@ -161,7 +161,7 @@ fn new_checkpoints_wait_while_the_sinks_lag_behind() {
     let mut rig = Rig::running(Settings::default());
     for checkpoint in 1..=3 {
         rig.expect(trigger(checkpoint), &[&format!("inject {checkpoint} Checkpoint")]);
-        rig.to_record(checkpoint, 1);
+        rig.reach_record(checkpoint, 1);
         rig.step(Event::Recorded);
     }
     rig.expect(trigger(4), &[]);

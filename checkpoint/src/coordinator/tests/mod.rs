@@ -213,7 +213,7 @@ impl Rig {
 
     /// From the trigger of `checkpoint` to its record on the way.
     #[track_caller]
-    fn to_record(&mut self, checkpoint: u64, prepared: usize) {
+    fn reach_record(&mut self, checkpoint: u64, prepared: usize) {
         self.acknowledge(checkpoint, prepared);
         self.expect(written(checkpoint), &[&format!("record completed {checkpoint}")]);
     }

@@ -13,8 +13,6 @@ use tidegate_checkpoint::{
 };
 use types::{AttemptId, CheckpointId, RecordNumber};
 
-use super::INPUT;
-
 /// What went wrong, for people.
 pub(super) type Broken<T = ()> = Result<T, String>;
 
@@ -30,6 +28,10 @@ impl<T: Hash> Shared<T> {
         let mut hasher = DefaultHasher::new();
         value.hash(&mut hasher);
         Self { hash: hasher.finish(), value }
+    }
+
+    pub(super) fn of(value: T) -> Self {
+        Self::new(Arc::new(value))
     }
 
     pub(super) fn arc(&self) -> &Arc<T> {
@@ -133,10 +135,10 @@ impl Durable {
         Ok(())
     }
 
-    /// Aborts everything prepared that is not in `keep`.
-    pub(super) fn sweep(&mut self, keep: &BTreeSet<TransactionId>) {
+    /// Aborts everything that attempts before `attempt` prepared and that is not in `keep`.
+    pub(super) fn sweep(&mut self, attempt: AttemptId, keep: &BTreeSet<TransactionId>) {
         for (id, transaction) in &mut self.transactions {
-            if transaction.fate == Fate::Prepared && !keep.contains(id) {
+            if transaction.fate == Fate::Prepared && id.0 < attempt && !keep.contains(id) {
                 transaction.fate = Fate::Aborted;
             }
         }
@@ -152,7 +154,7 @@ impl Durable {
     }
 
     /// What must be true in every state.
-    pub(super) fn check(&self) -> Broken {
+    pub(super) fn check(&self, records: u8) -> Broken {
         self.check_visible()?;
         if let Some(newest) = self.history.last()
             && let Kind::CheckpointCompleted(completion) = &newest.kind
@@ -160,9 +162,7 @@ impl Durable {
             self.check_completed(completion.checkpoint)?;
         }
         match self.end() {
-            Some(EndKind::Finished)
-                if self.visible.len() != INPUT.iter().map(|len| usize::from(*len)).sum() =>
-            {
+            Some(EndKind::Finished) if self.visible.len() != usize::from(records) => {
                 Err(format!("the job finished with {:?}", self.visible))
             }
             Some(EndKind::Stopped) => {

@@ -1,7 +1,7 @@
 //! The search itself: every state once, with the way to it, and whether the end can be reached from everywhere.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{HashMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
 };
 
@@ -31,7 +31,7 @@ fn fingerprint(world: &World) -> u64 {
 
 /// Searches everything that can follow `start`.
 pub(super) fn search(start: World) -> Search {
-    let mut known = BTreeMap::from([(fingerprint(&start), 0)]);
+    let mut known = HashMap::from([(fingerprint(&start), 0)]);
     let mut seen = vec![Seen { from: 0, by: None }];
     let mut edges: Vec<(usize, usize)> = Vec::new();
     let mut ended = Vec::new();
@@ -42,7 +42,8 @@ pub(super) fn search(start: World) -> Search {
         }
         for (process, action) in actions(&world) {
             let mut next = world.clone();
-            let broken = next.act(process, action).and_then(|()| next.durable.check());
+            let broken =
+                next.act(process, action).and_then(|()| next.durable.check(next.budget.records.iter().sum()));
             let new = seen.len();
             let to = *known.entry(fingerprint(&next)).or_insert(new);
             if to == new {
@@ -100,7 +101,7 @@ fn first_stuck(states: usize, mut edges: Vec<(usize, usize)>, ended: Vec<usize>)
 impl World {
     /// Whether another attempt has started after that of this process.
     pub(super) fn is_fenced(&self, index: usize) -> bool {
-        match (&self.processes[index], self.durable.history.last()) {
+        match (&*self.processes[index], self.durable.history.last()) {
             (Process::Running(running), Some(newest)) => newest.standing.attempt.id != running.attempt(),
             _ => false,
         }

@@ -19,7 +19,8 @@ use types::{
 use super::{
     Guard,
     durable::{Broken, Counts, Durable, Line, Shared, prepared, transaction_id},
-    process::{Item, JOB, sink_task, sink_uid},
+    job::{JOB, sink_task, sink_uid},
+    running::Item,
 };
 
 /// What the coordinator told the task and the task has not taken in.
@@ -139,7 +140,7 @@ impl Sink {
         part.runs.clone_from(&self.runs);
         part.prepared.clone_from(&self.pending);
         let snapshot = TaskSnapshot { task: sink_task(), operators: vec![(sink_uid(), part)] };
-        self.uploads.push_back(Upload { checkpoint, run, lines, snapshot: Shared::new(snapshot.into()) });
+        self.uploads.push_back(Upload { checkpoint, run, lines, snapshot: Shared::of(snapshot) });
     }
 
     /// Makes the oldest cut durable and acknowledges it.
