@@ -1,7 +1,7 @@
 //! Damage to the checkpoint directory of a killed job: `verify` names the file each time, and a start either refuses or
 //! goes on from exactly the state and the positions of the undamaged directory.
 
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{collections::BTreeMap, num::NonZero, ops::Range, thread, time::Duration};
 
 use tidegate_chaos_tests::{
     Laboratory, Restored, Scene, Seeded, await_answer,
@@ -11,8 +11,8 @@ use tidegate_chaos_tests::{
 /// Little text: each byte of metadata is changed once, and each time all files are read.
 const TEXT_BYTES: u64 = 4 << 20;
 const PARALLELISM: u64 = 2;
-/// The job dies once it has completed as many checkpoints.
-const CHECKPOINTS: u64 = 3;
+/// The job dies after each of these checkpoints.
+const DEATHS: [u64; 2] = [2, 4];
 const LIFE_LIMIT: Duration = Duration::from_secs(30);
 /// How many bits of data blocks are changed.
 const BLOCK_BITS: usize = 1_000;
@@ -34,42 +34,54 @@ struct Targets {
 #[test]
 fn damage_is_never_used() {
     let mut seeded = Seeded::announced("damage_is_never_used", 11);
-    let laboratory = killed_job(&mut seeded);
+    let (image, words) = killed_job(&mut seeded);
+    let laboratory = Laboratory::new(image.clone(), words.clone()).unwrap();
     let whole = laboratory.examine(Vec::new()).unwrap();
     let (targets, whole) = (targets(laboratory.image(), &whole.needed), whole.restored.unwrap());
     assert!(whole.counts.values().sum::<u64>() > 0, "the job died before it had counted anything");
 
+    let damages = damages(laboratory.image(), &targets, &mut seeded);
+    let share = damages.len().div_ceil(thread::available_parallelism().map_or(1, NonZero::get));
+    let examined = |share: &[Damage]| {
+        let laboratory = Laboratory::new(image.clone(), words.clone()).unwrap();
+        share.iter().map(|damage| (kind(damage), is_refused(&laboratory, damage, &whole))).collect::<Vec<_>>()
+    };
+    let verdicts: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = damages.chunks(share).map(|share| scope.spawn(|| examined(share))).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
     let mut tally = BTreeMap::<&str, (u64, u64)>::new();
-    for damage in damages(laboratory.image(), &targets, &mut seeded) {
-        let (done, refused) = tally.entry(kind(&damage)).or_default();
+    for (kind, refusal) in verdicts {
+        let (done, refused) = tally.entry(kind).or_default();
         *done += 1;
-        *refused += u64::from(is_refused(&laboratory, &damage, &whole));
+        *refused += u64::from(refusal);
     }
     for (kind, (done, refused)) in tally {
         println!("damage_is_never_used: {kind}: {done} times, refused {refused} times, else without effect");
     }
 }
 
-/// The directory of a job that was shot after some checkpoints, at a moment at which the hint named the newest record:
-/// else nothing in the directory could tell that this record is gone.
-fn killed_job(seeded: &mut Seeded) -> Laboratory {
+/// The directory of a job that was shot after some checkpoints.
+fn killed_job(seeded: &mut Seeded) -> (Image, Vec<String>) {
     let mut scene = Scene::new(super::word_count(), 2, TEXT_BYTES, seeded);
-    for checkpoint in CHECKPOINTS.. {
+    for checkpoint in DEATHS {
         live_until(&mut scene, checkpoint);
-        if scene.history().is_hinted {
-            break;
-        }
     }
-    let image = damage::read_image(&scene.path("checkpoints")).unwrap();
-    Laboratory::new(image, scene.words()).unwrap()
+    // The hint must name the newest record: else nothing in the directory could tell that this record is gone.
+    while !scene.history().is_hinted {
+        let next = scene.history().checkpoint + 1;
+        live_until(&mut scene, next);
+    }
+    (damage::read_image(&scene.path("checkpoints")).unwrap(), scene.words())
 }
 
-/// One life that is shot once a checkpoint has completed.
+/// One life that is shot once a checkpoint has completed and the hint has followed.
 fn live_until(scene: &mut Scene, checkpoint: u64) {
     let mut command = scene.command(PARALLELISM);
     let life = scene.start(&mut command);
     let completed = await_answer(LIFE_LIMIT, || {
-        Ok::<_, std::io::Error>((scene.history().checkpoint >= checkpoint).then_some(()))
+        let newest = scene.history();
+        Ok::<_, std::io::Error>((newest.checkpoint >= checkpoint && newest.is_hinted).then_some(()))
     });
     assert!(completed.unwrap().is_some(), "no checkpoint {checkpoint} within {LIFE_LIMIT:?}");
     assert!(life.kill().unwrap(), "the job ended before it could be shot");
