@@ -75,7 +75,7 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                     Decision::Finished(at) => return Ok(Started::Finished { at }),
                     Decision::Start(start) => start,
                 };
-                let kind = Kind::AttemptStarted(start);
+                let kind = Kind::AttemptStarted(*start);
                 let record = Arc::new(Record::after(newest.as_deref(), env.wall(), kind)?);
                 // All that will be needed is read before anything is written.
                 prepared = Some(prepare(&env, &store, &record.standing, request).await?);

@@ -141,7 +141,7 @@ pub enum Decision {
     /// The job finished at this time: do nothing.
     Finished(Timestamp),
     /// Try to append this.
-    Start(AttemptStart),
+    Start(Box<AttemptStart>),
 }
 
 /// Decides how `candidate` starts on top of `standing` (none: no history yet).
@@ -182,7 +182,8 @@ pub fn decide(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<
     // A continuation restores the last checkpoint and must commit it; only another start can give up what is pending.
     let abandons = request.abandon_pending && !continues;
     let abandons = if abandons { standing.unconfirmed.clone() } else { Vec::new() };
-    Ok(Decision::Start(AttemptStart { abandons, ..attempt(candidate, standing.job, lineage, restores) }))
+    let start = AttemptStart { abandons, ..attempt(candidate, standing.job, lineage, restores) };
+    Ok(Decision::Start(Box::new(start)))
 }
 
 fn first_start(candidate: &Candidate<'_>) -> Result<Decision> {
@@ -199,7 +200,8 @@ fn first_start(candidate: &Candidate<'_>) -> Result<Decision> {
         From::Auto | From::None => Restores::Empty,
         From::Snapshot(location) => snapshot(None, location, request)?,
     };
-    Ok(Decision::Start(attempt(candidate, candidate.new_job, candidate.new_lineage, restores)))
+    let start = attempt(candidate, candidate.new_job, candidate.new_lineage, restores);
+    Ok(Decision::Start(Box::new(start)))
 }
 
 fn attempt(candidate: &Candidate<'_>, job: JobId, lineage: Lineage, restores: Restores) -> AttemptStart {

@@ -224,7 +224,7 @@ mod tests {
             for len in 0..30_u64 {
                 let tail = len.checked_sub(1);
                 let last = tail.map_or(0, |tail| tail - tail % every);
-                let kept = |k: u64| k < len && (k % every == 0 || k > last);
+                let kept = |k: u64| k < len && (k.is_multiple_of(every) || k > last);
                 for hint in std::iter::once(None).chain((0..35).map(Some)) {
                     assert_eq!(
                         search(milestones, hint, kept).0,

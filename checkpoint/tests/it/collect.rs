@@ -130,6 +130,22 @@ fn what_is_being_read_or_waits_for_its_sinks_is_kept() {
 }
 
 #[test]
+fn runs_that_only_a_living_task_lists_are_kept() {
+    Simulation::new(14).run(async |env| {
+        let store = env.open_store("sim:job").unwrap();
+        let mut job = Job::start(&env, &store).await.unwrap();
+        job.checkpoint().await.unwrap();
+        // Its checkpoint failed; the next one will list it.
+        job.seal().await.unwrap();
+        let mut collector = Collector::new(&env, Arc::clone(&store), 1);
+        collector.collect(&mut job.history, &BTreeSet::new(), true).await.unwrap();
+        job.checkpoint().await.unwrap();
+        collector.collect(&mut job.history, &BTreeSet::new(), true).await.unwrap();
+        assert_nothing_needed_is_lost(&env, &store, "after a failed checkpoint").await;
+    });
+}
+
+#[test]
 fn nothing_is_deleted_while_a_needed_manifest_cannot_be_read() {
     Simulation::new(13).run(async |env| {
         let store = env.open_store("sim:job").unwrap();

@@ -3,6 +3,8 @@
 //!
 //! The search finds no violation, and finds one as soon as a guard is taken away by lying to the steppers.
 
+#![allow(clippy::disallowed_macros, reason = "the search prints how many states it saw")]
+
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     hash::{Hash, Hasher},
@@ -329,7 +331,7 @@ fn start_record(newest: Option<&Record>, life: u8) -> Record {
         new_lineage: Lineage(1),
     };
     match decide(newest.map(|newest| &newest.standing), &candidate).unwrap() {
-        Decision::Start(start) => Record::after(newest, Timestamp(0), Kind::AttemptStarted(start)).unwrap(),
+        Decision::Start(start) => Record::after(newest, Timestamp(0), Kind::AttemptStarted(*start)).unwrap(),
         Decision::Finished(_) => panic!("nothing here finishes"),
     }
 }
