@@ -100,7 +100,9 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
 pub(crate) fn one_line_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let text = panic.payload_as_str().unwrap_or("no text");
+        let payload = panic.payload();
+        let owned = payload.downcast_ref::<String>().map(String::as_str);
+        let text = owned.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no text");
         warn(&format!("error: a mistake in tidegate at {place}: {}", one_line(text)));
         std::process::exit(ErrorKind::Internal.exit_code().into());
     }));
