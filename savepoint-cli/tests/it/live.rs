@@ -93,7 +93,7 @@ fn the_only_job_need_not_be_named() {
 #[test]
 fn directories_are_sent_as_the_job_must_see_them() {
     let taken = json(SavepointTaken { checkpoint: 2, dir: "/there".to_owned() });
-    let (ran, requests) = against(&["savepoint", "job", "there"], &[taken.clone()]);
+    let (ran, requests) = against(&["savepoint", "job", "there"], std::slice::from_ref(&taken));
     assert_eq!(requests[0].1, r#"{"dir":"/there"}"#);
     assert!(ran.good().contains("start from it with --from /there"), "{}", ran.out);
     let (_, requests) = against(&["savepoint", "./there"], &[jobs(&["job"]), taken.clone()]);
