@@ -32,8 +32,8 @@ const PREDICATES: &[(&str, Predicate)] = &[
     ("subtasks-complete", |manifest| each_operator(manifest, subtasks_complete)),
     ("states-in-order", |manifest| each_operator(manifest, states_in_order)),
     ("groups-partition", groups_partition),
+    ("run-of-one-operator", run_of_one_operator),
     ("runs-in-own-range", |manifest| each_subtask(manifest, runs_in_own_range)),
-    ("run-identity", |manifest| each_subtask(manifest, run_identity)),
     ("run-counts", |manifest| each_subtask(manifest, run_counts)),
     ("prepared-in-order", prepared_in_order),
     ("savepoint-holds-no-transaction", savepoint_holds_no_transaction),
@@ -130,13 +130,6 @@ fn runs_in_own_range(_: &OperatorSnapshot, subtask: &SubtaskSnapshot) -> Result<
     })
 }
 
-fn run_identity(operator: &OperatorSnapshot, subtask: &SubtaskSnapshot) -> Result<(), String> {
-    let foreign = subtask.runs.iter().find(|run| run.identity.operator != operator.uid);
-    foreign.map_or(Ok(()), |run| {
-        Err(format!("run {} was written by operator {}", run.file.path, run.identity.operator))
-    })
-}
-
 fn run_counts(_: &OperatorSnapshot, subtask: &SubtaskSnapshot) -> Result<(), String> {
     let wrong = subtask.runs.iter().find(|run| run.tombstones > run.entries);
     wrong.map_or(Ok(()), |run| Err(format!("run {} has more tombstones than entries", run.file.path)))
@@ -166,6 +159,21 @@ fn savepoint_holds_no_transaction(manifest: &Manifest) -> Result<(), String> {
 fn paths_well_formed(manifest: &Manifest) -> Result<(), String> {
     let bad = manifest.files().into_iter().find(|file| !paths::is_well_formed(&file.path));
     bad.map_or(Ok(()), |file| Err(format!("path {:?} is not allowed", file.path)))
+}
+
+/// No two operators share a run. Its identity may name another uid: the operator was renamed since.
+fn run_of_one_operator(manifest: &Manifest) -> Result<(), String> {
+    let mut owners = BTreeMap::new();
+    for operator in &manifest.operators {
+        for run in operator.subtasks.iter().flat_map(|subtask| &subtask.runs) {
+            let first = *owners.entry(&run.file.path).or_insert(&operator.uid);
+            let other = &operator.uid;
+            require(first == other, || {
+                format!("run {} belongs to operators {first} and {other}", run.file.path)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// A file that stands in several lists is described the same in each.

@@ -156,8 +156,9 @@ fn each_invariant_is_enforced_before_writing_and_after_reading() {
         ("groups-partition", |m| m.operators[1].subtasks[0].groups.end = 2),
         ("runs-in-own-range", |m| m.operators[0].subtasks[0].runs[0].groups.end = 3),
         ("runs-in-own-range", |m| m.operators[0].subtasks[0].runs[0].groups.end = 0),
-        ("run-identity", |m| {
-            m.operators[0].subtasks[0].runs[0].identity.operator = Uid::new("other").unwrap();
+        ("run-of-one-operator", |m| {
+            let run = m.operators[0].subtasks[0].runs[0].clone();
+            m.operators[1].subtasks[0].runs.push(run);
         }),
         ("run-counts", |m| m.operators[0].subtasks[0].runs[0].tombstones = 11),
         ("prepared-in-order", |m| m.operators[1].subtasks[1].prepared[0].checkpoint = CheckpointId(8)),

@@ -193,7 +193,8 @@ impl<T: Clone + Send + 'static> Committer for CollectCommitter<T> {
     async fn sweep(&mut self, keep: &[TransactionId]) -> Result<()> {
         let mut state = self.collected.lock();
         state.job = Some(self.context.job);
-        state.prepared.retain(|id, _| keep.contains(id));
+        let attempt = self.context.attempt;
+        state.prepared.retain(|id, _| id.attempt >= attempt || keep.contains(id));
         Ok(())
     }
 

@@ -69,9 +69,28 @@ pub(super) fn is_pending(name: &str) -> bool {
     name.starts_with(OPEN) || name.starts_with(PART) || name.starts_with(OWNER)
 }
 
+/// The attempt that made a file in `.pending`, if its name says so.
+pub(super) fn attempt_of(name: &str) -> Option<AttemptId> {
+    if let Some(part) = PartName::parse(name) {
+        return Some(part.attempt);
+    }
+    let open = name.strip_prefix(OPEN).and_then(|rest| rest.split('-').nth(1));
+    let claim = || name.strip_prefix(OWNER)?.strip_prefix('-')?.split('-').next();
+    open.or_else(claim)?.parse().ok().map(AttemptId)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_pending_name_says_whose_it_is() {
+        assert_eq!(attempt_of(&NAME.to_string()), Some(AttemptId(17)));
+        let open = open_name(Lineage(0xab), AttemptId(18), SubtaskIndex(3), 2);
+        assert_eq!(attempt_of(&open), Some(AttemptId(18)));
+        assert_eq!(attempt_of(&format!("{OWNER}-19-sweep")), Some(AttemptId(19)));
+        assert_eq!(attempt_of("part-of-something"), None);
+    }
 
     const NAME: PartName = PartName {
         lineage: Lineage(0xab),

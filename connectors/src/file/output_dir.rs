@@ -20,7 +20,7 @@ use std::{
 use engine::api::sink::{CommitOutcome, Marker, SinkContext, TransactionId};
 use env::{Env, FaultPoint, FileKind, Files, WriteFile};
 use serde::{Deserialize, Serialize};
-use types::{CheckpointId, Digest, DigestBuilder, Error, ErrorKind, Lineage, Result};
+use types::{AttemptId, CheckpointId, Digest, DigestBuilder, Error, ErrorKind, Lineage, Result};
 
 use super::{
     input::fill,
@@ -211,12 +211,15 @@ impl OutputDir {
         Ok(true)
     }
 
-    /// Removes every file in `.pending` that belongs to no transaction in `keep`.
-    pub(super) fn sweep(&self, keep: &[TransactionId]) -> Result<()> {
+    /// Removes every file in `.pending` that an attempt before `attempt` left and that is in no transaction in `keep`.
+    /// A rival that started later may be at work already: what is its own stays.
+    pub(super) fn sweep(&self, attempt: AttemptId, keep: &[TransactionId]) -> Result<()> {
+        let in_keep = |part: PartName| {
+            keep.iter().any(|id| id.job == self.owner.job && id.sink == self.owner.sink && part.is_of(id))
+        };
         let kept = |name: &str| {
-            PartName::parse(name).is_some_and(|part| {
-                keep.iter().any(|id| id.job == self.owner.job && id.sink == self.owner.sink && part.is_of(id))
-            })
+            naming::attempt_of(name).is_some_and(|of| of >= attempt)
+                || PartName::parse(name).is_some_and(in_keep)
         };
         for path in self.list(&self.pending)? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

@@ -255,10 +255,10 @@ impl Committer for FileCommitter {
 
     async fn sweep(&mut self, keep: &[TransactionId]) -> Result<()> {
         let keep = keep.to_vec();
-        let claimant = format!("{}-sweep", self.context.attempt);
+        let attempt = self.context.attempt;
         self.in_dir("file sink sweep", move |dir| {
-            dir.claim(&claimant)?;
-            dir.sweep(&keep)
+            dir.claim(&format!("{attempt}-sweep"))?;
+            dir.sweep(attempt, &keep)
         })
         .await
     }

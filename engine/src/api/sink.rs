@@ -214,8 +214,9 @@ pub trait Committer: Send + 'static {
         prepared: &Self::Prepared,
     ) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Throws away everything of this job and sink, any writer's and any attempt's, that is neither committed nor in
-    /// `keep`. Called once at each start, before any writer opens.
+    /// Throws away everything of this job and sink that an attempt before [`SinkContext::attempt`] left, any writer's,
+    /// that is neither committed nor in `keep`. Never anything of this or a later attempt: a rival that started later
+    /// may have prepared what the history completes. Called once at each start, before any writer opens.
     ///
     /// # Errors
     /// As the outside says.

@@ -289,7 +289,9 @@ impl Running<'_> {
             return;
         }
         self.step(Event::JobFailed { reason: error.to_string() }).await;
-        self.end = Some(AttemptEnd::Failed(error));
+        // A job that is being cancelled, or whose end is recorded, has thereby ended.
+        let ended = self.ending.take().map(AttemptEnd::Ended).or_else(|| self.end.take());
+        self.end = Some(ended.unwrap_or(AttemptEnd::Failed(error)));
     }
 
     async fn on_request(&mut self, Request { ask, reply }: Request) {
