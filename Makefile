@@ -30,6 +30,7 @@ unit: setup
 
 # ONLY=name runs one of them; TIDEGATE_SEED=number replays it.
 kills: setup
+	cargo build --locked --workspace --all-features --bins
 	cargo test --locked --workspace --all-features --test kills -- --test-threads=1 --nocapture $(ONLY)
 
 setup:

@@ -17,6 +17,23 @@ pub fn read_image(folder: &Path) -> io::Result<Image> {
     Ok(image)
 }
 
+/// Makes `folder` hold the files of `image` and nothing else.
+///
+/// # Errors
+/// What the file system says.
+pub fn write_image(folder: &Path, image: &Image) -> io::Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir_all(folder)?;
+    for (path, bytes) in image {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(folder))?;
+        fs::write(path, bytes)?;
+    }
+    Ok(())
+}
+
 fn collect(folder: &Path, prefix: &str, image: &mut Image) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -91,6 +108,22 @@ impl Damage {
                 vec![(file.clone(), Some(image[with].clone())), (with.clone(), Some(image[file].clone()))]
             }
         }
+    }
+
+    /// The whole image with the damage done.
+    ///
+    /// # Panics
+    /// If the image does not hold the files.
+    #[must_use]
+    pub fn done_to(&self, image: &Image) -> Image {
+        let mut damaged = image.clone();
+        for (file, bytes) in self.outcome(image) {
+            match bytes {
+                Some(bytes) => damaged.insert(file, bytes),
+                None => damaged.remove(&file),
+            };
+        }
+        damaged
     }
 }
 

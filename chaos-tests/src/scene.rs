@@ -10,7 +10,11 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{HistoryReader, Life, Newest, Seeded, Watch, words, workload};
+use crate::{
+    HistoryReader, Life, Newest, Seeded, Watch,
+    damage::{self, Image},
+    words, workload,
+};
 
 /// How long a life may take to end by itself, many times what it needs.
 const END_LIMIT: Duration = Duration::from_secs(60);
@@ -106,6 +110,24 @@ impl Scene {
         if let Err(broken) = self.watch.look() {
             self.fail(&broken);
         }
+    }
+
+    /// The files of one of its directories.
+    ///
+    /// # Panics
+    /// If they cannot be read.
+    #[must_use]
+    pub fn image(&self, name: &str) -> Image {
+        damage::read_image(&self.path(name)).expect("the directory is read")
+    }
+
+    /// Puts `image` in the place of one of its directories, and forgets what was seen of the output.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn put_image(&mut self, name: &str, image: &Image) {
+        damage::write_image(&self.path(name), image).expect("the directory is written");
+        self.watch = Watch::over(&self.path("output"));
     }
 
     /// Lets the job come to its end, if it has not, and compares the output with the right counts.

@@ -1,5 +1,5 @@
-//! Damage to the checkpoint directory of a killed job: `verify` names the file each time, and a start either refuses or
-//! goes on from exactly the state and the positions of the undamaged directory.
+//! Damage to the checkpoint directory of a killed job, in one process: `verify` names the file each time, and a start
+//! either refuses or goes on from exactly the state and the positions of the undamaged directory.
 
 use std::{collections::BTreeMap, num::NonZero, ops::Range, thread, time::Duration};
 
@@ -25,7 +25,7 @@ const RUN_FOOTER: usize = 256;
 const RUN_BLOCKS_END_AT: usize = 80;
 
 /// The files of a directory that are damaged, by what they are.
-struct Targets {
+pub(crate) struct Targets {
     records: Vec<String>,
     manifests: Vec<String>,
     runs: Vec<String>,
@@ -34,7 +34,8 @@ struct Targets {
 #[test]
 fn damage_is_never_used() {
     let mut seeded = Seeded::announced("damage_is_never_used", 11);
-    let (image, words) = killed_job(&mut seeded);
+    let scene = killed_job(&mut seeded);
+    let (image, words) = (scene.image("checkpoints"), scene.words());
     let laboratory = Laboratory::new(image.clone(), words.clone()).unwrap();
     let whole = laboratory.examine(Vec::new()).unwrap();
     let (targets, whole) = (targets(laboratory.image(), &whole.needed), whole.restored.unwrap());
@@ -44,12 +45,20 @@ fn damage_is_never_used() {
     let share = damages.len().div_ceil(thread::available_parallelism().map_or(1, NonZero::get));
     let examined = |share: &[Damage]| {
         let laboratory = Laboratory::new(image.clone(), words.clone()).unwrap();
-        share.iter().map(|damage| (kind(damage), is_refused(&laboratory, damage, &whole))).collect::<Vec<_>>()
+        share
+            .iter()
+            .map(|damage| (kind(damage, &image), is_refused(&laboratory, damage, &whole)))
+            .collect::<Vec<_>>()
     };
     let verdicts: Vec<_> = thread::scope(|scope| {
         let workers: Vec<_> = damages.chunks(share).map(|share| scope.spawn(|| examined(share))).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
+    print_table("damage_is_never_used", verdicts);
+}
+
+/// Prints how often each kind of damage was done, and how often it was refused.
+pub(crate) fn print_table(test: &str, verdicts: Vec<(&str, bool)>) {
     let mut tally = BTreeMap::<&str, (u64, u64)>::new();
     for (kind, refusal) in verdicts {
         let (done, refused) = tally.entry(kind).or_default();
@@ -57,12 +66,12 @@ fn damage_is_never_used() {
         *refused += u64::from(refusal);
     }
     for (kind, (done, refused)) in tally {
-        println!("damage_is_never_used: {kind}: {done} times, refused {refused} times, else without effect");
+        println!("{test}: {kind}: {done} times, refused {refused} times, else without effect");
     }
 }
 
-/// The directory of a job that was shot after some checkpoints.
-fn killed_job(seeded: &mut Seeded) -> (Image, Vec<String>) {
+/// A job that was shot after some checkpoints.
+pub(crate) fn killed_job(seeded: &mut Seeded) -> Scene {
     let mut scene = Scene::new(super::word_count(), 2, TEXT_BYTES, seeded);
     for checkpoint in DEATHS {
         live_until(&mut scene, checkpoint);
@@ -72,7 +81,7 @@ fn killed_job(seeded: &mut Seeded) -> (Image, Vec<String>) {
         let next = scene.history().checkpoint + 1;
         live_until(&mut scene, next);
     }
-    (damage::read_image(&scene.path("checkpoints")).unwrap(), scene.words())
+    scene
 }
 
 /// One life that is shot once a checkpoint has completed and the hint has followed.
@@ -105,13 +114,13 @@ fn is_refused(laboratory: &Laboratory, damage: &Damage, whole: &Restored) -> boo
     }
 }
 
-fn targets(image: &Image, needed: &[String]) -> Targets {
+pub(crate) fn targets(image: &Image, needed: &[String]) -> Targets {
     let among = |part: &str| needed.iter().filter(|path| path.contains(part)).cloned().collect();
     let records = image.keys().filter(|path| path.starts_with("history/")).cloned().collect();
     Targets { records, manifests: among("/manifest-"), runs: among("/runs/") }
 }
 
-fn damages(image: &Image, targets: &Targets, seeded: &mut Seeded) -> Vec<Damage> {
+pub(crate) fn damages(image: &Image, targets: &Targets, seeded: &mut Seeded) -> Vec<Damage> {
     let mut damages = Vec::new();
     for file in targets.records.iter().chain(&targets.manifests) {
         damages.extend(damage::every_byte(file, 0..image[file].len(), seeded));
@@ -144,13 +153,16 @@ fn blocks(run: &[u8]) -> Range<usize> {
 }
 
 /// What was done to what, for the table.
-fn kind(damage: &Damage) -> &'static str {
-    let file = damage.files()[0];
-    let is_record = file.starts_with("history/");
-    let is_run = file.contains("/runs/");
+pub(crate) fn kind(damage: &Damage, image: &Image) -> &'static str {
     match damage {
-        Damage::Changed { .. } if is_record => "byte of a record",
-        Damage::Changed { .. } if is_run => "byte or bit of a run",
+        Damage::Changed { file, offset, .. } if file.contains("/runs/") => {
+            if blocks(&image[file]).contains(offset) {
+                "bit of a data block"
+            } else {
+                "byte of a footer or index"
+            }
+        }
+        Damage::Changed { file, .. } if file.starts_with("history/") => "byte of a history record",
         Damage::Changed { .. } => "byte of a manifest",
         Damage::Cut { .. } => "file cut",
         Damage::Removed { .. } => "file removed",

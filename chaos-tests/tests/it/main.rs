@@ -13,6 +13,7 @@
 use std::path::Path;
 
 mod damage;
+mod damage_by_command;
 mod points;
 mod random;
 mod take_over;
