@@ -39,6 +39,17 @@ async fn assert_nothing_needed_is_lost(env: &Env, store: &Arc<dyn Store>, place:
     assert!(lost.is_empty(), "{place}: lost {lost:?}");
 }
 
+async fn record_numbers(store: &Arc<dyn Store>) -> Vec<u64> {
+    let listing = store.list("history/").await.unwrap();
+    listing.iter().map(|entry| entry.path["history/".len()..].parse().unwrap()).collect()
+}
+
+/// What is left of a history when all that may go is gone: the milestones, and all above the last one.
+fn kept_records(newest: u64) -> Vec<u64> {
+    let last = newest - newest % MILESTONES_EVERY;
+    (0..=newest).filter(|number| *number >= last || number.is_multiple_of(MILESTONES_EVERY)).collect()
+}
+
 /// Some life of a job that merges, fails checkpoints, and collects after each one.
 async fn live(env: &Env, store: &Arc<dyn Store>, checkpoints: usize) -> Result<()> {
     let mut job = Job::start(env, store).await?;
@@ -95,12 +106,7 @@ fn run_with(fault: Option<(FaultPoint, u64)>, lives: usize) -> BTreeMap<FaultPoi
         let left = attempt_files(&store).await;
         let stray: Vec<_> = left.difference(&needed).filter(|path| !path.starts_with(&own)).collect();
         assert!(stray.is_empty(), "{place}: left behind {stray:?}");
-        let records = store.list("history/").await.unwrap().len() as u64;
-        let milestones = newest.number.0 / MILESTONES_EVERY + 1;
-        assert!(
-            records <= milestones + MILESTONES_EVERY,
-            "{place}: {records} records, {milestones} milestones"
-        );
+        assert_eq!(record_numbers(&store).await, kept_records(newest.number.0), "{place}");
     });
     sim.faults()
 }

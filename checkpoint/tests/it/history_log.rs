@@ -58,6 +58,43 @@ fn a_continuation_restores_the_last_checkpoint_and_commits_what_is_pending() {
         let again = job.history.append(Kind::SinksConfirmed(CheckpointId(2))).await.unwrap_err();
         assert_eq!(again.kind(), ErrorKind::Fenced);
         assert!(again.message().contains("attempt 4"), "{again}");
+        // For good: not even with the other's record gone.
+        store.delete(&paths::record(RecordNumber(4))).await.unwrap();
+        let again = job.history.append(Kind::SinksConfirmed(CheckpointId(2))).await;
+        assert_eq!(kind_of(again), ErrorKind::Fenced);
+    });
+}
+
+#[test]
+fn after_an_answer_that_stays_unclear_an_attempt_appends_nothing_more() {
+    let sim = Simulation::new(10);
+    sim.run(async |env| {
+        let store = env.open_store("sim:job").unwrap();
+        let mut job = Job::start(&env, &store).await.unwrap();
+        job.checkpoint().await.unwrap();
+        let before = job.history.newest().number;
+        sim.set_store_faults(StoreFaults { lose_reply: 1.0, ..StoreFaults::default() });
+        let unclear = job.history.append(Kind::Ended(EndKind::Stopped)).await.unwrap_err();
+        assert_eq!(unclear.kind(), ErrorKind::Retryable);
+        assert!(unclear.message().contains("it is unclear whether"), "{unclear}");
+        sim.set_store_faults(StoreFaults::default());
+        assert_eq!(kind_of(job.complete().await), ErrorKind::Retryable);
+        assert_eq!(job.history.newest().number, before);
+        // It was created: who starts anew finds it.
+        let (history, _) = started(&env, &store, &request("job")).await.unwrap();
+        assert_eq!(history.newest().number.0, before.0 + 2);
+    });
+}
+
+#[test]
+fn an_append_that_was_dropped_half_way_is_unclear() {
+    in_store(15, async |env, store| {
+        let mut job = Job::start(&env, &store).await.unwrap();
+        {
+            let append = job.history.append(Kind::Ended(EndKind::Stopped));
+            future::select(Box::pin(append), future::ready(())).await;
+        }
+        assert_eq!(kind_of(job.complete().await), ErrorKind::Retryable);
     });
 }
 
