@@ -133,8 +133,12 @@ struct Open {
 
 impl Open {
     async fn new(env: &Env, sink: &FileSink<u64>) -> Result<Self> {
+        Self::of_attempt(env, sink, 1).await
+    }
+
+    async fn of_attempt(env: &Env, sink: &FileSink<u64>, attempt: u64) -> Result<Self> {
         sink.validate()?;
-        let context = context(env, "sink", 1);
+        let context = context(env, "sink", attempt);
         let mut committer = sink.committer(&context).await?;
         committer.sweep(&[]).await?;
         let writer = sink.writer(&context).await?;
@@ -328,6 +332,19 @@ fn a_sweep_removes_what_dead_writers_left_and_nothing_else() {
 }
 
 #[test]
+fn a_sweep_leaves_what_a_later_attempt_has_prepared() {
+    Simulation::new(11).run(async |env| {
+        let sink = FileSink::lines("/out");
+        let mut paused = sink.committer(&context(&env, "sink", 1)).await.unwrap();
+        let mut rival = Open::of_attempt(&env, &sink, 2).await.unwrap();
+        rival.write(10..15).await.unwrap();
+        let prepared = rival.prepare().await.unwrap();
+        paused.sweep(&[]).await.unwrap();
+        assert_eq!(rival.committer.commit(&rival.id, &prepared).await.unwrap(), CommitOutcome::Committed);
+    });
+}
+
+#[test]
 fn a_full_disk_says_so_and_the_next_attempt_goes_on() {
     let sim = Simulation::new(8);
     sim.run(async |env| {
@@ -338,7 +355,7 @@ fn a_full_disk_says_so_and_the_next_attempt_goes_on() {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.message().contains("check space"), "{error}");
         sim.disk().limit_space(None);
-        let mut open = Open::new(&env, &FileSink::lines("/out")).await.unwrap();
+        let mut open = Open::of_attempt(&env, &FileSink::lines("/out"), 2).await.unwrap();
         open.write(10..20).await.unwrap();
         let prepared = open.prepare().await.unwrap();
         assert_eq!(open.committer.commit(&open.id, &prepared).await.unwrap(), CommitOutcome::Committed);

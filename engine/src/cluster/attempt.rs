@@ -457,7 +457,7 @@ impl Running<'_> {
                 })
             }
         };
-        self.work(JournalWork::Append(kind)).await
+        self.work(JournalWork::Append(Box::new(kind))).await
     }
 
     async fn work(&mut self, work: JournalWork) -> Result<()> {

@@ -14,7 +14,7 @@ use types::{CheckpointId, Result};
 #[derive(Debug)]
 pub(crate) enum JournalWork {
     /// Append this record.
-    Append(Kind),
+    Append(Box<Kind>),
     /// Delete what nothing needs; these checkpoints are being copied from.
     Collect(BTreeSet<CheckpointId>),
 }
@@ -74,7 +74,7 @@ impl Worker {
                 biased;
                 work = todo.recv() => match work {
                     None => return,
-                    Some(Message(JournalWork::Append(kind))) => JournalDone::Appended(self.append(kind).await),
+                    Some(Message(JournalWork::Append(kind))) => JournalDone::Appended(self.append(*kind).await),
                     Some(Message(JournalWork::Collect(running))) => match self.mark(&running).await {
                         Ok(Some(permit)) => {
                             self.delete(permit, deleted_sender.clone());

@@ -216,13 +216,13 @@ impl Settings {
     /// # Errors
     /// `InvalidJob` naming the first setting that makes no sense.
     pub fn checked(mut self) -> Result<Self> {
-        if self.backend == Backend::Memory {
-            if let Some(url) = &self.checkpoint_url {
-                return Err(Error::invalid_job(format!(
-                    "the memory backend keeps checkpoints in memory and does not write to {url}: leave out the URL, or \
-                     use --state filesystem"
-                )));
-            }
+        if self.backend == Backend::Memory
+            && let Some(url) = &self.checkpoint_url
+        {
+            return Err(Error::invalid_job(format!(
+                "the memory backend keeps checkpoints in memory and does not write to {url}: leave out the URL, or \
+                 use --state filesystem"
+            )));
         }
         if !self.interval_set && self.takes_checkpoints() {
             self.checkpoints.interval = Some(Duration::from_secs(10));

@@ -89,7 +89,9 @@ fn settings_that_cannot_be_are_refused_by_name() {
 #[test]
 fn settings_that_do_not_go_together_are_refused_at_the_start() {
     simulate(async |sim, env| {
-        let cases: [(&[(&str, &str)], &[&str]); 5] = [
+        /// Settings, and what their refusal says.
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+        let cases: [Case<'_>; 5] = [
             (&[("checkpoints.url", "gopher://x/y")], &["gopher"]),
             (&[("checkpoints.interval", "1s")], &["no place for checkpoints", "--checkpoints DIR"]),
             (&[], &["sink out is exactly-once", "--checkpoints DIR"]),

@@ -55,11 +55,11 @@ impl ProcessFunction for Windows {
         let seen = cells.seen.get(ctx)?.unwrap_or(0);
         cells.seen.set(ctx, seen + 1)?;
         ctx.timers().register(Timestamp::MAX)?;
-        if number % 5 == 0 {
+        if number.is_multiple_of(5) {
             let key = *ctx.key();
             ctx.emit_to(cells.fifths, Row(Kind::Fifth, key, number));
         }
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             cells.held.append(ctx, number)?;
             let at = ctx.processing_time() + HOLD;
             return ctx.timers().register_processing(at);
