@@ -1,5 +1,5 @@
 //! Reading and writing the history: opens it, starts attempts, appends records. Thin: what to do next is decided by the
-//! pure parts ([`step`](super::step), [`start`](super::start), [`standing`](super::standing)).
+//! pure parts ([`step`](super::step), [`start`](mod@super::start), [`standing`](super::standing)).
 
 use std::sync::Arc;
 
@@ -48,10 +48,10 @@ pub async fn start(
     start_in(Records::new(env, store), lock, request).await
 }
 
-/// [`start`] in given records, without the probe.
+/// [`start()`] in given records, without the probe.
 ///
 /// # Errors
-/// As [`start`].
+/// As [`start()`].
 pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) -> Result<Started> {
     let env = records.env().clone();
     let store = Arc::clone(records.store());

@@ -10,7 +10,7 @@
 //!   After winning a create, and before acting on it, the writer looks for that milestone: if it exists, the record lay
 //!   in the deleted past and means nothing.
 //!
-//! [`step`] and [`tail`] hold these rules as pure steppers, [`start`] what a starting attempt restores, [`standing`] what
+//! [`step`] and [`tail`] hold these rules as pure steppers, [`start`](mod@start) what a starting attempt restores, [`standing`] what
 //! each record changes; [`log`] only performs their calls. `tests/it/history_model.rs` searches all interleavings of the
 //! pure parts.
 

@@ -1,5 +1,5 @@
 //! Snapshots that stand for themselves: where a path points ([`SnapshotLocation`]), savepoints that belong to the user
-//! ([`write`]), and the copying of a snapshot that a job does not own ([`import`]).
+//! ([`write()`]), and the copying of a snapshot that a job does not own ([`import`]).
 
 mod copy;
 mod import;

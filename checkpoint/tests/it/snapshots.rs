@@ -9,11 +9,14 @@ use env::{
 };
 use tidegate_checkpoint::{
     history::{From, Source, StartRequest},
+    manifest::PreparedTransaction,
     savepoint::{self, RunCopier, SnapshotLocation},
     snapshots::{Listing, Report, Severity, list, verify},
     storage::paths,
 };
-use types::{AttemptId, CheckpointId, Digest, Error, ErrorKind, Result, Run, RunIdentity, SnapshotFile};
+use types::{
+    AttemptId, CheckpointId, Digest, Error, ErrorKind, Result, Run, RunIdentity, SnapshotFile, SubtaskIndex,
+};
 
 use crate::fixture::{Job, request, runs_of, started};
 
@@ -146,8 +149,52 @@ fn a_savepoint_that_died_half_way_is_none_and_is_copied_anew() {
         let other = job.manifest(CheckpointId(1));
         let refused = savepoint::write(&env, &*job.store, &other, "/savepoints/half", &Joiner).await;
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(half.list("").await.unwrap().len(), 2, "somebody else's copy is left alone");
         savepoint::write(&env, &*job.store, &manifest, "/savepoints/half", &Joiner).await.unwrap();
         assert!(verified(&env, "/savepoints/half").await.problems.is_empty());
+    });
+}
+
+#[test]
+fn a_savepoint_holds_no_pending_transaction() {
+    Simulation::new(27).run(async |env| {
+        let job = job_with_savepoint(&env).await;
+        let mut manifest = job.manifest(CheckpointId(2));
+        manifest.operators[0].subtasks[0].prepared = vec![PreparedTransaction {
+            lineage: manifest.lineage,
+            writer: SubtaskIndex(0),
+            attempt: manifest.attempt,
+            checkpoint: CheckpointId(2),
+            payload: Vec::new(),
+            file: None,
+        }];
+        savepoint::write(&env, &*job.store, &manifest, "/savepoints/t", &Joiner).await.unwrap();
+        let copy = SnapshotLocation::resolve(&env, "/savepoints/t").await.unwrap();
+        assert!(copy.manifest.operators[0].subtasks[0].prepared.is_empty());
+    });
+}
+
+#[test]
+fn a_damaged_file_is_not_imported() {
+    Simulation::new(28).run(async |env| {
+        job_with_savepoint(&env).await;
+        let (from, to) = (env.open_store(SAVEPOINT).unwrap(), env.open_store("/jobs/b").unwrap());
+        let manifest = SnapshotLocation::resolve(&env, SAVEPOINT).await.unwrap().manifest;
+        let path = &manifest.files()[0].path;
+        let mut flipped = from.get(path).await.unwrap().unwrap().to_vec();
+        flipped[3] ^= 4;
+        let cut = flipped[..flipped.len() - 1].to_vec();
+        for (attempt, damage) in [(0, Some(flipped)), (1, Some(cut)), (2, None)] {
+            match damage {
+                Some(damage) => from.put(path, vec![damage.into()]).await.unwrap(),
+                None => from.delete(path).await.unwrap(),
+            }
+            let error =
+                savepoint::import(&env, &*from, &manifest, &*to, AttemptId(attempt)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert!(error.message().contains(path.as_str()), "{error}");
+        }
+        assert!(to.list("").await.unwrap().is_empty(), "nothing damaged is ever visible");
     });
 }
 
