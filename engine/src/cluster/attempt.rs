@@ -325,6 +325,8 @@ impl Running<'_> {
                 if let Err(error) = result {
                     match error.kind() {
                         ErrorKind::Fenced => self.fail(error).await,
+                        // The job has ended: the next start goes on with it.
+                        _ if self.ending.is_some() => {}
                         _ => self.attempt.env.warn(&format!("collecting old files is tried later: {error}")),
                     }
                 }
