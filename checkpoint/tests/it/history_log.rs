@@ -203,6 +203,8 @@ fn an_older_checkpoint_can_be_chosen_and_is_continued_from() {
             };
             assert_eq!(checkpoint.checkpoint, CheckpointId(2));
         }
+        let record = SnapshotLocation::resolve(&env, "sim:job/history/3").await.unwrap();
+        assert_eq!(record.manifest.checkpoint, CheckpointId(2), "the last one when record 3 was written");
         let error = SnapshotLocation::resolve(&env, "sim:job@9").await.unwrap_err();
         assert!(error.message().contains("retained are 1, 2, 3"), "{error}");
     });

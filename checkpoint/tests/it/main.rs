@@ -7,3 +7,4 @@ mod history_log;
 mod history_model;
 mod protocol_model;
 mod snapshots;
+mod storage;
