@@ -6,7 +6,7 @@ use std::any::Any;
 use checkpoint::manifest::ListPart;
 use env::BoxFuture;
 use serde::{Deserialize, Serialize};
-use types::{Bincode, Codec, Error, MaxParallelism, Result, SubtaskIndex};
+use types::{MaxParallelism, Result, SubtaskIndex};
 
 use super::{
     sink::{CommitOutcome, Marker, SinkContext, TransactionId},
@@ -26,30 +26,6 @@ pub struct SplitState {
     pub finished: bool,
     /// The split, encoded.
     pub split: Vec<u8>,
-}
-
-impl SplitState {
-    /// The bytes that stand in a snapshot: bincode behind a version byte.
-    ///
-    /// # Errors
-    /// `Internal` if the split cannot be encoded.
-    pub fn encode(&self) -> Result<Vec<u8>> {
-        let mut bytes = vec![1];
-        Bincode::encode(self, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote.
-    ///
-    /// # Errors
-    /// `Corrupt` for anything else.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        match bytes.split_first() {
-            Some((1, body)) => Bincode::decode(body),
-            Some((version, _)) => Err(Error::corrupt(format!("split state of unknown version {version}"))),
-            None => Err(Error::corrupt("empty split state")),
-        }
-    }
 }
 
 /// A [`Source`](super::source::Source), erased.
