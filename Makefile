@@ -28,7 +28,8 @@ unit: setup
 	cargo test --locked --workspace --all-features --lib --bins --examples --test it
 	cargo test --locked --workspace --all-features --doc
 
-# ONLY=name runs one of them; TIDEGATE_SEED=number replays it.
+# ONLY=name runs one of them; TIDEGATE_SEED=number replays it; TIDEGATE_BACKPRESSURE_SECONDS=180 watches a job behind a
+# slow sink for three minutes.
 kills: setup
 	cargo build --locked --workspace --all-features --bins
 	cargo test --locked --workspace --all-features --test kills -- --test-threads=1 --nocapture $(ONLY)

@@ -60,6 +60,15 @@ impl Life {
         moved.filter_map(|line| line.split_once(": ")?.1.parse::<u64>().ok()).sum()
     }
 
+    /// The memory that the process holds, in KiB; 0 once it is dead.
+    #[must_use]
+    pub fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = resident.and_then(|text| text.trim().strip_suffix(" kB"));
+        number.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+    }
+
     /// SIGKILL. `false` if the process had ended before.
     ///
     /// # Errors
@@ -154,6 +163,7 @@ mod tests {
         let mut sleeper = Life::start(Command::new("sleep").arg("100"), &log)?;
         assert!(sleeper.is_running()?);
         assert!(sleeper.bytes_moved() > 0, "a process reads at least itself");
+        assert!(sleeper.resident_kib() > 0, "a process holds at least itself");
         assert!(sleeper.kill()?);
         assert!(Life::start(Command::new("sleep").arg("100"), &log)?.wait(Duration::ZERO)?.is_none());
 

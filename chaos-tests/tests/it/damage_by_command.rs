@@ -3,14 +3,16 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     process::{Command, ExitStatus},
     time::Duration,
 };
 
 use tidegate_chaos_tests::{Laboratory, Scene, Seeded, damage::Damage};
 
-use crate::damage::{damages, killed_job, kind, print_table, targets};
+use crate::{
+    damage::{damages, killed_job, kind, print_table, targets},
+    tidegate,
+};
 
 /// How many damages of each kind.
 const OF_EACH_KIND: usize = 20;
@@ -92,12 +94,4 @@ fn is_refusal(status: ExitStatus) -> bool {
     const INTERNAL: i32 = 3;
     const PANIC: i32 = 101;
     status.code().is_some_and(|code| code != INTERNAL && code != PANIC)
-}
-
-/// The command, which lies where cargo puts all programs.
-fn tidegate() -> PathBuf {
-    let programs = super::word_count().parent().unwrap();
-    let tidegate = programs.join("tidegate");
-    assert!(tidegate.exists(), "{} is not built: `make kills` does that", tidegate.display());
-    tidegate
 }

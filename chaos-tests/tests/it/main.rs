@@ -1,4 +1,5 @@
-//! The kills: real processes of the word count, shot at random, shot by themselves at each named point, and doubled.
+//! The kills: real processes of the word count, shot at random, shot by themselves at each named point, and doubled;
+//! and a job held back by its sink.
 //!
 //! `make kills` runs them all, `make kills ONLY=name` one.
 
@@ -10,8 +11,9 @@
     clippy::unwrap_used
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+mod backpressure;
 mod damage;
 mod damage_by_command;
 mod points;
@@ -21,4 +23,12 @@ mod take_over;
 /// The README's example, built so that it obeys `TIDEGATE_FAULT`.
 fn word_count() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_word_count_with_faults"))
+}
+
+/// The command, which lies where cargo puts all programs.
+fn tidegate() -> PathBuf {
+    let programs = word_count().parent().unwrap();
+    let tidegate = programs.join("tidegate");
+    assert!(tidegate.exists(), "{} is not built: `make kills` does that", tidegate.display());
+    tidegate
 }
