@@ -30,6 +30,7 @@ use crate::{
     task::{
         chain::{Chain, ChainedOperator, TaskOutput},
         input::InputGate,
+        load::Load,
         message::{TaskCommand, TaskReport},
         run::{DurableVertex, Head, Reports, Role, Task, TaskOptions},
         sink::{SinkTail, spawn_committer},
@@ -173,6 +174,7 @@ impl Workshop {
             uploads: self.uploads.clone(),
             options: self.options.task.clone(),
             accumulators,
+            load: Load::new(&self.metrics, &self.plan.job_name, id, self.env.now()),
         };
         Ok(BuiltTask { task, commands, beside })
     }

@@ -123,7 +123,8 @@ impl Chain {
         !self.stack.is_empty() || self.is_sending()
     }
 
-    fn is_sending(&self) -> bool {
+    /// Whether something waits for room downstream.
+    pub(crate) fn is_sending(&self) -> bool {
         self.sending.is_some() || !self.outgoing.is_empty()
     }
 

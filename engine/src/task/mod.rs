@@ -7,10 +7,12 @@
 //! - [`snapshot`]: from the flip at a barrier to the acknowledgement. [`upload`]: run files, in the background.
 //!   [`restore`]: the way back.
 //! - [`message`]: what a task is told and what it reports. [`guard`]: user code that panics.
+//!   [`load`]: how much of its time a task is busy.
 
 pub(crate) mod chain;
 pub(crate) mod guard;
 pub(crate) mod input;
+pub(crate) mod load;
 pub(crate) mod message;
 pub(crate) mod restore;
 pub(crate) mod run;

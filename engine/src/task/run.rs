@@ -17,6 +17,7 @@ use super::{
     chain::{Chain, Step},
     guard,
     input::{InputGate, TimeStep},
+    load::{Load, Wait, measured},
     message::{TaskCommand, TaskReport},
     restore::{self, OperatorRestore},
     sink::{CommitterEvent, SinkTail},
@@ -84,6 +85,7 @@ pub(crate) struct Task {
     pub(crate) uploads: Uploads,
     pub(crate) options: TaskOptions,
     pub(crate) accumulators: Accumulators,
+    pub(crate) load: Load,
 }
 
 /// Where a task's reports go: tagged with the task and the attempt.
@@ -110,6 +112,8 @@ enum Event {
     Read(Result<ReaderEvent>),
     Slice,
     Due,
+    /// Nothing, but it is time to show what the task does.
+    Shown,
 }
 
 /// A barrier that a source was asked for, on its way into the chain.
@@ -240,8 +244,15 @@ impl Running {
         let due = self.due(now);
         let busy = self.is_busy();
         let overdue = !busy && due.is_some_and(|due| due <= now);
-        let Task { env, head, chain, sink, commands, committer_done, options, .. } = &mut self.task;
-        let wait = due.map_or(Duration::MAX, |due| due.since(now));
+        let Task { env, head, chain, sink, commands, committer_done, options, load, .. } = &mut self.task;
+        load.show(now);
+        let until_shown = load.until_shown(now);
+        let wait = due.filter(|_| !busy).map_or(until_shown, |due| due.since(now).min(until_shown));
+        let waits_for = match busy {
+            true if chain.is_sending() => Wait::Room,
+            true => Wait::Sink,
+            false => Wait::Work,
+        };
         let writing = sink.as_mut().filter(|sink| sink.is_busy());
         let reading = !busy && self.asked.is_empty();
         let (source, gate) = match head {
@@ -249,30 +260,37 @@ impl Running {
             Head::Input(gate) if reading => (None, Some(gate)),
             _ => (None, None),
         };
-        Ok(tokio::select! {
-            biased;
-            command = commands.recv() => {
-                let Message(command) = command.ok_or_else(|| Error::cancelled("the attempt has ended"))?;
-                Event::Command(command)
-            }
-            Some(Message(event)) = self.uploaded.1.recv() => Event::Uploaded(event),
-            Some(Message(event)) = committer_done.recv() => Event::Committer(event),
-            () = future::ready(()), if overdue => Event::Due,
-            () = chain.sent() => Event::Sent,
-            result = async { match writing { Some(sink) => sink.written().await, None => future::pending().await } } =>
-                Event::Written(result),
-            (input, element) = async {
-                match gate { Some(gate) => future::poll_fn(|cx| gate.poll_next(cx)).await, None => future::pending().await }
-            } => Event::Element(input, element),
-            event = async {
-                match source {
-                    Some(source) => guard::caught(source.reader.next(options.batch_records)).await,
-                    None => future::pending().await,
+        let uploaded = &mut self.uploaded.1;
+        let undrained = self.undrained;
+        let event = async {
+            Ok(tokio::select! {
+                biased;
+                command = commands.recv() => {
+                    let Message(command) = command.ok_or_else(|| Error::cancelled("the attempt has ended"))?;
+                    Event::Command(command)
                 }
-            } => Event::Read(event),
-            () = future::ready(()), if self.undrained > 0 => Event::Slice,
-            () = env.sleep(wait), if due.is_some() && !busy => Event::Due,
-        })
+                Some(Message(event)) = uploaded.recv() => Event::Uploaded(event),
+                Some(Message(event)) = committer_done.recv() => Event::Committer(event),
+                () = future::ready(()), if overdue => Event::Due,
+                () = chain.sent() => Event::Sent,
+                result = async { match writing { Some(sink) => sink.written().await, None => future::pending().await } } =>
+                    Event::Written(result),
+                (input, element) = async {
+                    match gate { Some(gate) => future::poll_fn(|cx| gate.poll_next(cx)).await, None => future::pending().await }
+                } => Event::Element(input, element),
+                event = async {
+                    match source {
+                        Some(source) => guard::caught(source.reader.next(options.batch_records)).await,
+                        None => future::pending().await,
+                    }
+                } => Event::Read(event),
+                () = future::ready(()), if undrained > 0 => Event::Slice,
+                () = env.sleep(wait) => if busy { Event::Shown } else { Event::Due },
+            })
+        };
+        let (event, waited) = measured(env, event).await;
+        load.waited(waits_for, waited);
+        event
     }
 
     /// When something is to be done without any event.
@@ -294,7 +312,7 @@ impl Running {
             Event::Command(command) => self.on_command(command).await,
             Event::Uploaded(event) => self.on_uploaded(event).await,
             Event::Committer(event) => self.on_committer(event).await,
-            Event::Sent => Ok(()),
+            Event::Sent | Event::Shown => Ok(()),
             Event::Written(result) => {
                 result?;
                 self.snapshots.flushed();

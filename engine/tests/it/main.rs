@@ -13,6 +13,7 @@ mod every_second_checkpoint_fails;
 mod exactly_once_sim;
 mod failures;
 mod ledger;
+mod load;
 mod numbers;
 mod rest;
 mod windows;
