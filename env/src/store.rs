@@ -17,6 +17,7 @@ use types::{Error, Result};
 
 #[cfg(any(test, feature = "test-util"))]
 pub use self::conformance::store_conformance;
+pub use self::memory::MemoryLimit;
 pub(crate) use self::{
     dir::{Blocking, DirStore},
     memory::{MemoryStore, MemoryStores},

@@ -5,7 +5,7 @@ use std::{fmt, future::Future, ops, pin::Pin, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 use types::{Error, Result, Timestamp};
 
-use crate::{FaultPoint, Files, Store, store::MemoryStore};
+use crate::{FaultPoint, Files, MemoryLimit, Store, store::MemoryStore};
 
 /// A future that can be sent between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -173,8 +173,8 @@ impl Env {
 
     /// A store in memory that nobody else can open: gone when its last user lets go of it.
     #[must_use]
-    pub fn private_store(&self) -> Arc<dyn Store> {
-        Arc::new(MemoryStore::new("private"))
+    pub fn private_store(&self, limit: Option<MemoryLimit>) -> Arc<dyn Store> {
+        Arc::new(MemoryStore::new("private").with_limit(limit))
     }
 
     /// A random generator of its own for `name`; the same name gives the same numbers under the same seed.

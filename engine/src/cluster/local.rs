@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use checkpoint::{history::From, savepoint::SnapshotLocation};
-use env::{Env, Limits, Message, Sender, TaskHandle, channel};
+use env::{Env, Limits, MemoryLimit, Message, Sender, TaskHandle, channel};
 use statebackend::MergePolicy;
 use tokio::sync::oneshot;
 use types::{Error, Result};
@@ -123,7 +123,7 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
     let store = settings
         .checkpoint_url
         .as_deref()
-        .map_or_else(|| Ok(env.private_store()), |url| env.open_store(url))?;
+        .map_or_else(|| Ok(env.private_store(memory_limit(&settings))), |url| env.open_store(url))?;
     if settings.backend == Backend::Memory {
         env.warn(&format!("job {}: checkpoints are kept in memory and die with this process", plan.job_name));
     }
@@ -200,6 +200,15 @@ fn check_guarantees(plan: &Plan, settings: &Settings) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Checkpoints that people want in memory are limited; a job without checkpoints has nothing there but its end.
+fn memory_limit(settings: &Settings) -> Option<MemoryLimit> {
+    (settings.backend == Backend::Memory).then_some(MemoryLimit {
+        bytes: settings.memory_max_size as u64,
+        advice: "raise checkpoints.memory-max-size, or keep them in a directory with --state filesystem \
+                 --checkpoints DIR",
+    })
 }
 
 async fn from(env: &Env, text: &str) -> Result<From> {

@@ -37,6 +37,8 @@ pub struct Settings {
     pub backend: Backend,
     /// Where checkpoints go. `None`: no checkpoints.
     pub checkpoint_url: Option<String>,
+    /// Bytes that the checkpoints of the memory backend may take, all together.
+    pub memory_max_size: usize,
     /// When checkpoints are taken, and what happens when they fail.
     pub checkpoints: coordinator::Settings,
     /// Whether `checkpoints.interval` was set: without it a checkpoint URL means every 10 s.
@@ -84,6 +86,7 @@ impl Default for Settings {
             max_parallelism: None,
             backend: Backend::Filesystem,
             checkpoint_url: None,
+            memory_max_size: 64 << 20,
             checkpoints: coordinator::Settings::default(),
             interval_set: false,
             keep_on_cancel: true,
@@ -158,6 +161,8 @@ settings! {
         |settings, text| settings.keep_on_cancel = boolean(text)?;
     "checkpoints.keep-on-failure", "whether they stay when the job fails (true)",
         |settings, text| settings.keep_on_failure = boolean(text)?;
+    "checkpoints.memory-max-size", "bytes that all checkpoints of the memory backend may take (64MiB)",
+        |settings, text| settings.memory_max_size = bytes(text)?;
     "restart", "none, fixed-delay[:ATTEMPTS:DELAY], failure-rate[:FAILURES:INTERVAL:DELAY], exponential-delay[:INITIAL:FACTOR:MAX:RESET:JITTER]",
         |settings, text| settings.restart = Some(restart(text)?);
     "from", "auto, latest, none, or the path of a checkpoint or savepoint (auto)",

@@ -373,8 +373,11 @@ impl Running {
                 self.snapshots.durable(operator, checkpoint, run)
             }
             UploadEvent::Failed { checkpoint, error } => {
-                let reason = error.to_string();
-                self.task.reports.send(TaskReport::Declined { checkpoint, reason }).await?;
+                // It fails all that wait for it, and not only the one whose barrier came first.
+                for checkpoint in self.snapshots.under_way_from(checkpoint) {
+                    let reason = error.to_string();
+                    self.task.reports.send(TaskReport::Declined { checkpoint, reason }).await?;
+                }
             }
             UploadEvent::Broken { error } => return Err(error),
             UploadEvent::Merged { operator, replaced, run } => {

@@ -160,6 +160,11 @@ impl Snapshots {
         self.prepared.retain(|it| it.checkpoint > checkpoint);
     }
 
+    /// The checkpoints under way that need what `checkpoint` must make durable: itself and all later ones.
+    pub(crate) fn under_way_from(&self, checkpoint: CheckpointId) -> Vec<CheckpointId> {
+        self.pending.range(checkpoint..).map(|(&checkpoint, _)| checkpoint).collect()
+    }
+
     /// This checkpoint is given up. Its runs and transactions stay: the next one needs them.
     pub(crate) fn cancel(&mut self, checkpoint: CheckpointId) {
         self.pending.remove(&checkpoint);

@@ -14,6 +14,7 @@ mod exactly_once_sim;
 mod failures;
 mod ledger;
 mod load;
+mod memory_backend;
 mod numbers;
 mod rest;
 mod windows;
