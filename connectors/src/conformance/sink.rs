@@ -20,6 +20,7 @@ pub async fn contract<S: SinkSubject>(env: &Env, dir: &Path) {
     commits_once_from_anywhere::<S>(env, &dir.join("again")).await;
     seals_nothing_if_nothing_was_written::<S>(env, &dir.join("empty")).await;
     sweeps_what_is_not_kept::<S>(env, &dir.join("sweep")).await;
+    leaves_later_attempts_alone::<S>(env, &dir.join("later")).await;
     reports_what_is_lost::<S>(env, &dir.join("lost")).await;
     revokes_what_is_not_committed::<S>(env, &dir.join("revoke")).await;
     tells_what_it_holds::<S>(env, &dir.join("held")).await;
@@ -195,6 +196,28 @@ async fn sweeps_what_is_not_kept<S: SinkSubject>(env: &Env, dir: &Path) {
     assert_eq!(kept.commit(&mut later).await, CommitOutcome::Committed, "what was kept");
     later.sweep(&[]).await.expect("the place can be swept again");
     assert_eq!(visible(&subject, env).await, [0, 1, 2, 6, 7, 8], "a sweep touches nothing that is committed");
+}
+
+/// An attempt that was paused before its sweep, and goes on when a later one is at work.
+async fn leaves_later_attempts_alone<S: SinkSubject>(env: &Env, dir: &Path) {
+    let (subject, [mut paused, _second]) = open::<S>(env, dir).await;
+    start(&subject, env, LINEAGE, 2, &[]).await;
+    let mut rival = Pair::open(&subject, context(env, LINEAGE, 2, 0)).await.expect("a writer can be opened");
+    let prepared = rival.prepared(&subject, 1, 0..3).await;
+    rival.write(&subject, 3..6).await.expect("records can be written");
+    paused.committer.sweep(&[]).await.expect("a sweep that comes too late is no error");
+    assert_eq!(
+        prepared.commit(&mut rival.committer).await,
+        CommitOutcome::Committed,
+        "an older attempt must not sweep what a later one has prepared"
+    );
+    let written = rival.prepared(&subject, 2, []).await;
+    assert_eq!(
+        written.commit(&mut rival.committer).await,
+        CommitOutcome::Committed,
+        "an older attempt must not sweep what a later one has written"
+    );
+    assert_eq!(visible(&subject, env).await, (0..6).collect::<Vec<_>>());
 }
 
 async fn reports_what_is_lost<S: SinkSubject>(env: &Env, dir: &Path) {
