@@ -24,7 +24,7 @@ impl fmt::Debug for Instance {
 pub struct JobLock {
     /// The process.
     pub instance: Instance,
-    /// The process, for people: "pid 12 on host-a, started at ...".
+    /// The process, for people: "pid 12 on host-a".
     pub process: String,
     _lock: Option<Box<dyn FileLock>>,
 }
@@ -47,7 +47,8 @@ impl JobLock {
         let Some(dir) = store.local_dir() else {
             return Ok(Self { instance, process, _lock: None });
         };
-        let (files, path, holder) = (env.files(), dir.join(paths::LOCK), process.clone());
+        let (files, path) = (env.files(), dir.join(paths::LOCK));
+        let holder = format!("{process}, started at {}", env.wall());
         let place = path.display().to_string();
         let locked = env.blocking("job lock", move || {
             files.create_dir_all(&dir)?;
@@ -73,5 +74,5 @@ pub(super) fn random_u128(env: &Env, purpose: &str) -> u128 {
 
 fn describe(env: &Env) -> String {
     let host = env.var("HOSTNAME").filter(|host| !host.is_empty()).unwrap_or_else(|| "this host".into());
-    format!("pid {} on {host}, started at {}", env.process_id(), env.wall())
+    format!("pid {} on {host}", env.process_id())
 }

@@ -5,4 +5,4 @@ mod list;
 mod verify;
 
 pub use list::{CheckpointInfo, Listing, SavepointInfo, list};
-pub use verify::{Problem, Progress, Report, Severity, verify};
+pub use verify::{Problem, Progress, Report, Severity, check_file, needed, verify};

@@ -1,5 +1,5 @@
 //! Whether a directory is whole, file by file: every record, manifest and snapshot file is there with its length and
-//! digest. Never stops at the first problem. What lies inside the runs is the state backend's to check.
+//! digest. Never stops at the first problem. The job may run meanwhile. What lies inside the runs is the state backend's to check.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -95,16 +95,30 @@ pub async fn verify(
     store: Arc<dyn Store>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Report> {
-    let listing = Retry::STORE.run(env, "list files", || store.list("")).await?;
-    let mut verification = Verification { env, store, listing, report: Report::default() };
-    let files = if verification.lists(paths::SAVEPOINT_MANIFEST) {
-        verification.savepoint().await?
-    } else {
-        verification.job().await?
-    };
+    let mut verification = Verification::new(env, store).await?;
+    let files = verification.files().await?;
     verification.compare(files, progress).await?;
-    verification.report.problems.sort();
-    Ok(verification.report)
+    let mut report = verification.report;
+    if !report.is_whole() {
+        let needed = needed(env, verification.store).await?;
+        report.problems.retain(|it| it.severity != Severity::Needed || needed.contains(&it.file));
+    }
+    report.problems.sort();
+    Ok(report)
+}
+
+/// The files that are needed as the history is now, in the directory behind `store`: those that are there, and those
+/// that should be. A job that runs collects files while they are verified: what was missing then is wrong only if it is
+/// needed still.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn needed(env: &Env, store: Arc<dyn Store>) -> Result<BTreeSet<String>> {
+    let mut verification = Verification::new(env, store).await?;
+    let files = verification.files().await?;
+    let problems = verification.report.problems.into_iter();
+    let wrong = problems.filter(|problem| problem.severity == Severity::Needed).map(|problem| problem.file);
+    Ok(files.into_keys().chain(wrong).collect())
 }
 
 struct Verification<'a> {
@@ -114,7 +128,17 @@ struct Verification<'a> {
     report: Report,
 }
 
-impl Verification<'_> {
+impl<'a> Verification<'a> {
+    async fn new(env: &'a Env, store: Arc<dyn Store>) -> Result<Self> {
+        let listing = Retry::STORE.run(env, "list files", || store.list("")).await?;
+        Ok(Self { env, store, listing, report: Report::default() })
+    }
+
+    /// Reads what stands above the snapshot files, and gives the files.
+    async fn files(&mut self) -> Result<BTreeMap<String, SnapshotFile>> {
+        if self.lists(paths::SAVEPOINT_MANIFEST) { self.savepoint().await } else { self.job().await }
+    }
+
     fn lists(&self, path: &str) -> bool {
         self.listing.binary_search_by(|entry| entry.path.as_str().cmp(path)).is_ok()
     }
@@ -274,8 +298,11 @@ fn files_of(manifest: &Manifest) -> BTreeMap<String, SnapshotFile> {
     manifest.files().into_iter().map(|file| (file.path.clone(), file.clone())).collect()
 }
 
-/// What is wrong with a file, if anything.
-async fn check_file(
+/// What is wrong with a file as a whole, if anything; `on_piece` hears how many of its bytes are compared.
+///
+/// # Errors
+/// `Retryable` or `Unavailable` if the store cannot be read.
+pub async fn check_file(
     env: &Env,
     store: &dyn Store,
     file: &SnapshotFile,

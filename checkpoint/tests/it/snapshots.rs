@@ -1,13 +1,15 @@
 //! Savepoints, imports, listings and verification, on files that are whole and on files that are not.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, ops::Range, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use env::{
-    Env, FaultPoint, Store,
+    Created, Env, FaultPoint, Payload, Store, StoreEntry, StoreWriter,
     sim::{FaultAction, Simulation},
 };
 use tidegate_checkpoint::{
+    collect::Collector,
     history::{From, Source, StartRequest},
     manifest::PreparedTransaction,
     savepoint::{self, RunCopier, SnapshotLocation},
@@ -277,4 +279,103 @@ fn verify_tells_what_may_be_missing_from_what_is_needed() {
         let report = verified(&env, JOB).await;
         assert_eq!(needed(&report), [runs[0].as_str(), runs[1].as_str()]);
     });
+}
+
+/// A store in whose job something happens at the first call of one kind.
+struct Living {
+    store: Arc<dyn Store>,
+    at: Moment,
+    job: futures::lock::Mutex<Option<Job>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// All files are listed.
+    Listed,
+    /// The first file is about to be compared.
+    Compared,
+}
+
+impl Living {
+    /// The job goes on: everything that it had before is collected.
+    async fn go_on(&self, moment: Moment) {
+        let Some(mut job) = self.job.lock().await.take_if(|_| moment == self.at) else { return };
+        let mut collector = Collector::new(&job.env, Arc::clone(&self.store), 1);
+        for _ in 0..5 {
+            job.merge().await.unwrap();
+            job.checkpoint().await.unwrap();
+            let permit = collector.mark(&mut job.history, &BTreeSet::new(), false).await.unwrap();
+            let permit = permit.expect("there is garbage");
+            Collector::delete(&job.env, &*self.store, &permit).await.unwrap();
+            Collector::done(&mut job.history, &permit).await.unwrap();
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Living {
+    fn url(&self) -> &str {
+        self.store.url()
+    }
+
+    async fn create(&self, path: &str, bytes: Payload) -> Result<Created> {
+        self.store.create(path, bytes).await
+    }
+
+    async fn put(&self, path: &str, bytes: Payload) -> Result<()> {
+        self.store.put(path, bytes).await
+    }
+
+    async fn writer(&self, path: &str) -> Result<Box<dyn StoreWriter>> {
+        self.store.writer(path).await
+    }
+
+    async fn get(&self, path: &str) -> Result<Option<Bytes>> {
+        self.store.get(path).await
+    }
+
+    async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        self.store.get_range(path, range).await
+    }
+
+    async fn len(&self, path: &str) -> Result<Option<u64>> {
+        self.go_on(Moment::Compared).await;
+        self.store.len(path).await
+    }
+
+    async fn delete(&self, path: &str) -> Result<()> {
+        self.store.delete(path).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<StoreEntry>> {
+        let listing = self.store.list(prefix).await;
+        self.go_on(Moment::Listed).await;
+        listing
+    }
+
+    fn local_dir(&self) -> Option<PathBuf> {
+        self.store.local_dir()
+    }
+}
+
+#[test]
+fn a_job_that_goes_on_while_it_is_verified_is_whole() {
+    for at in [Moment::Listed, Moment::Compared] {
+        Simulation::new(29).run(async |env| {
+            let job = job_with_savepoint(&env).await;
+            let (store, before) = (Arc::clone(&job.store), job.history.newest().number);
+            let living = Living { store, at, job: futures::lock::Mutex::new(Some(job)) };
+            let report = verify(&env, Arc::new(living), &mut |_| {}).await.unwrap();
+            assert_eq!(needed(&report), [""; 0], "{at:?}: {:?}", report.problems);
+
+            // What is damaged and still needed is told.
+            let store = env.open_store(JOB).unwrap();
+            let records = crate::fixture::records(&env, &store);
+            let newest = records.newest().await.unwrap().unwrap();
+            assert!(newest.number.0 > before.0 + 10, "the job did not go on");
+            let manifest = newest.standing.completed.last().unwrap().manifest.path.clone();
+            store.put(&manifest, vec!["damage".into()]).await.unwrap();
+            assert_eq!(needed(&verified(&env, JOB).await), [manifest.as_str()]);
+        });
+    }
 }

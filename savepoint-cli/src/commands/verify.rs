@@ -16,7 +16,7 @@ use checkpoint::{
 use env::{Env, Store};
 use serde::Serialize;
 use statebackend::verify_run;
-use types::{Digest, Error, ErrorKind, Result, Run, SnapshotFile};
+use types::{Error, ErrorKind, Result, Run};
 
 use crate::{
     format::{bytes, count},
@@ -24,6 +24,9 @@ use crate::{
     output::{Output, Report},
     progress::Bar,
 };
+
+/// What takes its time first.
+const COMPARING: &str = "comparing files";
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -37,11 +40,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Result<()> {
-    let mut verification = match named(env, &args.place).await? {
-        Named::Directory(store) => Verification::of_directory(env, store).await?,
-        Named::Other => Verification::of_snapshot(SnapshotLocation::resolve(env, &args.place).await?).await?,
+    let verification = match named(env, &args.place).await? {
+        Named::Directory(store) => {
+            let mut verification = Verification::of_directory(env, store).await?;
+            verification.runs(env, args.deep).await?;
+            verification.judge_again(env).await?;
+            verification
+        }
+        Named::Other => {
+            let location = SnapshotLocation::resolve(env, &args.place).await?;
+            let mut verification = Verification::of_snapshot(env, location).await?;
+            verification.runs(env, args.deep).await?;
+            verification
+        }
     };
-    verification.runs(env, args.deep).await?;
     let verified = verification.finish();
     output.show(&verified)?;
     if verified.whole {
@@ -106,7 +118,7 @@ impl Verification {
     }
 
     async fn of_directory(env: &Env, store: Arc<dyn Store>) -> Result<Self> {
-        let mut bar = Bar::new(env, "comparing files");
+        let mut bar = Bar::new(env, COMPARING);
         let mut progress = |Progress { bytes, total }| bar.at(bytes, total);
         let report = snapshots::verify(env, Arc::clone(&store), &mut progress).await?;
         drop(bar);
@@ -126,11 +138,17 @@ impl Verification {
     }
 
     /// One snapshot, whose manifest was read and checked: its files.
-    async fn of_snapshot(location: SnapshotLocation) -> Result<Self> {
+    async fn of_snapshot(env: &Env, location: SnapshotLocation) -> Result<Self> {
         let mut verification = Self::new(Arc::clone(&location.store));
         verification.manifests = vec![Arc::clone(&location.manifest)];
-        for file in location.manifest.files() {
-            if let Some(what) = check_file(&*location.store, file).await? {
+        let files = location.manifest.files();
+        let total = files.iter().map(|file| file.len).sum();
+        let (mut done, mut bar) = (0, Bar::new(env, COMPARING));
+        for file in files {
+            let mut on_piece = |bytes| bar.at(done + bytes, total);
+            let what = snapshots::check_file(env, &*location.store, file, &mut on_piece).await?;
+            done += file.len;
+            if let Some(what) = what {
                 verification.verified.problems.push(Problem { file: file.path.clone(), what });
             } else {
                 verification.verified.files += 1;
@@ -170,6 +188,16 @@ impl Verification {
         Ok(())
     }
 
+    /// Takes back what is wrong with files that a running job has collected meanwhile.
+    async fn judge_again(&mut self, env: &Env) -> Result<()> {
+        let problems = &mut self.verified.problems;
+        if !problems.is_empty() {
+            let needed = snapshots::needed(env, Arc::clone(&self.store)).await?;
+            problems.retain(|problem| needed.contains(&problem.file));
+        }
+        Ok(())
+    }
+
     fn finish(self) -> Verified {
         let mut verified = self.verified;
         verified.problems.sort();
@@ -189,17 +217,6 @@ fn runs(manifests: &[Arc<Manifest>]) -> Vec<&Run> {
 /// The message without the file that it begins with: the file stands before it already.
 fn within(file: &str, message: &str) -> String {
     message.strip_prefix(file).map_or(message, |rest| rest.trim_start_matches([',', ':', ' '])).to_owned()
-}
-
-/// What is wrong with a file as a whole, if anything.
-async fn check_file(store: &dyn Store, file: &SnapshotFile) -> Result<Option<String>> {
-    let Some(found) = store.get(&file.path).await? else { return Ok(Some("is missing".to_owned())) };
-    let (len, digest) = (found.len() as u64, Digest::of(&found));
-    if len != file.len {
-        return Ok(Some(format!("has {len} bytes, expected {}", file.len)));
-    }
-    Ok((digest != file.digest)
-        .then(|| format!("is damaged: its digest is {digest}, expected {}", file.digest)))
 }
 
 impl Report for Verified {
