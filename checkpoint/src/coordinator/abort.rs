@@ -101,10 +101,13 @@ impl Coordinator {
         pending.requests
     }
 
-    /// The attempt is over: every open request is refused, except a stop whose checkpoint is in the history, which the
-    /// next attempt answers.
+    /// The attempt is over: every open request is refused, except a stop whose checkpoint is in the history or may be,
+    /// which the next attempt answers.
     pub(super) fn over(&mut self, error: &Error, out: &mut Vec<Decision>) {
         self.phase = Phase::Over;
+        if let Some(checkpoint) = self.records.completing() {
+            self.on_record_unclear(checkpoint);
+        }
         self.refuse_requests(error, out);
         self.pending.clear();
         for request in std::mem::take(&mut self.cancels) {

@@ -134,7 +134,12 @@ impl Coordinator {
                     Ok(())
                 }
             },
-            _ => Err(error.context("it is not known whether a history record was created")),
+            _ => {
+                if let Record::Completed { checkpoint, .. } = record {
+                    self.on_record_unclear(checkpoint);
+                }
+                Err(error.context("it is not known whether a history record was created"))
+            }
         }
     }
 }

@@ -25,7 +25,8 @@ pub struct StopRequest {
     pub savepoint: Option<String>,
 }
 
-/// An end whose checkpoint is in the history: what a later attempt must still do.
+/// An end whose checkpoint is in the history: what a later attempt must still do. After an attempt that failed while the
+/// checkpoint's record was on its way the history says whether it is there; if it is not, the stop has failed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Remaining {
     /// Its checkpoint.
@@ -44,6 +45,8 @@ enum Stage {
     Wanted { not_before: Monotonic },
     /// Its checkpoint is under way.
     Triggered(CheckpointId),
+    /// The attempt is over, and only the history knows whether its checkpoint is there.
+    Unclear(CheckpointId),
     /// Its checkpoint is in the history.
     Recorded(CheckpointId),
     /// The record of the end is under way.
@@ -73,15 +76,23 @@ impl Ending {
     pub(super) fn not_before(&self) -> Option<Monotonic> {
         match self.stage {
             Stage::Wanted { not_before } => Some(not_before),
-            Stage::Triggered(_) | Stage::Recorded(_) | Stage::Closing(_) => None,
+            Stage::Triggered(_) | Stage::Unclear(_) | Stage::Recorded(_) | Stage::Closing(_) => None,
         }
     }
 
     /// Its checkpoint, if it is in the history.
     pub(super) fn recorded(&self) -> Option<CheckpointId> {
         match self.stage {
-            Stage::Wanted { .. } | Stage::Triggered(_) => None,
+            Stage::Wanted { .. } | Stage::Triggered(_) | Stage::Unclear(_) => None,
             Stage::Recorded(checkpoint) | Stage::Closing(checkpoint) => Some(checkpoint),
+        }
+    }
+
+    /// Its checkpoint, unless it certainly is not in the history.
+    fn perhaps_recorded(&self) -> Option<CheckpointId> {
+        match self.stage {
+            Stage::Unclear(checkpoint) => Some(checkpoint),
+            _ => self.recorded(),
         }
     }
 
@@ -146,6 +157,13 @@ impl Coordinator {
         if let Some(dir) = ending.stop_savepoint().map(str::to_owned) {
             let wanted = SavepointRequest { request: None, dir };
             self.savepoints.push(OpenSavepoint::new(checkpoint, wanted));
+        }
+    }
+
+    /// Nobody will learn in this attempt what became of the record of `checkpoint`.
+    pub(super) fn on_record_unclear(&mut self, checkpoint: CheckpointId) {
+        if let Some(ending) = self.ending.as_mut().filter(|ending| ending.is_of(checkpoint)) {
+            ending.stage = Stage::Unclear(checkpoint);
         }
     }
 
@@ -240,7 +258,7 @@ impl Coordinator {
     pub fn remaining(&self) -> Option<Remaining> {
         let ending = self.ending.as_ref()?;
         Some(Remaining {
-            checkpoint: ending.recorded()?,
+            checkpoint: ending.perhaps_recorded()?,
             end: ending.end,
             stop: ending.stop.clone(),
             savepoint: ending.savepoint.clone(),

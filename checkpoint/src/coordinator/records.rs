@@ -55,7 +55,15 @@ impl Records {
     }
 
     pub(super) fn is_in_flight(&self, checkpoint: CheckpointId) -> bool {
-        self.in_flight.as_ref().is_some_and(|record| completes(record, checkpoint))
+        self.completing() == Some(checkpoint)
+    }
+
+    /// The checkpoint whose record is on its way.
+    pub(super) fn completing(&self) -> Option<CheckpointId> {
+        match &self.in_flight {
+            Some(Record::Completed { checkpoint, .. }) => Some(*checkpoint),
+            _ => None,
+        }
     }
 
     /// The checkpoint is given up before its record was on its way.

@@ -11,13 +11,12 @@ use checkpoint::{
         Barrier, BarrierKind,
         complete::{AttemptPlan, Capture},
     },
-    coordinator::{self, Answer, Coordinator, Decision, End, Event, RequestId},
+    coordinator::{self, Coordinator, Decision, End, Event, Remaining, RequestId},
     history::{CheckpointKind, CommitPermit, Completion, EndKind, Kind, Savepoint},
     manifest::{self, Manifest, TaskId},
 };
-use env::{Env, FaultPoint, Limits, Message, Receiver, Sender, Store, channel};
+use env::{Env, FaultPoint, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
 use futures::future;
-use tokio::sync::oneshot;
 use types::{CheckpointId, Error, ErrorKind, Result, SubtaskIndex, Uid};
 
 use super::{
@@ -25,6 +24,7 @@ use super::{
     journal::{Journal, JournalDone, JournalWork},
     link::{LinkReceiver, LinkSender},
     message::{AttemptInfo, ToJobManager, ToTaskManager},
+    requests::Requests,
     status::TaskStatus,
     view::SharedView,
 };
@@ -51,12 +51,6 @@ pub enum Ask {
     Cancel,
 }
 
-/// A request with the way back.
-pub(crate) struct Request {
-    pub(crate) ask: Ask,
-    pub(crate) reply: oneshot::Sender<Result<Answer>>,
-}
-
 /// How an attempt ended.
 #[derive(Debug)]
 pub(crate) enum AttemptEnd {
@@ -66,6 +60,16 @@ pub(crate) enum AttemptEnd {
     Failed(Error),
     /// Restart without asking.
     Restart(Error),
+}
+
+/// What an attempt leaves behind.
+pub(crate) struct Ran {
+    pub(crate) end: AttemptEnd,
+    pub(crate) totals: Totals,
+    /// Whether all input had been read.
+    pub(crate) finishing: bool,
+    /// An end of the job whose checkpoint is in the history, or may be: the next attempt does the rest.
+    pub(crate) remaining: Option<Remaining>,
 }
 
 /// What tasks reported at their end.
@@ -81,8 +85,8 @@ enum Background {
     SavepointCopied(CheckpointId, String, Result<types::SnapshotFile>),
 }
 
-/// One attempt.
-pub(crate) struct Attempt<'a> {
+/// One attempt, ready to run.
+pub(crate) struct Attempt {
     pub(crate) env: Env,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) info: AttemptInfo,
@@ -91,28 +95,27 @@ pub(crate) struct Attempt<'a> {
     /// By source: its chain and its splits.
     pub(crate) enumerators: BTreeMap<Uid, (u32, Enumerator)>,
     pub(crate) journal: Journal,
+    /// Manifests of completed checkpoints that savepoints may still be copied from.
+    pub(crate) manifests: BTreeMap<CheckpointId, Arc<Manifest>>,
     pub(crate) view: SharedView,
-    pub(crate) to_tasks: &'a LinkSender<ToTaskManager>,
-    pub(crate) from_tasks: &'a mut LinkReceiver<ToJobManager>,
-    pub(crate) requests: &'a mut Receiver<Message<Request>>,
-    /// Told when the last checkpoint of a finished input begins.
-    pub(crate) on_finishing: &'a mut (dyn FnMut() + Send + Sync),
+    pub(crate) to_tasks: LinkSender<ToTaskManager>,
 }
 
 struct Running<'a> {
-    attempt: Attempt<'a>,
+    attempt: Attempt,
+    from_tasks: &'a mut LinkReceiver<ToJobManager>,
+    requests: &'a mut Requests,
     background: (Sender<Message<Background>>, Receiver<Message<Background>>),
     permits: BTreeMap<CheckpointId, (u64, CommitPermit)>,
     /// The completed checkpoint whose record is on its way.
     completing: Option<CheckpointId>,
-    /// Savepoint directories by checkpoint, as asked for.
-    open: BTreeMap<RequestId, oneshot::Sender<Result<Answer>>>,
-    next_request: u64,
-    manifests: BTreeMap<CheckpointId, Arc<Manifest>>,
+    /// Savepoints being copied: nobody else may write into their directories once the attempt is over.
+    copies: Vec<TaskHandle>,
     waiting_to_run: BTreeSet<TaskId>,
     not_finished: BTreeSet<TaskId>,
     totals: Totals,
     collecting: bool,
+    finishing: bool,
     /// The end is recorded and the tasks are closing.
     ending: Option<End>,
     end: Option<AttemptEnd>,
@@ -121,34 +124,45 @@ struct Running<'a> {
 enum Happened {
     Message(ToJobManager),
     TaskManagerGone,
-    Request(Request),
+    Request(RequestId, Ask),
     Journal(JournalDone),
     Background(Background),
     Time,
 }
 
-impl<'a> Attempt<'a> {
+impl Attempt {
     /// Runs the attempt whose tasks were deployed. Its tasks may still run when this returns: cancel them.
-    pub(crate) async fn run(self) -> (AttemptEnd, Totals) {
+    pub(crate) async fn run(
+        self,
+        from_tasks: &mut LinkReceiver<ToJobManager>,
+        requests: &mut Requests,
+    ) -> Ran {
         let tasks = self.plan.tasks.clone();
         let mut running = Running {
+            from_tasks,
+            requests,
             background: channel(&self.env, Limits::items(16)),
             permits: BTreeMap::new(),
             completing: None,
-            open: BTreeMap::new(),
-            next_request: 0,
-            manifests: BTreeMap::new(),
+            copies: Vec::new(),
             waiting_to_run: tasks.clone(),
             not_finished: tasks,
             totals: Totals::default(),
             collecting: false,
+            finishing: false,
             ending: None,
             end: None,
             attempt: self,
         };
         let end = running.run().await;
-        running.attempt.journal.end().await;
-        (end, running.totals)
+        let Running { attempt, copies, totals, finishing, .. } = running;
+        let remaining = attempt.coordinator.remaining();
+        for copy in copies {
+            copy.abort();
+            let _ended = copy.join().await;
+        }
+        attempt.journal.end().await;
+        Ran { end, totals, finishing, remaining }
     }
 }
 
@@ -169,18 +183,18 @@ impl Running<'_> {
     }
 
     async fn next(&mut self) -> Result<Happened> {
-        let Attempt { env, coordinator, journal, from_tasks, requests, .. } = &mut self.attempt;
+        let Attempt { env, coordinator, journal, .. } = &mut self.attempt;
         let now = env.now();
         let wake = coordinator.next_wakeup().map(|at| at.since(now));
         Ok(tokio::select! {
             biased;
-            message = from_tasks.recv() => match message? {
+            message = self.from_tasks.recv() => match message? {
                 Some(message) => Happened::Message(message),
                 None => Happened::TaskManagerGone,
             },
             Some(Message(done)) = journal.done.recv() => Happened::Journal(done),
             Some(Message(event)) = self.background.1.recv() => Happened::Background(event),
-            Some(Message(request)) = requests.recv() => Happened::Request(request),
+            (request, ask) = self.requests.next() => Happened::Request(request, ask),
             () = async {
                 match wake { Some(span) => env.sleep(span).await, None => future::pending().await }
             } => Happened::Time,
@@ -191,7 +205,7 @@ impl Running<'_> {
         match happened {
             Happened::Message(message) => self.on_message(message).await,
             Happened::TaskManagerGone => self.fail(Error::internal("the TaskManager is gone")).await,
-            Happened::Request(request) => self.on_request(request).await,
+            Happened::Request(request, ask) => self.on_request(request, ask).await,
             Happened::Journal(done) => self.on_journal(done).await,
             Happened::Background(Background::ManifestWritten(checkpoint, Ok(file))) => {
                 self.step(Event::ManifestWritten { checkpoint, file }).await;
@@ -294,10 +308,7 @@ impl Running<'_> {
         self.end = Some(ended.unwrap_or(AttemptEnd::Failed(error)));
     }
 
-    async fn on_request(&mut self, Request { ask, reply }: Request) {
-        self.next_request += 1;
-        let request = RequestId(self.next_request);
-        self.open.insert(request, reply);
+    async fn on_request(&mut self, request: RequestId, ask: Ask) {
         let event = match ask {
             Ask::Checkpoint => Event::TriggerCheckpoint { request },
             Ask::Savepoint(dir) => Event::TriggerSavepoint { request, dir },
@@ -345,6 +356,8 @@ impl Running<'_> {
                     Ok(Some(next)) => events.push(next),
                     Ok(None) => {}
                     Err(error) => {
+                        // Whoever waits for an answer is told.
+                        events.push(Event::JobFailed { reason: error.to_string() });
                         self.end.get_or_insert(AttemptEnd::Failed(error));
                     }
                 }
@@ -366,12 +379,7 @@ impl Running<'_> {
             Decision::CopySavepoint { checkpoint, dir } => self.copy_savepoint(checkpoint, dir),
             Decision::ReleaseAssignments { .. } => self.assign().await,
             Decision::Collect { pinned } => self.collect(pinned).await?,
-            Decision::Answer { request, result } => {
-                if let Some(reply) = self.open.remove(&request) {
-                    // Whoever asked may be gone.
-                    let _gone = reply.send(result);
-                }
-            }
+            Decision::Answer { request, result } => self.requests.answer(request, result),
             Decision::Alert { error } => self.attempt.env.warn(&error.to_string()),
             Decision::Finish(end) => self.finish(end).await?,
             Decision::FailJob { error } => self.end = Some(AttemptEnd::Failed(error)),
@@ -384,9 +392,7 @@ impl Running<'_> {
         if matches!(barrier.kind, BarrierKind::Last | BarrierKind::Stop { .. }) {
             self.attempt.env.fault(FaultPoint::LastCheckpointBefore)?;
         }
-        if barrier.kind == BarrierKind::Last {
-            (self.attempt.on_finishing)();
-        }
+        self.finishing |= barrier.kind == BarrierKind::Last;
         let mut enumerators = BTreeMap::new();
         for (uid, (_, enumerator)) in &self.attempt.enumerators {
             enumerators.insert(uid.clone(), enumerator.capture()?);
@@ -427,7 +433,7 @@ impl Running<'_> {
             (self.attempt.env.clone(), self.attempt.store.clone(), self.background.0.clone());
         let checkpoint = manifest.checkpoint;
         let manifest = Arc::new(manifest);
-        self.manifests.insert(checkpoint, Arc::clone(&manifest));
+        self.attempt.manifests.insert(checkpoint, Arc::clone(&manifest));
         self.attempt.env.spawn_task(&format!("manifest {checkpoint}"), async move {
             let written = manifest::write(&env, &*store, &manifest).await;
             let _gone = done.send(Message(Background::ManifestWritten(checkpoint, written))).await;
@@ -475,15 +481,16 @@ impl Running<'_> {
             ))
         })?;
         let (record, permit) = permit;
-        self.manifests.retain(|&it, _| it >= checkpoint || self.attempt.coordinator.pinned().contains(&it));
+        let pinned = self.attempt.coordinator.pinned();
+        self.attempt.manifests.retain(|it, _| *it >= checkpoint || pinned.contains(it));
         self.tell_all(&TaskCommand::Commit { checkpoint: permit.checkpoint(), record }).await
     }
 
     fn copy_savepoint(&mut self, checkpoint: CheckpointId, dir: String) {
         let (env, store, done) =
             (self.attempt.env.clone(), self.attempt.store.clone(), self.background.0.clone());
-        let manifest = self.manifests.get(&checkpoint).cloned();
-        self.attempt.env.spawn_task(&format!("savepoint {checkpoint}"), async move {
+        let manifest = self.attempt.manifests.get(&checkpoint).cloned();
+        let copying = async move {
             let copied = match manifest {
                 Some(manifest) => copy_savepoint(&env, store, &manifest, &dir).await,
                 None => {
@@ -491,7 +498,8 @@ impl Running<'_> {
                 }
             };
             let _gone = done.send(Message(Background::SavepointCopied(checkpoint, dir, copied))).await;
-        });
+        };
+        self.copies.push(self.attempt.env.spawn_task(&format!("savepoint {checkpoint}"), copying));
     }
 
     async fn collect(&mut self, pinned: Vec<CheckpointId>) -> Result<()> {

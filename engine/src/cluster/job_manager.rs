@@ -1,6 +1,6 @@
-//! The JobManager: one attempt after the other, until the job has ended or the restart strategy gives up. A fresh start,
-//! a restart after a failure and a start after the death of the process take the same path: start record, settle the
-//! sinks, restore, deploy, run.
+//! The JobManager: one attempt after the other, until the job has ended or the restart strategy gives up. How an attempt
+//! is started is told in [`launch`](super::launch), how it runs in [`attempt`](super::attempt). A cancellation is heard
+//! in every state of the job: while its attempt is being started, runs, or is waited for.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,41 +9,27 @@ use std::{
 };
 
 use checkpoint::{
-    barrier::complete::AttemptPlan,
-    coordinator::{self, Coordinator, End},
-    history::{
-        self, CheckpointKind, From, JobHistory, JobLock, Kind, RestorePlan, Source, StartRequest, Started,
-    },
-    manifest::{Manifest, PreparedTransaction, TaskId},
+    coordinator::{self, Answer, End, Remaining, RequestId},
+    history::{EndKind, From, JobLock, Kind},
     restart::{RestartDecision, RestartState, RestartStrategy},
-    savepoint,
 };
-use env::{Env, Message, Receiver, Rng, Store};
+use env::{Env, Rng, Store};
 use rand::RngExt;
-use types::{
-    AttemptId, CheckpointId, Digest, Error, ErrorKind, Lineage, Result, SubtaskIndex, Timestamp, Uid,
-};
+use types::{AttemptId, CheckpointId, Digest, Error, ErrorKind, Result, Timestamp, Uid};
 
 use super::{
-    attempt::{Ask, Attempt, AttemptEnd, Request, Totals},
-    build::sinks,
-    enumerator::Enumerator,
-    journal::Journal,
+    attempt::{AttemptEnd, Ran, Totals},
+    launch::{Begun, Launch, NO_ATTEMPT},
     link::{LinkReceiver, LinkSender},
-    message::{AttemptInfo, SinkToResolve, TaskDeployment, ToJobManager, ToTaskManager},
-    resolve::Expected,
+    message::{ToJobManager, ToTaskManager},
+    requests::Requests,
     status::{
         At, Cancelled, Cancelling, Created, Failed, Failing, Finished, Finishing, JobStatus, Restarting,
         Running, Suspended, TaskStatus,
     },
-    view::{SharedView, TaskView},
+    view::SharedView,
 };
-use crate::{
-    api::source::SourceContext,
-    graph::{logical::VertexKind, physical::Plan},
-    recovery::{compatible, describe, plan as deal},
-    task::message::Failure,
-};
+use crate::graph::physical::Plan;
 
 /// What a start was asked for.
 #[derive(Clone, Debug)]
@@ -90,7 +76,15 @@ pub(crate) struct JobManager {
     pub(crate) view: SharedView,
     pub(crate) to_tasks: LinkSender<ToTaskManager>,
     pub(crate) from_tasks: LinkReceiver<ToJobManager>,
-    pub(crate) requests: Receiver<Message<Request>>,
+    /// An end of the job that a failed attempt left undone.
+    pub(crate) unfinished: Option<Unfinished>,
+}
+
+/// An end of the job whose checkpoint is in the history, or may be, and whose attempt has failed.
+pub(crate) struct Unfinished {
+    pub(crate) remaining: Remaining,
+    /// How the attempt failed.
+    why: Error,
 }
 
 /// Where the job stands between two attempts.
@@ -99,10 +93,20 @@ enum Position {
     Waiting(At<Restarting>),
 }
 
-/// What a start came to.
-enum Launch<'a> {
-    Attempt(Box<Attempt<'a>>),
-    FinishedEarlier(Timestamp),
+impl Position {
+    fn become_running(self) -> At<Running> {
+        match self {
+            Self::New(created) => created.become_state(),
+            Self::Waiting(restarting) => restarting.become_state(),
+        }
+    }
+
+    fn become_cancelling(self) -> At<Cancelling> {
+        match self {
+            Self::New(created) => created.become_state(),
+            Self::Waiting(restarting) => restarting.become_state(),
+        }
+    }
 }
 
 impl JobManager {
@@ -110,7 +114,17 @@ impl JobManager {
     ///
     /// # Errors
     /// Why the job failed, was fenced, or could not be started.
-    pub(crate) async fn run(mut self) -> Result<JobResult> {
+    pub(crate) async fn run(mut self, mut requests: Requests) -> Result<JobResult> {
+        let ended = self.attempts(&mut requests).await;
+        let last_word = match &ended {
+            Ok(result) => Error::cancelled(format!("the job is {}", result.how)),
+            Err(error) => Error::new(error.kind(), error.to_string()),
+        };
+        requests.refuse(&last_word);
+        ended
+    }
+
+    async fn attempts(&mut self, requests: &mut Requests) -> Result<JobResult> {
         let since = self.env.now();
         self.view.update(|view| {
             view.name.clone_from(&self.plan.job_name);
@@ -124,8 +138,7 @@ impl JobManager {
         let mut strategy = RestartState::new(self.restart);
         let mut jitter = self.env.rng("restart-jitter");
         loop {
-            let automatic = matches!(position, Position::Waiting(_));
-            let (failing, error) = match self.attempt(position, &lock, automatic).await {
+            let (failing, error) = match self.attempt(position, &lock, requests).await {
                 Outcome::Ended(result) => return Ok(self.finish(result, since)),
                 Outcome::Refused(error) => return Err(error),
                 Outcome::Failed(failing, error) => (failing, error),
@@ -140,11 +153,15 @@ impl JobManager {
                 RestartDecision::Restart { after, description } => {
                     self.env.warn(&format!("job {}: {description}", self.plan.job_name));
                     let restarting = failing.become_state::<Restarting>();
-                    match self.wait(after).await {
-                        None => position = Position::Waiting(restarting),
-                        Some(reply) => {
-                            return Ok(self.finish(cancel_between(restarting, reply), since));
-                        }
+                    position = Position::Waiting(restarting);
+                    let request = tokio::select! {
+                        biased;
+                        request = requests.cancelled_wait() => Some(request),
+                        () = self.env.sleep(after) => None,
+                    };
+                    if let Some(request) = request {
+                        let result = self.cancel(position, None, requests, request).await;
+                        return Ok(self.finish(result, since));
                     }
                     self.view.update(|view| view.restarts += 1);
                 }
@@ -204,120 +221,99 @@ enum Outcome {
 }
 
 impl JobManager {
-    async fn attempt(&mut self, position: Position, lock: &JobLock, automatic: bool) -> Outcome {
-        if !automatic && let Err(error) = self.check_start().await {
-            return Outcome::Refused(error);
-        }
-        let plan = Arc::clone(&self.plan);
-        let mut finishing = false;
-        let mut on_finishing = || finishing = true;
-        // Until something runs, a first start that fails is refused; a restart that fails is tried again.
-        let launched = self.launch(lock, automatic, &mut on_finishing).await;
-        let (attempt, running) = match (launched, position) {
-            (Ok(Launch::Attempt(attempt)), Position::New(at)) => (attempt, at.become_state::<Running>()),
-            (Ok(Launch::Attempt(attempt)), Position::Waiting(at)) => (attempt, at.become_state::<Running>()),
-            (Ok(Launch::FinishedEarlier(at)), position) => {
-                if let Position::New(created) = position {
-                    let _end = created.become_state::<Finished>();
-                }
-                return Outcome::Ended(finished_earlier(&plan, at));
-            }
-            (Err(error), Position::New(created)) => {
-                return if error.kind() == ErrorKind::Retryable {
-                    Outcome::Failed(created.become_state(), error)
-                } else {
-                    Outcome::Refused(error)
-                };
-            }
-            (Err(error), Position::Waiting(at)) => {
-                return Outcome::Failed(at.become_state::<Running>().become_state(), error);
-            }
+    async fn attempt(&mut self, position: Position, lock: &JobLock, requests: &mut Requests) -> Outcome {
+        let automatic = matches!(position, Position::Waiting(_));
+        let mut begun = None;
+        let launched = tokio::select! {
+            biased;
+            request = requests.cancelled_start() => Err(request),
+            launched = self.launch(lock, automatic, &mut begun) => Ok(launched),
         };
+        let attempt = match launched {
+            Ok(Ok(Launch::Attempt(attempt))) => attempt,
+            Ok(Ok(Launch::Refused(error))) => return Outcome::Refused(error),
+            Ok(Ok(Launch::FinishedEarlier(at))) => return self.finished_earlier(position, at, requests),
+            Ok(Err(error)) => return launch_failed(position, error),
+            Err(request) => return Outcome::Ended(self.cancel(position, begun, requests, request).await),
+        };
+        self.refuse_undone_stop(&attempt.coordinator, requests);
+        let running = position.become_running();
         let id = attempt.info.attempt;
-        let (end, totals) = attempt.run().await;
+        let Ran { end, totals, finishing, remaining } = attempt.run(&mut self.from_tasks, requests).await;
         let cancelled = self.cancel_tasks(id).await;
         self.view.update(|view| view.completed_before += std::mem::take(&mut view.checkpoints.completed));
         match (end, cancelled) {
-            (AttemptEnd::Ended(end), _) => Outcome::Ended(self.ended(running, finishing, end, totals)),
+            (AttemptEnd::Ended(end), _) => Outcome::Ended(ended(running, end, totals)),
             (AttemptEnd::Restart(error), Ok(())) => Outcome::RestartNow(failing(running, finishing), error),
             (AttemptEnd::Failed(error) | AttemptEnd::Restart(error), _) => {
+                let why = Error::new(error.kind(), error.to_string());
+                self.unfinished = remaining.map(|remaining| Unfinished { remaining, why });
                 Outcome::Failed(failing(running, finishing), error)
             }
         }
     }
 
-    fn ended(&self, running: At<Running>, finishing: bool, end: End, totals: Totals) -> JobResult {
-        let (status, how) = match end {
-            End::Finished => {
-                let _end =
-                    if finishing { running.become_state::<Finishing>() } else { running.become_state() }
-                        .become_state::<Finished>();
-                (JobStatus::Finished, "finished")
+    /// A stop whose attempt failed when nobody could know whether its checkpoint was in the history: it was not, and the
+    /// job goes on.
+    fn refuse_undone_stop(&mut self, next: &coordinator::Coordinator, requests: &mut Requests) {
+        let Some(unfinished) = self.unfinished.take_if(|_| next.remaining().is_none()) else { return };
+        if let Some(stop) = unfinished.remaining.stop {
+            let checkpoint = unfinished.remaining.checkpoint;
+            let kind = unfinished.why.kind();
+            let error =
+                Error::new(kind, format!("checkpoint {checkpoint} of the stop failed: {}", unfinished.why));
+            requests.answer(stop.request, Err(error));
+        }
+    }
+
+    /// The job has finished: before this process began, or as the last thing that a failed attempt of it did.
+    fn finished_earlier(&mut self, position: Position, at: Timestamp, requests: &mut Requests) -> Outcome {
+        let how = match position {
+            Position::New(created) => {
+                let _end = created.become_state::<Finished>();
+                let time = std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or(0));
+                format!("job {} finished at {}", self.plan.job_name, humantime::format_rfc3339_seconds(time))
             }
-            End::Stopped | End::Cancelled => {
-                let _end = running.become_state::<Cancelling>().become_state::<Cancelled>();
-                (JobStatus::Cancelled, if end == End::Stopped { "stopped" } else { "cancelled" })
+            Position::Waiting(restarting) => {
+                let running = restarting.become_state::<Running>();
+                let _end = running.become_state::<Finishing>().become_state::<Finished>();
+                "finished".to_owned()
             }
         };
-        let Totals { records, accumulators } = totals;
-        JobResult { status, how: how.to_owned(), records, accumulators, ..JobResult::default() }
+        if let Some(Remaining { checkpoint, stop: Some(stop), savepoint, .. }) =
+            self.unfinished.take().map(|unfinished| unfinished.remaining)
+        {
+            let answer = Answer::Ended { end: End::Finished, checkpoint: Some(checkpoint), savepoint };
+            requests.answer(stop.request, Ok(answer));
+        }
+        Outcome::Ended(JobResult { status: JobStatus::Finished, how, ..JobResult::default() })
     }
 
-    /// Everything that can be refused before the start record is: sinks, and whether the state fits.
-    async fn check_start(&mut self) -> Result<()> {
-        let newest = history::open(&self.env, Arc::clone(&self.store)).await?;
-        let standing = newest.as_ref().map(|record| &record.standing);
-        let continues = matches!(self.start.from, From::Auto | From::Latest);
-        let finished = |kind: &history::EndKind| *kind == history::EndKind::Finished;
-        if continues && standing.and_then(|it| it.end.as_ref()).is_some_and(|end| finished(&end.kind)) {
-            return Ok(());
+    /// Ends a job of which no attempt runs. What has begun is ended and recorded as cancelled; the next start goes on
+    /// from the last checkpoint, as after every cancellation.
+    async fn cancel(
+        &mut self,
+        position: Position,
+        begun: Option<Begun>,
+        requests: &mut Requests,
+        request: RequestId,
+    ) -> JobResult {
+        let cancelling = position.become_cancelling();
+        let attempt = begun.as_ref().map_or(NO_ATTEMPT, |begun| begun.info.attempt);
+        let mut result = self.cancel_tasks(attempt).await;
+        if let (Some(mut begun), Ok(())) = (begun, &result) {
+            result = begun.history.append(Kind::Ended(EndKind::Cancelled)).await.map(drop);
         }
-        let manifest = match (&self.start.from, standing) {
-            (From::Snapshot(location), _) => Some((location.manifest.clone(), location.url().to_owned())),
-            (From::Auto | From::Latest, Some(standing)) => match standing.restore_point() {
-                history::Restores::Own(own) => {
-                    let manifest = checkpoint::manifest::read(&self.env, &*self.store, &own.manifest).await?;
-                    Some((Arc::new(manifest), format!("checkpoint {}", own.checkpoint)))
-                }
-                _ => None,
-            },
-            _ => None,
-        };
-        if let Some((manifest, place)) = manifest {
-            compatible::check(&self.plan, &manifest, &self.start.allow_dropped_state, &place)?;
+        if let Err(error) = result {
+            self.env.warn(&error.context("the cancelled job's end is not recorded").to_string());
         }
-        let expected = Expected::new(standing, &self.start.from, self.start.accept_foreign_output);
-        let nobody = (AttemptId(0), Lineage(0));
-        let job = standing.map_or(types::JobId(0), |standing| standing.job);
-        let info = AttemptInfo { job, attempt: nobody.0, lineage: nobody.1, restored: CheckpointId(0) };
-        self.to_tasks.send(&ToTaskManager::AskSinks { info }).await?;
-        let held = self
-            .answer(|message| match message {
-                ToJobManager::SinksHold { result, .. } => Some(result),
-                _ => None,
-            })
-            .await?;
-        for (uid, markers) in held.map_err(Failure::into_error)? {
-            expected.check(&uid, &markers)?;
-        }
-        Ok(())
+        let _end = cancelling.become_state::<Cancelled>();
+        let answer = Answer::Ended { end: End::Cancelled, checkpoint: None, savepoint: None };
+        requests.answer(request, Ok(answer));
+        JobResult { status: JobStatus::Cancelled, how: "cancelled".to_owned(), ..JobResult::default() }
     }
 
-    /// The first message that is wanted; others are of older attempts.
-    async fn answer<T>(&mut self, wanted: impl Fn(ToJobManager) -> Option<T>) -> Result<T> {
-        loop {
-            let message = self.from_tasks.recv().await?;
-            let message = message.ok_or_else(|| Error::internal("the TaskManager is gone"))?;
-            if let Some(found) = wanted(message) {
-                return Ok(found);
-            }
-        }
-    }
-
-    fn show_all(&self, status: TaskStatus) {
-        self.tasks().into_iter().for_each(|task| self.view.show(task, status));
-    }
-
+    /// Ends what the TaskManager does for the attempt.
     async fn cancel_tasks(&mut self, attempt: AttemptId) -> Result<()> {
         self.show_all(TaskStatus::Cancelling);
         self.to_tasks.send(&ToTaskManager::Cancel { attempt }).await?;
@@ -330,266 +326,50 @@ impl JobManager {
         Ok(())
     }
 
-    /// From the start record to tasks that are being deployed.
-    async fn launch<'a>(
-        &'a mut self,
-        lock: &JobLock,
-        automatic: bool,
-        on_finishing: &'a mut (dyn FnMut() + Send + Sync),
-    ) -> Result<Launch<'a>> {
-        let widest = self.plan.slots();
-        let mut request = StartRequest::new(self.plan.job_name.clone(), self.plan.max_parallelism, widest);
-        request.automatic = automatic;
-        if !automatic {
-            request.from = self.start.from.clone();
-            request.abandon_pending = self.start.abandon_pending;
-        }
-        let started = history::start(&self.env, Arc::clone(&self.store), lock, &request).await?;
-        let (mut history, restore) = match started {
-            Started::Finished { at } => return Ok(Launch::FinishedEarlier(at)),
-            Started::Running(history, restore) => (*history, restore),
-        };
-        let restored = CheckpointId(restore.first_checkpoint.0.saturating_sub(1));
-        let info = AttemptInfo {
-            job: history.job(),
-            attempt: history.attempt(),
-            lineage: history.lineage(),
-            restored,
-        };
-        self.announce(&info, &restore);
-        let last_kind = history.standing().completed.last().map(|it| it.kind);
-        self.settle_sinks(&info, &restore, &mut history).await?;
-        let manifest = self.manifest(&info, &history, &restore.source).await?;
-        if let Some(manifest) = &manifest {
-            compatible::check(
-                &self.plan,
-                manifest,
-                &self.start.allow_dropped_state,
-                "the snapshot to restore",
-            )?;
-        }
-        let enumerators = self.deploy(&info, manifest.as_deref()).await?;
-        let attempt_plan = Arc::new(self.attempt_plan(&info));
-        let coordinator = match resumed_stop(automatic, last_kind, &restore) {
-            Some(remaining) => {
-                Coordinator::resume(self.settings.clone(), Arc::clone(&attempt_plan), remaining)
-            }
-            None => Coordinator::new(self.settings.clone(), Arc::clone(&attempt_plan), restored),
-        };
-        let journal =
-            Journal::start(&self.env, Arc::clone(&self.store), history, self.settings.retained as usize);
-        Ok(Launch::Attempt(Box::new(Attempt {
-            env: self.env.clone(),
-            store: Arc::clone(&self.store),
-            info,
-            plan: attempt_plan,
-            coordinator,
-            enumerators,
-            journal,
-            view: self.view.clone(),
-            to_tasks: &self.to_tasks,
-            from_tasks: &mut self.from_tasks,
-            requests: &mut self.requests,
-            on_finishing,
-        })))
+    fn show_all(&self, status: TaskStatus) {
+        self.view.get().tasks.into_keys().for_each(|task| self.view.show(task, status));
     }
 
-    fn announce(&self, info: &AttemptInfo, restore: &RestorePlan) {
-        self.env.warn(&format!("job {}: attempt {}: {}", self.plan.job_name, info.attempt, restore.summary));
-        let tasks = self.tasks().into_iter().map(|task| (task, TaskView::default())).collect();
-        self.view.update(|view| {
-            view.attempt = Some((info.attempt, info.lineage));
-            view.started_from.clone_from(&restore.summary);
-            view.tasks = tasks;
-        });
-    }
-
-    /// What the history completed is committed, everything else thrown away, before anything runs.
-    async fn settle_sinks(
-        &mut self,
-        info: &AttemptInfo,
-        restore: &RestorePlan,
-        history: &mut JobHistory,
-    ) -> Result<()> {
-        let mut work: BTreeMap<Uid, Vec<PreparedTransaction>> = BTreeMap::new();
-        for (uid, ..) in sinks(&self.plan) {
-            work.entry(uid).or_default();
-        }
-        for pending in &restore.pending {
-            for operator in &pending.manifest.operators {
-                let prepared = operator.subtasks.iter().flat_map(|subtask| subtask.prepared.iter().cloned());
-                let name = self.current_name(&operator.uid);
-                let into = work.entry(name).or_default();
-                into.extend(prepared);
-            }
-        }
-        for transactions in work.values_mut() {
-            transactions.sort_by_key(|it| (it.checkpoint, it.writer));
-            transactions.dedup();
-        }
-        let sinks = work.into_iter().map(|(uid, commit)| SinkToResolve { uid, commit }).collect();
-        self.to_tasks.send(&ToTaskManager::ResolveSinks { info: *info, sinks }).await?;
-        let of = info.attempt;
-        let resolved = self.answer(|message| match message {
-            ToJobManager::SinksResolved { attempt, result } if attempt == of => Some(result),
-            _ => None,
-        });
-        resolved.await?.map_err(Failure::into_error)?;
-        if let Some(last) = restore.pending.last() {
-            history.append(Kind::SinksConfirmed(last.permit.checkpoint())).await?;
-        }
-        Ok(())
-    }
-
-    /// The uid under which an operator of a snapshot is known now.
-    fn current_name(&self, uid: &Uid) -> Uid {
-        let renamed = self.plan.graph.vertices.iter().find(|vertex| vertex.formerly.contains(uid));
-        renamed.and_then(|vertex| vertex.uid.clone()).unwrap_or_else(|| uid.clone())
-    }
-
-    /// The manifest to restore, with all files in the job's own directory.
-    async fn manifest(
-        &self,
-        info: &AttemptInfo,
-        history: &JobHistory,
-        source: &Source,
-    ) -> Result<Option<Arc<Manifest>>> {
-        match source {
-            Source::Empty => Ok(None),
-            Source::Own { manifest, .. } => Ok(Some(Arc::clone(manifest))),
-            Source::Foreign { store, manifest } => {
-                let _owns_the_job = history;
-                let own =
-                    savepoint::import(&self.env, &**store, manifest, &*self.store, info.attempt).await?;
-                Ok(Some(Arc::new(own)))
-            }
-        }
-    }
-
-    /// Deals the state out and sends the tasks on their way. Returns the split enumerators by source.
-    async fn deploy(
-        &mut self,
-        info: &AttemptInfo,
-        manifest: Option<&Manifest>,
-    ) -> Result<BTreeMap<Uid, (u32, Enumerator)>> {
-        let mut restored = match manifest {
-            Some(manifest) => deal::deal(&self.plan, manifest)?,
-            None => deal::Restored::default(),
-        };
-        let mut enumerators = BTreeMap::new();
-        for (index, chain) in self.plan.chains.iter().enumerate() {
-            let first = self.plan.vertex(chain.vertices[0]);
-            let (VertexKind::Source(source), Some(uid)) = (&first.kind, &first.uid) else { continue };
-            let splits = match restored.splits.remove(uid) {
-                Some(splits) => splits,
-                None => {
-                    let (env, subtask, parallelism) = (self.env.clone(), SubtaskIndex(0), chain.parallelism);
-                    let context = SourceContext { uid: uid.clone(), env, subtask, parallelism };
-                    source.discover(&context).await.map_err(|error| error.context(format!("source {uid}")))?
-                }
-            };
-            let enumerator = Enumerator::new(source.boundedness(), chain.parallelism, splits);
-            enumerators.insert(uid.clone(), (u32::try_from(index).unwrap_or(u32::MAX), enumerator));
-        }
-        let deployment =
-            |task: TaskId| TaskDeployment { task, restore: restored.tasks.remove(&task).unwrap_or_default() };
-        let tasks = self.tasks().into_iter().map(deployment).collect();
-        self.show_all(TaskStatus::Scheduled);
-        self.to_tasks.send(&ToTaskManager::Deploy { info: *info, tasks }).await?;
-        self.show_all(TaskStatus::Deploying);
-        Ok(enumerators)
-    }
-
-    fn tasks(&self) -> BTreeSet<TaskId> {
-        let chains = self.plan.chains.iter().enumerate();
-        let of = |(index, chain): (usize, &crate::graph::physical::Chain)| {
-            let chain_index = u32::try_from(index).unwrap_or(u32::MAX);
-            (0..chain.parallelism)
-                .map(move |subtask| TaskId { chain: chain_index, subtask: SubtaskIndex(subtask) })
-        };
-        chains.flat_map(of).collect()
-    }
-
-    fn attempt_plan(&self, info: &AttemptInfo) -> AttemptPlan {
-        let is_source = |task: &TaskId| {
-            let first = self.plan.chains[task.chain as usize].vertices[0];
-            matches!(self.plan.vertex(first).kind, VertexKind::Source(_))
-        };
-        let tasks = self.tasks();
-        AttemptPlan {
-            job_name: self.plan.job_name.clone(),
-            job: info.job,
-            lineage: info.lineage,
-            attempt: info.attempt,
-            max_parallelism: self.plan.max_parallelism,
-            sources: tasks.iter().copied().filter(is_source).collect(),
-            tasks,
-            operators: describe::operators(&self.plan),
-        }
-    }
-
-    /// Waits before the next attempt. A cancellation ends the wait; everything else is told to come back.
-    async fn wait(&mut self, span: Duration) -> Option<Request> {
-        let until = self.env.now() + span;
+    /// The first message that is wanted; others are of older attempts.
+    pub(super) async fn answer<T>(&mut self, wanted: impl Fn(ToJobManager) -> Option<T>) -> Result<T> {
         loop {
-            let left = until.since(self.env.now());
-            let request = tokio::select! {
-                biased;
-                request = self.requests.recv() => request,
-                () = self.env.sleep(left) => return None,
-            };
-            match request {
-                None => {
-                    self.env.sleep(left).await;
-                    return None;
-                }
-                Some(Message(request)) if request.ask == Ask::Cancel => return Some(request),
-                Some(Message(request)) => {
-                    let busy = Error::retryable("the job is restarting: ask again when it runs");
-                    let _gone = request.reply.send(Err(busy));
-                }
+            let message = self.from_tasks.recv().await?;
+            let message = message.ok_or_else(|| Error::internal("the TaskManager is gone"))?;
+            if let Some(found) = wanted(message) {
+                return Ok(found);
             }
         }
     }
 }
 
-/// Ends a job that waits for its next attempt. No attempt runs that could say so in the history; the next start goes on
-/// from the last checkpoint, as after every cancellation.
-fn cancel_between(restarting: At<Restarting>, request: Request) -> JobResult {
-    let cancelling = restarting.become_state::<Cancelling>();
-    let _end = cancelling.become_state::<Cancelled>();
-    let answer = coordinator::Answer::Ended { end: End::Cancelled, checkpoint: None, savepoint: None };
-    let _gone = request.reply.send(Ok(answer));
-    JobResult { status: JobStatus::Cancelled, how: "cancelled".to_owned(), ..JobResult::default() }
+/// Until something runs, a first start that fails is refused; a restart that fails is tried again.
+fn launch_failed(position: Position, error: Error) -> Outcome {
+    match position {
+        Position::New(created) if error.kind() == ErrorKind::Retryable => {
+            Outcome::Failed(created.become_state(), error)
+        }
+        Position::New(_) => Outcome::Refused(error),
+        Position::Waiting(at) => Outcome::Failed(at.become_state::<Running>().become_state(), error),
+    }
+}
+
+fn ended(running: At<Running>, end: End, totals: Totals) -> JobResult {
+    let (status, how) = match end {
+        End::Finished => {
+            let _end = running.become_state::<Finishing>().become_state::<Finished>();
+            (JobStatus::Finished, "finished")
+        }
+        End::Stopped | End::Cancelled => {
+            let _end = running.become_state::<Cancelling>().become_state::<Cancelled>();
+            (JobStatus::Cancelled, if end == End::Stopped { "stopped" } else { "cancelled" })
+        }
+    };
+    let Totals { records, accumulators } = totals;
+    JobResult { status, how: how.to_owned(), records, accumulators, ..JobResult::default() }
 }
 
 fn failing(running: At<Running>, finishing: bool) -> At<Failing> {
     if finishing { running.become_state::<Finishing>().become_state() } else { running.become_state() }
-}
-
-/// A stop whose checkpoint is in the history and whose end is not: an automatic restart only does what remains.
-fn resumed_stop(
-    automatic: bool,
-    last: Option<CheckpointKind>,
-    restore: &RestorePlan,
-) -> Option<coordinator::Remaining> {
-    let Source::Own { checkpoint, .. } = &restore.source else { return None };
-    let end = match last? {
-        CheckpointKind::Stop => End::Stopped,
-        _ => return None,
-    };
-    automatic.then_some(coordinator::Remaining {
-        checkpoint: checkpoint.checkpoint,
-        end,
-        stop: None,
-        savepoint: None,
-    })
-}
-
-fn finished_earlier(plan: &Plan, at: Timestamp) -> JobResult {
-    let time = std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or(0));
-    let how = format!("job {} finished at {}", plan.job_name, humantime::format_rfc3339_seconds(time));
-    JobResult { status: JobStatus::Finished, how, ..JobResult::default() }
 }
 
 /// Between -1 and 1.

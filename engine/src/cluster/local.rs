@@ -10,11 +10,12 @@ use tokio::sync::oneshot;
 use types::{Error, Result};
 
 use super::{
-    attempt::{Ask, Request},
+    attempt::Ask,
     build::RuntimeOptions,
     job_manager::{JobManager, JobResult, StartOptions},
     link::link,
     message::{ToJobManager, ToTaskManager},
+    requests::{Request, Requests},
     task_manager::TaskManager,
     view::{JobView, SharedView},
 };
@@ -168,8 +169,9 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         view: view.clone(),
         to_tasks,
         from_tasks,
-        requests: request_receiver,
+        unfinished: None,
     };
+    let open_requests = Requests::new(request_receiver);
     let checkpoint_url = settings.checkpoint_url.as_deref().map(Arc::from);
     let control = JobControl { requests, view, metrics, plan, checkpoint_url };
     let rest = match &settings.rest {
@@ -179,7 +181,7 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
     let (done, result) = oneshot::channel();
     let job_manager = env.spawn_task("job manager", async move {
         // Whoever started the job may have gone.
-        let _gone = done.send(job_manager.run().await);
+        let _gone = done.send(job_manager.run(open_requests).await);
     });
     Ok(JobHandle { env: env.clone(), control, result, tasks: vec![task_manager, job_manager], rest })
 }

@@ -1,5 +1,6 @@
 //! JobManager and TaskManager. They share no memory: every message between them is encoded and decoded, also inside one
-//! process. Reading order: [`message`], [`job_manager`] (one attempt after the other), [`attempt`] (one attempt),
+//! process. Reading order: [`message`], [`job_manager`] (one attempt after the other), `launch`
+//! (from the start record to tasks that run), [`attempt`] (one attempt),
 //! [`task_manager`] (builds and runs tasks).
 
 pub mod attempt;
@@ -7,9 +8,11 @@ pub(crate) mod build;
 pub(crate) mod enumerator;
 pub mod job_manager;
 pub(crate) mod journal;
+mod launch;
 pub(crate) mod link;
 pub mod local;
 pub mod message;
+pub(crate) mod requests;
 pub(crate) mod resolve;
 pub mod status;
 pub(crate) mod task_manager;

@@ -1,7 +1,13 @@
 //! A TaskManager: runs tasks and their sinks' committers, and knows nothing of checkpoints, histories or restarts. What
 //! it is told comes in [`ToTaskManager`], what it finds goes out in [`ToJobManager`].
 
-use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    any::Any,
+    collections::{BTreeMap, VecDeque},
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::Arc,
+};
 
 use checkpoint::manifest::TaskId;
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
@@ -45,31 +51,82 @@ struct Deployed {
     handles: Vec<TaskHandle>,
 }
 
+/// What the JobManager says. A cancellation is heard in the middle of work: sinks may keep it waiting for ever.
+struct Inbox {
+    link: LinkReceiver<ToTaskManager>,
+    /// What came in the middle of work. Nearly always empty: while an attempt is being started, only its cancellation
+    /// is sent.
+    waiting: VecDeque<ToTaskManager>,
+}
+
+impl Inbox {
+    async fn next(&mut self) -> Result<Option<ToTaskManager>> {
+        match self.waiting.pop_front() {
+            Some(message) => Ok(Some(message)),
+            None => self.link.recv().await,
+        }
+    }
+
+    /// The result of `work` for `attempt`, or `None` if the attempt is cancelled first; the cancellation is the next
+    /// message then.
+    async fn unless_cancelled<T>(
+        &mut self,
+        attempt: AttemptId,
+        work: impl Future<Output = T>,
+    ) -> Result<Option<T>> {
+        let mut work = pin!(work);
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = self.link.recv() => message?,
+                done = &mut work => return Ok(Some(done)),
+            };
+            match message {
+                Some(cancel @ ToTaskManager::Cancel { attempt: of }) if of == attempt => {
+                    self.waiting.push_front(cancel);
+                    return Ok(None);
+                }
+                Some(message) => self.waiting.push_back(message),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
 impl TaskManager {
     /// Serves until the JobManager is gone.
     ///
     /// # Errors
     /// `Internal` if a message cannot be read.
-    pub(crate) async fn run(self, mut from_job_manager: LinkReceiver<ToTaskManager>) -> Result<()> {
+    pub(crate) async fn run(self, link: LinkReceiver<ToTaskManager>) -> Result<()> {
         let register = ToJobManager::Register { fingerprint: self.fingerprint, slots: self.slots };
         self.to_job_manager.send(&register).await?;
+        let mut inbox = Inbox { link, waiting: VecDeque::new() };
         let mut deployed: Option<Deployed> = None;
-        while let Some(message) = from_job_manager.recv().await? {
+        while let Some(message) = inbox.next().await? {
             match message {
                 ToTaskManager::AskSinks { info } => {
-                    let result = self.ask_sinks(&info).await.map_err(|error| Failure::from(&error));
-                    self.to_job_manager
-                        .send(&ToJobManager::SinksHold { attempt: info.attempt, result })
-                        .await?;
+                    let attempt = info.attempt;
+                    if let Some(held) = inbox.unless_cancelled(attempt, self.ask_sinks(&info)).await? {
+                        let result = held.map_err(|error| Failure::from(&error));
+                        self.to_job_manager.send(&ToJobManager::SinksHold { attempt, result }).await?;
+                    }
                 }
                 ToTaskManager::ResolveSinks { info, sinks } => {
-                    let result =
-                        self.resolve_sinks(&info, sinks).await.map_err(|error| Failure::from(&error));
-                    self.to_job_manager
-                        .send(&ToJobManager::SinksResolved { attempt: info.attempt, result })
-                        .await?;
+                    let attempt = info.attempt;
+                    let resolving = self.resolve_sinks(&info, sinks);
+                    if let Some(resolved) = inbox.unless_cancelled(attempt, resolving).await? {
+                        let result = resolved.map_err(|error| Failure::from(&error));
+                        self.to_job_manager.send(&ToJobManager::SinksResolved { attempt, result }).await?;
+                    }
                 }
-                ToTaskManager::Deploy { info, tasks } => deployed = Some(self.deploy(info, tasks).await?),
+                ToTaskManager::Deploy { info, tasks } => {
+                    let attempt = info.attempt;
+                    let deployed = deployed.insert(Deployed::new(attempt));
+                    let deploying = self.deploy(info, tasks, deployed);
+                    // Cancelled half way, it is ended like any other.
+                    inbox.unless_cancelled(attempt, deploying).await?.transpose()?;
+                }
                 ToTaskManager::Command { attempt, task, command } => {
                     let to = deployed.as_ref().filter(|it| it.attempt == attempt);
                     if let Some(sender) = to.and_then(|it| it.commands.get(&task)) {
@@ -136,7 +193,12 @@ impl TaskManager {
         }
     }
 
-    async fn deploy(&self, info: AttemptInfo, tasks: Vec<TaskDeployment>) -> Result<Deployed> {
+    async fn deploy(
+        &self,
+        info: AttemptInfo,
+        tasks: Vec<TaskDeployment>,
+        deployed: &mut Deployed,
+    ) -> Result<()> {
         let (reports, from_tasks) = channel(&self.env, Limits::items(1024));
         let workshop = Workshop {
             env: self.env.clone(),
@@ -148,7 +210,6 @@ impl TaskManager {
             info,
             reports,
         };
-        let mut deployed = Deployed { attempt: info.attempt, commands: BTreeMap::new(), handles: Vec::new() };
         let forward = forward(self.to_job_manager.clone(), info.attempt, from_tasks);
         deployed.handles.push(self.env.spawn_task("reports", forward));
         let mut channels = workshop.channels();
@@ -180,11 +241,15 @@ impl TaskManager {
             };
             deployed.handles.push(self.env.spawn_task(&task.to_string(), running));
         }
-        Ok(deployed)
+        Ok(())
     }
 }
 
 impl Deployed {
+    fn new(attempt: AttemptId) -> Self {
+        Self { attempt, commands: BTreeMap::new(), handles: Vec::new() }
+    }
+
     /// Ends everything and waits until it has ended.
     async fn end(self) {
         for handle in &self.handles {

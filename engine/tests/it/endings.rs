@@ -17,39 +17,12 @@ use tidegate_engine::{
 };
 
 use crate::{
+    counting::{KEYS, assert_gapless, counting, endless},
     ledger::{Ledger, counted},
     numbers::Numbers,
     windows::Windows,
     world::{Kind, Row, assert_says, run, simulate, start, with_settings},
 };
-
-const KEYS: u64 = 5;
-
-fn counting(source: &Numbers, settings: &[(&str, &str)], ledger: &Ledger<Row>) -> Job {
-    let job = with_settings(Job::new("subject"), settings).unwrap();
-    job.source("numbers", source.clone())
-        .key_by(|number| number % KEYS)
-        .count("count")
-        .map(|(key, count)| Row(Kind::Count, key, count))
-        .sink("out", ledger.clone());
-    job
-}
-
-fn endless() -> Numbers {
-    Numbers::endless(2).paced(3, Duration::from_millis(10))
-}
-
-/// Whether each key's committed counts are 1..=n, each once, with this many in all at the least.
-fn assert_gapless(ledger: &Ledger<Row>, least: usize) {
-    let committed = ledger.committed();
-    assert!(committed.len() >= least, "{} of {least}", committed.len());
-    for key in 0..KEYS {
-        let of_key = committed.iter().filter(|(row, _)| row.1 == key);
-        let expected = of_key.clone().zip(1..).map(|(_, count)| (Row(Kind::Count, key, count), 1));
-        assert!(of_key.map(|(row, times)| (*row, *times)).eq(expected), "key {key}");
-    }
-    assert_eq!((ledger.pending(), ledger.breaches()), (0, Vec::new()));
-}
 
 #[test]
 fn the_end_of_input_takes_a_last_checkpoint_also_without_an_interval() {

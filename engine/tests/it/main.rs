@@ -8,6 +8,8 @@
 mod backpressure;
 mod bad_input;
 mod barrier_life;
+mod cancels;
+mod counting;
 mod endings;
 mod every_second_checkpoint_fails;
 mod exactly_once_sim;
@@ -17,5 +19,6 @@ mod load;
 mod memory_backend;
 mod numbers;
 mod rest;
+mod stops;
 mod windows;
 mod world;

@@ -134,6 +134,24 @@ fn what_remains_of_a_stop_is_done_by_the_next_attempt() {
 }
 
 #[test]
+fn a_stop_whose_record_has_an_unclear_fate_is_answered_by_the_next_attempt() {
+    for event in [record_failed(ErrorKind::Retryable), Event::JobFailed { reason: "a task died".into() }] {
+        let fails = matches!(event, Event::RecordFailed { .. });
+        let mut rig = stopping(false, Some("s"));
+        rig.reach_record(1, 1);
+        rig.expect(event, if fails { &["fail retryable"] } else { &[] });
+        let remaining = rig.coordinator.remaining().expect("the stop may be in the history");
+        let stop = StopRequest { request: RequestId(1), savepoint: Some("s".into()) };
+        assert_eq!((remaining.checkpoint, remaining.stop), (id(1), Some(stop)));
+    }
+    // Before its record is on its way it has failed for certain.
+    let mut rig = stopping(false, None);
+    rig.acknowledge(1, 1);
+    rig.expect(Event::JobFailed { reason: "a task died".into() }, &["refuse 1 retryable"]);
+    assert_eq!(rig.coordinator.remaining(), None);
+}
+
+#[test]
 fn a_stop_before_the_tasks_run_waits_for_them() {
     let mut rig = Rig::new(Settings::default());
     rig.expect(stop(1, true, None), &[]);

@@ -1,0 +1,305 @@
+//! From the start record to tasks that are being deployed: fence older attempts, settle the sinks, restore, deploy. A
+//! fresh start, a restart and a start after a death come by here alike. It may be dropped at any await, as a kill may
+//! end it at any point: the JobManager does so when the job is cancelled.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use checkpoint::{
+    barrier::complete::AttemptPlan,
+    coordinator::{Coordinator, Remaining},
+    history::{self, From, JobHistory, JobLock, Kind, RestorePlan, Source, StartRequest, Started},
+    manifest::{Manifest, PreparedTransaction, TaskId},
+    savepoint,
+};
+use types::{AttemptId, CheckpointId, Error, Lineage, Result, SubtaskIndex, Timestamp, Uid};
+
+use super::{
+    attempt::Attempt,
+    build::sinks,
+    enumerator::Enumerator,
+    job_manager::JobManager,
+    journal::Journal,
+    message::{AttemptInfo, SinkToResolve, TaskDeployment, ToJobManager, ToTaskManager},
+    resolve::Expected,
+    view::TaskView,
+};
+use crate::{
+    api::source::SourceContext,
+    graph::logical::VertexKind,
+    recovery::{compatible, describe, plan as deal},
+    task::message::Failure,
+};
+
+/// What a start came to.
+pub(super) enum Launch {
+    Attempt(Box<Attempt>),
+    /// Nothing was changed anywhere.
+    Refused(Error),
+    FinishedEarlier(Timestamp),
+}
+
+/// An attempt whose start record is in the history, and of which nothing runs yet.
+pub(super) struct Begun {
+    pub(super) info: AttemptInfo,
+    pub(super) history: JobHistory,
+    restore: RestorePlan,
+}
+
+/// The attempt for which sinks are asked before there is one.
+pub(super) const NO_ATTEMPT: AttemptId = AttemptId(0);
+
+impl JobManager {
+    /// From the start record, which is left in `begun` until its attempt is ready, to tasks that are being deployed.
+    pub(super) async fn launch(
+        &mut self,
+        lock: &JobLock,
+        automatic: bool,
+        begun: &mut Option<Begun>,
+    ) -> Result<Launch> {
+        if !automatic && let Err(error) = self.check_start().await {
+            return Ok(Launch::Refused(error));
+        }
+        let Begun { info, history, restore } = match self.begin(lock, automatic).await? {
+            Ok(started) => begun.insert(started),
+            Err(finished_at) => return Ok(Launch::FinishedEarlier(finished_at)),
+        };
+        let info = *info;
+        self.announce(&info, restore);
+        self.settle_sinks(&info, restore, history).await?;
+        let manifest = self.manifest(&info, &restore.source).await?;
+        let remaining = self.remaining(&restore.source);
+        let (plan, enumerators) = match &remaining {
+            // Sources never start again; what remains needs no task.
+            Some(_) => (self.attempt_plan(&info, BTreeSet::new()), BTreeMap::new()),
+            None => {
+                if let Some(manifest) = &manifest {
+                    let dropped = &self.start.allow_dropped_state;
+                    compatible::check(&self.plan, manifest, dropped, "the snapshot to restore")?;
+                }
+                (self.attempt_plan(&info, self.tasks()), self.deploy(&info, manifest.as_deref()).await?)
+            }
+        };
+        let plan = Arc::new(plan);
+        let copied = remaining.as_ref().map(|remaining| remaining.checkpoint).zip(manifest);
+        let settings = self.settings.clone();
+        let retained = settings.retained as usize;
+        let coordinator = match remaining {
+            Some(remaining) => Coordinator::resume(settings, Arc::clone(&plan), remaining),
+            None => Coordinator::new(settings, Arc::clone(&plan), info.restored),
+        };
+        let Some(Begun { history, .. }) = begun.take() else {
+            return Err(Error::internal("an attempt that has begun is gone"));
+        };
+        let journal = Journal::start(&self.env, Arc::clone(&self.store), history, retained);
+        Ok(Launch::Attempt(Box::new(Attempt {
+            env: self.env.clone(),
+            store: Arc::clone(&self.store),
+            info,
+            plan,
+            coordinator,
+            enumerators,
+            journal,
+            manifests: copied.into_iter().collect(),
+            view: self.view.clone(),
+            to_tasks: self.to_tasks.clone(),
+        })))
+    }
+
+    /// Creates the start record; the inner error is the time at which the job finished earlier.
+    async fn begin(&self, lock: &JobLock, automatic: bool) -> Result<Result<Begun, Timestamp>> {
+        let widest = self.plan.slots();
+        let mut request = StartRequest::new(self.plan.job_name.clone(), self.plan.max_parallelism, widest);
+        request.automatic = automatic;
+        if !automatic {
+            request.from = self.start.from.clone();
+            request.abandon_pending = self.start.abandon_pending;
+        }
+        let started = history::start(&self.env, Arc::clone(&self.store), lock, &request).await?;
+        let (history, restore) = match started {
+            Started::Finished { at } => return Ok(Err(at)),
+            Started::Running(history, restore) => (*history, restore),
+        };
+        let info = AttemptInfo {
+            job: history.job(),
+            attempt: history.attempt(),
+            lineage: history.lineage(),
+            restored: CheckpointId(restore.first_checkpoint.0.saturating_sub(1)),
+        };
+        Ok(Ok(Begun { info, history, restore }))
+    }
+
+    /// What this process has still to do of an end of the job, if its checkpoint is in the history indeed.
+    fn remaining(&self, source: &Source) -> Option<Remaining> {
+        let Source::Own { checkpoint, .. } = source else { return None };
+        let unfinished = self.unfinished.as_ref().map(|unfinished| &unfinished.remaining);
+        unfinished.filter(|remaining| remaining.checkpoint == checkpoint.checkpoint).cloned()
+    }
+
+    /// Everything that can be refused before the start record is: sinks, and whether the state fits.
+    async fn check_start(&mut self) -> Result<()> {
+        let newest = history::open(&self.env, Arc::clone(&self.store)).await?;
+        let standing = newest.as_ref().map(|record| &record.standing);
+        let continues = matches!(self.start.from, From::Auto | From::Latest);
+        let finished = |kind: &history::EndKind| *kind == history::EndKind::Finished;
+        if continues && standing.and_then(|it| it.end.as_ref()).is_some_and(|end| finished(&end.kind)) {
+            return Ok(());
+        }
+        let manifest = match (&self.start.from, standing) {
+            (From::Snapshot(location), _) => Some((location.manifest.clone(), location.url().to_owned())),
+            (From::Auto | From::Latest, Some(standing)) => match standing.restore_point() {
+                history::Restores::Own(own) => {
+                    let manifest = checkpoint::manifest::read(&self.env, &*self.store, &own.manifest).await?;
+                    Some((Arc::new(manifest), format!("checkpoint {}", own.checkpoint)))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some((manifest, place)) = manifest {
+            compatible::check(&self.plan, &manifest, &self.start.allow_dropped_state, &place)?;
+        }
+        let expected = Expected::new(standing, &self.start.from, self.start.accept_foreign_output);
+        let job = standing.map_or(types::JobId(0), |standing| standing.job);
+        let info = AttemptInfo { job, attempt: NO_ATTEMPT, lineage: Lineage(0), restored: CheckpointId(0) };
+        self.to_tasks.send(&ToTaskManager::AskSinks { info }).await?;
+        let held = self
+            .answer(|message| match message {
+                ToJobManager::SinksHold { result, .. } => Some(result),
+                _ => None,
+            })
+            .await?;
+        for (uid, markers) in held.map_err(Failure::into_error)? {
+            expected.check(&uid, &markers)?;
+        }
+        Ok(())
+    }
+
+    fn announce(&self, info: &AttemptInfo, restore: &RestorePlan) {
+        self.env.warn(&format!("job {}: attempt {}: {}", self.plan.job_name, info.attempt, restore.summary));
+        self.view.update(|view| {
+            view.attempt = Some((info.attempt, info.lineage));
+            view.started_from.clone_from(&restore.summary);
+            view.tasks.clear();
+        });
+    }
+
+    /// What the history completed is committed, everything else thrown away, before anything runs.
+    async fn settle_sinks(
+        &mut self,
+        info: &AttemptInfo,
+        restore: &RestorePlan,
+        history: &mut JobHistory,
+    ) -> Result<()> {
+        let mut work: BTreeMap<Uid, Vec<PreparedTransaction>> = BTreeMap::new();
+        for (uid, ..) in sinks(&self.plan) {
+            work.entry(uid).or_default();
+        }
+        for pending in &restore.pending {
+            for operator in &pending.manifest.operators {
+                let prepared = operator.subtasks.iter().flat_map(|subtask| subtask.prepared.iter().cloned());
+                let name = self.current_name(&operator.uid);
+                let into = work.entry(name).or_default();
+                into.extend(prepared);
+            }
+        }
+        for transactions in work.values_mut() {
+            transactions.sort_by_key(|it| (it.checkpoint, it.writer));
+            transactions.dedup();
+        }
+        let sinks = work.into_iter().map(|(uid, commit)| SinkToResolve { uid, commit }).collect();
+        self.to_tasks.send(&ToTaskManager::ResolveSinks { info: *info, sinks }).await?;
+        let of = info.attempt;
+        let resolved = self.answer(|message| match message {
+            ToJobManager::SinksResolved { attempt, result } if attempt == of => Some(result),
+            _ => None,
+        });
+        resolved.await?.map_err(Failure::into_error)?;
+        if let Some(last) = restore.pending.last() {
+            history.append(Kind::SinksConfirmed(last.permit.checkpoint())).await?;
+        }
+        Ok(())
+    }
+
+    /// The uid under which an operator of a snapshot is known now.
+    fn current_name(&self, uid: &Uid) -> Uid {
+        let renamed = self.plan.graph.vertices.iter().find(|vertex| vertex.formerly.contains(uid));
+        renamed.and_then(|vertex| vertex.uid.clone()).unwrap_or_else(|| uid.clone())
+    }
+
+    /// The manifest to restore, with all files in the job's own directory.
+    async fn manifest(&self, info: &AttemptInfo, source: &Source) -> Result<Option<Arc<Manifest>>> {
+        match source {
+            Source::Empty => Ok(None),
+            Source::Own { manifest, .. } => Ok(Some(Arc::clone(manifest))),
+            Source::Foreign { store, manifest } => {
+                let own =
+                    savepoint::import(&self.env, &**store, manifest, &*self.store, info.attempt).await?;
+                Ok(Some(Arc::new(own)))
+            }
+        }
+    }
+
+    /// Deals the state out and sends the tasks on their way. Returns the split enumerators by source.
+    async fn deploy(
+        &mut self,
+        info: &AttemptInfo,
+        manifest: Option<&Manifest>,
+    ) -> Result<BTreeMap<Uid, (u32, Enumerator)>> {
+        let mut restored = match manifest {
+            Some(manifest) => deal::deal(&self.plan, manifest)?,
+            None => deal::Restored::default(),
+        };
+        let mut enumerators = BTreeMap::new();
+        for (index, chain) in self.plan.chains.iter().enumerate() {
+            let first = self.plan.vertex(chain.vertices[0]);
+            let (VertexKind::Source(source), Some(uid)) = (&first.kind, &first.uid) else { continue };
+            let splits = match restored.splits.remove(uid) {
+                Some(splits) => splits,
+                None => {
+                    let (env, subtask, parallelism) = (self.env.clone(), SubtaskIndex(0), chain.parallelism);
+                    let context = SourceContext { uid: uid.clone(), env, subtask, parallelism };
+                    source.discover(&context).await.map_err(|error| error.context(format!("source {uid}")))?
+                }
+            };
+            let enumerator = Enumerator::new(source.boundedness(), chain.parallelism, splits);
+            enumerators.insert(uid.clone(), (u32::try_from(index).unwrap_or(u32::MAX), enumerator));
+        }
+        let deployment =
+            |task: TaskId| TaskDeployment { task, restore: restored.tasks.remove(&task).unwrap_or_default() };
+        let tasks = self.tasks().into_iter().map(deployment).collect();
+        let shown = self.tasks().into_iter().map(|task| (task, TaskView::default())).collect();
+        self.view.update(|view| view.tasks = shown);
+        self.to_tasks.send(&ToTaskManager::Deploy { info: *info, tasks }).await?;
+        Ok(enumerators)
+    }
+
+    fn tasks(&self) -> BTreeSet<TaskId> {
+        let chains = self.plan.chains.iter().enumerate();
+        let of = |(index, chain): (usize, &crate::graph::physical::Chain)| {
+            let chain_index = u32::try_from(index).unwrap_or(u32::MAX);
+            (0..chain.parallelism)
+                .map(move |subtask| TaskId { chain: chain_index, subtask: SubtaskIndex(subtask) })
+        };
+        chains.flat_map(of).collect()
+    }
+
+    fn attempt_plan(&self, info: &AttemptInfo, tasks: BTreeSet<TaskId>) -> AttemptPlan {
+        let is_source = |task: &TaskId| {
+            let first = self.plan.chains[task.chain as usize].vertices[0];
+            matches!(self.plan.vertex(first).kind, VertexKind::Source(_))
+        };
+        AttemptPlan {
+            job_name: self.plan.job_name.clone(),
+            job: info.job,
+            lineage: info.lineage,
+            attempt: info.attempt,
+            max_parallelism: self.plan.max_parallelism,
+            sources: tasks.iter().copied().filter(is_source).collect(),
+            tasks,
+            operators: describe::operators(&self.plan),
+        }
+    }
+}

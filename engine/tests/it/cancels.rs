@@ -1,0 +1,109 @@
+//! A cancellation is heard in every state of a job, within a second, whatever its sinks are doing.
+
+use std::time::Duration;
+
+use checkpoint::history::{self, EndKind};
+use env::{Env, sim::Control};
+use tidegate_engine::{
+    cluster::{attempt::Ask, status::JobStatus},
+    prelude::*,
+};
+
+use crate::{
+    counting::{KEYS, assert_gapless, counting},
+    ledger::{Ledger, Moods, counted},
+    numbers::Numbers,
+    world::{Kind, Row, assert_says, run, simulate, start},
+};
+
+const SETTINGS: [(&str, &str); 3] =
+    [("checkpoints.url", "/checkpoints"), ("checkpoints.interval", "200ms"), ("restart", "fixed-delay:9:1s")];
+
+fn bounded() -> Numbers {
+    Numbers::new(2, 300).paced(3, Duration::from_millis(10))
+}
+
+/// Commits are refused for ever.
+fn refusing() -> Moods {
+    Moods { retry: 1.0, ..Moods::default() }
+}
+
+/// Cancels the job, which is being started, and whose status meanwhile is this.
+async fn cancel_start(env: &Env, handle: JobHandle, status: JobStatus) {
+    let control = handle.control().clone();
+    assert_eq!(control.view().status, status);
+    let asked = env.now();
+    // Whatever else is asked for waits for an attempt, and is told when there will be none.
+    let (checkpoint, cancelled) =
+        futures::join!(control.ask(Ask::Checkpoint), async { control.ask(Ask::Cancel).await });
+    cancelled.unwrap();
+    assert_says(&checkpoint.unwrap_err(), ErrorKind::Cancelled, &["the job is cancelled"]);
+    let result = handle.join().await.unwrap();
+    assert_eq!((result.status, &*result.how), (JobStatus::Cancelled, "cancelled"));
+    assert_eq!(control.view().status, JobStatus::Cancelled);
+    let took = env.now().since(asked);
+    assert!(took <= Duration::from_secs(1), "{took:?}");
+}
+
+/// What the history says of the end of the last attempt.
+async fn recorded_end(env: &Env) -> Option<EndKind> {
+    let newest = history::open(env, env.open_store("/checkpoints").unwrap()).await.unwrap().unwrap();
+    newest.standing.end.clone().map(|end| end.kind)
+}
+
+/// The sinks are well again: the next start finishes, and everything is there once.
+async fn finishes(sim: &Control, ledger: &Ledger<Row>) {
+    ledger.set_moods(Moods::default());
+    assert_eq!(run(sim, counting(&bounded(), &SETTINGS, ledger)).await.unwrap().how, "finished");
+    let each = |(number, _): (u64, _)| Row(Kind::Count, number % KEYS, number / KEYS + 1);
+    assert_eq!(ledger.committed(), counted(bounded().all().map(each)));
+    assert_gapless(ledger, 600);
+}
+
+#[test]
+fn while_a_start_commits_what_the_history_completed() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let (process, _handle) = start(sim, counting(&bounded(), &SETTINGS, &ledger)).await.unwrap();
+        ledger.set_moods(refusing());
+        env.sleep(Duration::from_secs(1)).await;
+        process.kill();
+        let (process, handle) = start(sim, counting(&bounded(), &SETTINGS, &ledger)).await.unwrap();
+        env.sleep(Duration::from_secs(60)).await;
+        assert!(handle.control().view().started_from.contains("checkpoint"));
+        cancel_start(&env, handle, JobStatus::Created).await;
+        assert_eq!(recorded_end(&env).await, Some(EndKind::Cancelled));
+        process.kill();
+        finishes(sim, &ledger).await;
+    });
+}
+
+#[test]
+fn while_sinks_are_asked_what_they_hold() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        ledger.set_moods(Moods { latency: Duration::from_secs(1_000_000), ..Moods::default() });
+        let (process, handle) = start(sim, counting(&bounded(), &SETTINGS, &ledger)).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        cancel_start(&env, handle, JobStatus::Created).await;
+        process.kill();
+        finishes(sim, &ledger).await;
+    });
+}
+
+#[test]
+fn while_a_restart_commits_what_the_history_completed() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let failing = bounded().failing(|number| (number == 400).then(|| Error::retryable("it is away")));
+        let (process, handle) = start(sim, counting(&failing, &SETTINGS, &ledger)).await.unwrap();
+        env.sleep(Duration::from_millis(100)).await;
+        ledger.set_moods(refusing());
+        env.sleep(Duration::from_secs(60)).await;
+        assert_eq!(handle.control().view().restarts, 1);
+        cancel_start(&env, handle, JobStatus::Restarting).await;
+        assert_eq!(recorded_end(&env).await, Some(EndKind::Cancelled));
+        process.kill();
+        finishes(sim, &ledger).await;
+    });
+}

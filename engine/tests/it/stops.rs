@@ -1,0 +1,117 @@
+//! A stop and a failure at the same time. Whether the stop's checkpoint is in the job history decides: if it is not, the
+//! job goes on and the stop reports why; if it is, sources never start again, what remains is done by a restart, and the
+//! stop is answered as if nothing had happened.
+
+use std::{path::Path, sync::atomic::Ordering, time::Duration};
+
+use checkpoint::coordinator::{Answer, End};
+use env::{FaultPoint, sim::FaultAction};
+use tidegate_engine::{
+    cluster::{attempt::Ask, status::JobStatus},
+    prelude::*,
+};
+
+use crate::{
+    counting::{assert_gapless, counting, endless},
+    ledger::Ledger,
+    world::{simulate, start},
+};
+
+const SETTINGS: [(&str, &str); 3] =
+    [("checkpoints.url", "/checkpoints"), ("checkpoints.interval", "off"), ("restart", "fixed-delay:9:1s")];
+
+fn stop() -> Ask {
+    Ask::Stop { drain: false, savepoint: Some("/savepoint".to_owned()) }
+}
+
+#[test]
+fn before_its_record_a_failure_ends_the_stop_and_the_job_goes_on() {
+    for point in [FaultPoint::PrepareBefore, FaultPoint::PrepareAfter, FaultPoint::CompletedRecordBefore] {
+        simulate(async |sim, env| {
+            let ledger = Ledger::default();
+            let (_process, handle) = start(sim, counting(&endless(), &SETTINGS, &ledger)).await.unwrap();
+            env.sleep(Duration::from_secs(1)).await;
+            sim.arm(point, 1, FaultAction::Fail(ErrorKind::Retryable));
+            let refused = handle.control().ask(stop()).await.unwrap_err();
+            assert!(refused.to_string().contains(point.name()), "{point:?}: {refused}");
+            env.sleep(Duration::from_secs(5)).await;
+            let view = handle.control().view();
+            assert_eq!((view.status, view.restarts), (JobStatus::Running, 1), "{point:?}");
+            handle.control().ask(stop()).await.unwrap();
+            assert_eq!(handle.join().await.unwrap().how, "stopped");
+            assert_gapless(&ledger, 2_000);
+        });
+    }
+}
+
+#[test]
+fn after_its_record_a_failure_keeps_neither_the_savepoint_nor_the_answer() {
+    let points = [
+        (FaultPoint::CompletedRecordAfter, 1),
+        (FaultPoint::ConfirmBefore, 1),
+        (FaultPoint::ConfirmAfter, 1),
+        (FaultPoint::SavepointCopyBefore, 0),
+        (FaultPoint::SavepointCopyAfter, 0),
+        (FaultPoint::LastCheckpointAfter, 1),
+        (FaultPoint::FinishedRecordBefore, 1),
+        (FaultPoint::FinishedRecordAfter, 1),
+    ];
+    for (point, restarts) in points {
+        simulate(async |sim, env| {
+            let (ledger, source) = (Ledger::default(), endless());
+            let (_process, handle) = start(sim, counting(&source, &SETTINGS, &ledger)).await.unwrap();
+            env.sleep(Duration::from_secs(1)).await;
+            sim.arm(point, 1, FaultAction::Fail(ErrorKind::Retryable));
+            let answer = handle.control().ask(stop()).await.unwrap();
+            let Answer::Ended { end: End::Stopped, savepoint: Some(Ok(place)), .. } = answer else {
+                panic!("{point:?}: {answer:?}")
+            };
+            assert_eq!(place, "/savepoint");
+            assert!(env.files().metadata(Path::new("/savepoint")).unwrap().is_some());
+            let result = handle.join().await.unwrap();
+            assert_eq!((&*result.how, result.restarts), ("stopped", restarts), "{point:?}");
+            assert_gapless(&ledger, 500);
+            let emitted = source.emitted().load(Ordering::Relaxed);
+            assert_eq!(emitted, ledger.committed().len() as u64, "{point:?}: a source started again");
+            assert!(sim.faults().contains_key(&point), "{point:?}");
+        });
+    }
+}
+
+#[test]
+fn a_restart_that_fails_as_well_still_answers_the_stop() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let (_process, handle) = start(sim, counting(&endless(), &SETTINGS, &ledger)).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        for (point, nth) in [
+            (FaultPoint::CompletedRecordAfter, 1),
+            (FaultPoint::StartRecordAfter, 1),
+            (FaultPoint::ConfirmBefore, 1),
+            (FaultPoint::LastCheckpointAfter, 1),
+        ] {
+            sim.arm(point, nth, FaultAction::Fail(ErrorKind::Retryable));
+        }
+        let answer = handle.control().ask(stop()).await.unwrap();
+        assert!(
+            matches!(answer, Answer::Ended { end: End::Stopped, savepoint: Some(Ok(_)), .. }),
+            "{answer:?}"
+        );
+        assert_eq!(handle.join().await.unwrap().restarts, 4);
+        assert_gapless(&ledger, 500);
+    });
+}
+
+#[test]
+fn a_stop_that_no_restart_completes_says_why() {
+    simulate(async |sim, env| {
+        let settings = [SETTINGS[0], SETTINGS[1], ("restart", "none")];
+        let ledger = Ledger::default();
+        let (_process, handle) = start(sim, counting(&endless(), &settings, &ledger)).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        sim.arm(FaultPoint::ConfirmBefore, 1, FaultAction::Fail(ErrorKind::Retryable));
+        let refused = handle.control().ask(stop()).await.unwrap_err();
+        assert!(refused.to_string().contains(FaultPoint::ConfirmBefore.name()), "{refused}");
+        handle.join().await.unwrap_err();
+    });
+}
