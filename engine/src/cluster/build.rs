@@ -1,9 +1,6 @@
 //! From a deployment to tasks that can run: operators, channels between them, readers and writers at the ends.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use checkpoint::{
     barrier::{CheckpointMode, align::Aligner, inject::Injector},
@@ -266,8 +263,10 @@ impl Workshop {
                 batch_records: self.options.task.batch_records,
                 batch_bytes: self.options.channel_bytes / 4,
             };
+            let RuntimeContext { operator, subtask, .. } = &exchange.upstream;
             TaskOutput {
-                upstream: Arc::clone(&exchange.upstream.operator),
+                upstream: format!("operator {operator}, subtask {subtask}"),
+                records: 0,
                 position: if output.port == Port::Main { usize::MAX } else { output.position - before },
                 port: output.port,
                 output: output.edge.exchange.output(&exchange),
@@ -294,16 +293,18 @@ fn uid_of(vertex: &Vertex) -> Result<Uid> {
     vertex.uid.clone().ok_or_else(|| Error::internal(format!("a {} has no uid", vertex.kind_name)))
 }
 
-/// The sinks of a plan, with their parallelism.
+/// The sinks of a plan, with their parallelism; a renamed one under each of its names, since what it left pending
+/// outside bears the name that it had then.
 pub(crate) fn sinks(plan: &Plan) -> Vec<(Uid, Arc<dyn AnySink>, u32)> {
-    let mut sinks = VecDeque::new();
+    let mut sinks = Vec::new();
     for chain in &plan.chains {
         for &id in &chain.vertices {
             let vertex = plan.vertex(id);
-            if let (VertexKind::Sink(sink), Some(uid)) = (&vertex.kind, &vertex.uid) {
-                sinks.push_back((uid.clone(), Arc::clone(sink), chain.parallelism));
+            if let VertexKind::Sink(sink) = &vertex.kind {
+                let names = vertex.uid.iter().chain(&vertex.formerly);
+                sinks.extend(names.map(|name| (name.clone(), Arc::clone(sink), chain.parallelism)));
             }
         }
     }
-    sinks.into()
+    sinks
 }

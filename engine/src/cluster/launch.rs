@@ -200,9 +200,7 @@ impl JobManager {
         for pending in &restore.pending {
             for operator in &pending.manifest.operators {
                 let prepared = operator.subtasks.iter().flat_map(|subtask| subtask.prepared.iter().cloned());
-                let name = self.current_name(&operator.uid);
-                let into = work.entry(name).or_default();
-                into.extend(prepared);
+                work.entry(operator.uid.clone()).or_default().extend(prepared);
             }
         }
         for transactions in work.values_mut() {
@@ -221,12 +219,6 @@ impl JobManager {
             history.append(Kind::SinksConfirmed(last.permit.checkpoint())).await?;
         }
         Ok(())
-    }
-
-    /// The uid under which an operator of a snapshot is known now.
-    fn current_name(&self, uid: &Uid) -> Uid {
-        let renamed = self.plan.graph.vertices.iter().find(|vertex| vertex.formerly.contains(uid));
-        renamed.and_then(|vertex| vertex.uid.clone()).unwrap_or_else(|| uid.clone())
     }
 
     /// The manifest to restore, with all files in the job's own directory.

@@ -37,7 +37,7 @@ pub struct TaskDeployment {
 /// A sink whose past is to be settled before anything runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinkToResolve {
-    /// The sink.
+    /// The sink, by one of its names: a renamed one has several.
     pub uid: Uid,
     /// Transactions that the history completed: commit them, in this order.
     pub commit: Vec<PreparedTransaction>,

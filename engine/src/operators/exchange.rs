@@ -112,7 +112,12 @@ impl<T: Data, R: Router<T>> AnyOutput for Output<T, R> {
     }
 
     fn push_clone(&mut self, batch: &mut dyn AnyBatch) -> Result<()> {
-        self.push_typed(&mut batch.typed::<T>().clone())
+        let batch = batch.typed::<T>();
+        let copy = batch.clone();
+        // The original is taken from, so that after a panic it says how far this came.
+        self.push_typed(batch)?;
+        *batch = copy;
+        Ok(())
     }
 
     fn flush(&mut self) {

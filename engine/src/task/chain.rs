@@ -41,8 +41,10 @@ pub(crate) struct TaskOutput {
     /// Which operator of the chain emits into it.
     pub(crate) position: usize,
     pub(crate) port: Port,
-    /// The operator that emits into it, for messages.
-    pub(crate) upstream: Arc<str>,
+    /// The operator that emits into it and its subtask, for messages.
+    pub(crate) upstream: String,
+    /// Records given to it so far in this attempt, for messages.
+    pub(crate) records: u64,
     pub(crate) output: Box<dyn AnyOutput>,
     pub(crate) senders: Vec<Sender<Element>>,
 }
@@ -108,13 +110,13 @@ impl Chain {
         }
         match self.stack.pop() {
             None => Ok(Step::Idle),
-            Some(Work::Batch(at, batch)) if at == self.operators.len() => self.leave(batch),
+            Some(Work::Batch(at, batch)) if at == self.operators.len() => self.leave(batch, place),
             Some(Work::Batch(at, batch)) => self.process(at, batch, place),
             Some(Work::Mark(at, mark)) if at == self.operators.len() => {
                 self.send_mark(mark);
                 Ok(Step::Again)
             }
-            Some(Work::Mark(at, mark)) => self.pass(at, mark),
+            Some(Work::Mark(at, mark)) => self.pass(at, mark, place),
         }
     }
 
@@ -193,7 +195,7 @@ impl Chain {
         let result = guard::catch(|| operator.operator.on_processing_time(now));
         let (emitted, _) =
             result.map_err(|error| error.context(format!("operator {}, timer", operator.name())))?;
-        self.emit(at, emitted)?;
+        self.emit(at, emitted, &String::new)?;
         Ok(true)
     }
 
@@ -241,11 +243,11 @@ impl Chain {
         if !batch.records.is_empty() {
             self.stack.push(Work::Batch(at, batch));
         }
-        self.emit(at, emitted)?;
+        self.emit(at, emitted, place)?;
         Ok(Step::Again)
     }
 
-    fn pass(&mut self, at: usize, mark: Mark) -> Result<Step> {
+    fn pass(&mut self, at: usize, mark: Mark, place: &dyn Fn() -> String) -> Result<Step> {
         let Mark::Watermark(watermark) = mark else {
             self.stack.push(Work::Mark(at + 1, mark));
             return Ok(Step::Again);
@@ -262,14 +264,14 @@ impl Chain {
             }
             Progress::Swallow => operator.watermark = operator.watermark.max(watermark),
         }
-        self.emit(at, emitted)?;
+        self.emit(at, emitted, place)?;
         Ok(Step::Again)
     }
 
-    fn emit(&mut self, at: usize, emitted: Emitted) -> Result<()> {
+    fn emit(&mut self, at: usize, emitted: Emitted, place: &dyn Fn() -> String) -> Result<()> {
         for (side, mut batch) in emitted.sides {
             self.operators[at].context.metrics.records_out(batch.records.len() as u64);
-            self.spread(at, Port::Side(side), &mut batch)?;
+            self.spread(at, Port::Side(side), &mut batch, place)?;
         }
         // Below the records in the stack: it comes out behind them.
         if let Some(mark) = emitted.mark {
@@ -282,17 +284,23 @@ impl Chain {
         Ok(())
     }
 
-    fn leave(&mut self, mut batch: OutBatch) -> Result<Step> {
+    fn leave(&mut self, mut batch: OutBatch, place: &dyn Fn() -> String) -> Result<Step> {
         if self.sink {
             return Ok(Step::Write(batch.records));
         }
         let last = self.operators.len();
-        self.spread(last, Port::Main, &mut batch)?;
+        self.spread(last, Port::Main, &mut batch, place)?;
         Ok(Step::Again)
     }
 
     /// Gives a batch to every edge of one output; all but the last get clones.
-    fn spread(&mut self, at: usize, port: Port, batch: &mut OutBatch) -> Result<()> {
+    fn spread(
+        &mut self,
+        at: usize,
+        port: Port,
+        batch: &mut OutBatch,
+        place: &dyn Fn() -> String,
+    ) -> Result<()> {
         let main = self.operators.len();
         let takes = |output: &TaskOutput| {
             output.port == port && (port == Port::Main && at == main || output.position == at)
@@ -305,16 +313,20 @@ impl Chain {
             .map(|(index, _)| index)
             .collect();
         for (count, &index) in indexes.iter().enumerate() {
-            let TaskOutput { output, upstream, .. } = &mut self.outputs[index];
+            let TaskOutput { output, upstream, records, .. } = &mut self.outputs[index];
             let is_last = count + 1 == indexes.len();
+            let before = batch.records.len();
             // Key selectors, partitioners and `Clone` are the user's.
             let push = || match is_last {
                 true => output.push(&mut *batch.records),
                 false => output.push_clone(&mut *batch.records),
             };
             guard::catch(push).map_err(|error| {
-                error.context(format!("operator {upstream}, choosing where its records go"))
+                let record = *records + (before - batch.records.len()) as u64;
+                error
+                    .context(format!("{upstream}, choosing where its output record {record} goes{}", place()))
             })?;
+            *records += before as u64;
             self.collect_ready(index);
         }
         Ok(())

@@ -195,13 +195,25 @@ fn a_panic_in_a_key_selector_or_partitioner_is_the_users_and_names_the_operator(
         let selected = parsed.key_by(|number| if *number > 7 { panic!("no key") } else { *number });
         selected.count("count").map(|(key, _)| key).sink("out", Ledger::default());
         let error = run(sim, keyed).await.unwrap_err();
-        assert_says(&error, ErrorKind::User, &["operator parse", "panicked: no key"]);
+        let place =
+            ["operator parse, subtask 0", "output record 9", "source at NumberSplit", "panicked: no key"];
+        assert_says(&error, ErrorKind::User, &place);
+
+        // Also where the records go to several places.
+        let cloned = job("/cloned").unwrap();
+        let parsed = cloned.source("numbers", numbers()).map(|number| number).name("parse");
+        let selected = parsed.clone().key_by(|number| if *number > 7 { panic!("no key") } else { *number });
+        selected.count("count").map(|(key, _)| key).sink("out", Ledger::default());
+        parsed.sink("other", Ledger::default()).disable_chaining();
+        let error = run(sim, cloned).await.unwrap_err();
+        assert_says(&error, ErrorKind::User, &place);
 
         let custom = job("/custom").unwrap();
         let parsed = custom.source("numbers", numbers()).map(|number| number).name("parse").parallelism(1);
         parsed.partition_custom(|_, _| panic!("no target")).sink("out", Ledger::default()).parallelism(2);
         let error = run(sim, custom).await.unwrap_err();
-        assert_says(&error, ErrorKind::User, &["operator parse", "panicked: no target"]);
+        let place = ["operator parse, subtask 0", "output record 1 ", "panicked: no target"];
+        assert_says(&error, ErrorKind::User, &place);
     });
 }
 

@@ -18,6 +18,7 @@ mod ledger;
 mod load;
 mod memory_backend;
 mod numbers;
+mod renamed;
 mod rest;
 mod stops;
 mod windows;
