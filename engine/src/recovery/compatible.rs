@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use checkpoint::manifest::{Manifest, OperatorSnapshot};
+use checkpoint::manifest::{ListPart, Manifest, OperatorSnapshot};
 use statebackend::{StateSpec, check_compatible};
 use types::{Error, Result, Shape, Uid};
 
 use super::describe;
-use crate::graph::{logical::Vertex, physical::Plan};
+use crate::graph::{
+    logical::{Vertex, VertexKind},
+    physical::Plan,
+};
 
 /// Checks every operator of `manifest` against `plan`.
 ///
@@ -72,5 +75,19 @@ fn operator_fits(vertex: &Vertex, operator: &OperatorSnapshot, may_drop: bool, p
         operator.states.iter().map(describe::spec).collect::<Result<_>>().map_err(here)?;
     check_compatible(&operator.uid, &vertex.states, may_drop, &found)
         .map_err(|error| error.context(place))?;
-    Ok(())
+    let stored = operator.subtasks.iter().flat_map(|subtask| &subtask.lists);
+    stored.into_iter().try_for_each(|part| list_fits(vertex, part, may_drop)).map_err(here)
+}
+
+/// The list states of sources are their splits, which no spec describes.
+fn list_fits(vertex: &Vertex, part: &ListPart, may_drop: bool) -> Result<()> {
+    match vertex.lists.iter().find(|list| list.name == part.name) {
+        Some(list) => list.accepts(part),
+        None if may_drop || !matches!(vertex.kind, VertexKind::Operator(_)) => Ok(()),
+        None => Err(Error::incompatible(format!(
+            "it holds list state {:?}, which the operator no longer declares: declare it, or drop the operator's state \
+             with --allow-dropped-state",
+            part.name
+        ))),
+    }
 }

@@ -8,7 +8,12 @@ use checkpoint::manifest::{ListPart, Manifest, OperatorSnapshot, Redistribution,
 use types::{KeyGroupRange, Result, Run, SubtaskIndex, Uid};
 
 use crate::{
-    api::erased::SplitState, cluster::enumerator::Enumerator, graph::physical::Plan,
+    api::erased::SplitState,
+    cluster::enumerator::Enumerator,
+    graph::{
+        logical::{Vertex, VertexKind},
+        physical::Plan,
+    },
     task::restore::OperatorRestore,
 };
 
@@ -42,7 +47,10 @@ pub(crate) fn deal(plan: &Plan, manifest: &Manifest) -> Result<Restored> {
                 let restore = OperatorRestore {
                     position,
                     runs: runs(operator, groups),
-                    lists: lists(operator, subtask, chain.parallelism),
+                    lists: lists(operator, subtask, chain.parallelism)
+                        .into_iter()
+                        .filter(|part| is_kept(vertex, part))
+                        .collect(),
                 };
                 let task = TaskId { chain: u32::try_from(chain_index).unwrap_or(u32::MAX), subtask };
                 restored.tasks.entry(task).or_default().push(restore);
@@ -60,6 +68,11 @@ fn runs(operator: &OperatorSnapshot, groups: KeyGroupRange) -> Vec<Run> {
         Some(Run { groups: both, ..run.clone() })
     })
     .collect()
+}
+
+/// Whether a list state is still declared. Where it is not, the user has said that it may be dropped.
+fn is_kept(vertex: &Vertex, part: &ListPart) -> bool {
+    !matches!(vertex.kind, VertexKind::Operator(_)) || vertex.lists.iter().any(|list| list.name == part.name)
 }
 
 /// The list states of one new subtask.

@@ -1,6 +1,6 @@
 //! Mistakes get one clear line and change nothing on the disk.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, marker::PhantomData, time::Duration};
 
 use env::{Env, sim::Control};
 use serde::{Serialize, de::DeserializeOwned};
@@ -257,5 +257,73 @@ fn directories_and_outputs_of_others_are_refused() {
         let job = writing("/nothing", "subject", &Ledger::default(), &[("from", "/nowhere")]);
         let error = run(sim, job).await.unwrap_err();
         assert_says(&error, ErrorKind::InvalidJob, &["/nowhere"]);
+    });
+}
+
+/// Passes numbers on, and owns a list of `T`.
+#[derive(Clone)]
+struct Listing<T>(PhantomData<fn() -> T>);
+
+impl<T: Default + Clone + Send + Sync + Serialize + DeserializeOwned + 'static> ProcessFunction
+    for Listing<T>
+{
+    type Key = ();
+    type In = u64;
+    type Out = u64;
+    type State = OperatorListState<T>;
+
+    fn declare(states: &mut Declarations) -> OperatorListState<T> {
+        states.operator_list("seen")
+    }
+
+    fn process(&mut self, number: u64, seen: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
+        seen.get(ctx).push(T::default());
+        ctx.emit(number);
+        Ok(())
+    }
+}
+
+/// The same without the list.
+#[derive(Clone)]
+struct Passing;
+
+impl ProcessFunction for Passing {
+    type Key = ();
+    type In = u64;
+    type Out = u64;
+    type State = ();
+
+    fn declare(_states: &mut Declarations) {}
+
+    fn process(&mut self, number: u64, _state: &(), ctx: &mut Context<'_, Self>) -> Result<()> {
+        ctx.emit(number);
+        Ok(())
+    }
+}
+
+fn listing<F: ProcessFunction<Key = (), In = u64, Out = u64>>(settings: &[(&str, &str)], function: F) -> Job {
+    let job = settled(settings);
+    job.source("numbers", numbers()).process("listing", function).sink("out", Ledger::default());
+    job
+}
+
+#[test]
+fn list_states_that_do_not_fit_are_refused_before_anything_starts() {
+    simulate(async |sim, env| {
+        leave_checkpoints(sim, &env, listing(&[], Listing::<before::Total>(PhantomData))).await;
+        let changed = listing(&[], Listing::<after::Total>(PhantomData));
+        let texts = [
+            "checkpoint",
+            "operator listing",
+            "list state \"seen\"",
+            "field `sum`",
+            "is missing in what was found",
+        ];
+        refused(sim, &env, changed, ErrorKind::IncompatibleState, &texts).await;
+
+        let texts =
+            ["operator listing", "list state \"seen\"", "no longer declares", "--allow-dropped-state"];
+        refused(sim, &env, listing(&[], Passing), ErrorKind::IncompatibleState, &texts).await;
+        run(sim, listing(&[("allow-dropped-state", "listing")], Passing)).await.unwrap();
     });
 }
