@@ -175,7 +175,11 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
     let checkpoint_url = settings.checkpoint_url.as_deref().map(Arc::from);
     let control = JobControl { requests, view, metrics, plan, checkpoint_url };
     let rest = match &settings.rest {
-        RestAddress::At(address) => Some(RestServer::start(env, address, control.clone()).await?),
+        RestAddress::At(address) => {
+            let rest = RestServer::start(env, address, control.clone()).await?;
+            env.warn(&format!("job {}: REST at http://{}", control.plan.job_name, rest.address()));
+            Some(rest)
+        }
         RestAddress::Off => None,
     };
     let (done, result) = oneshot::channel();

@@ -103,9 +103,7 @@ impl Uploads {
     async fn merge_now(&self, runs: &[Run], includes_oldest: bool, identity: RunIdentity) -> Result<Run> {
         let _turn = self.turn().await?;
         let path = paths::run(identity.attempt, &identity.operator, identity.subtask, identity.number);
-        let run = merge(&self.env, &*self.store, runs, includes_oldest, identity, &path).await?;
-        self.env.fault(FaultPoint::MergeAfter)?;
-        Ok(run)
+        merge(&self.env, &*self.store, runs, includes_oldest, identity, &path).await
     }
 
     async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>> {
