@@ -51,10 +51,16 @@ pub fn fallback(standing: &Standing, damaged: CheckpointId, sinks: &BTreeMap<Uid
         };
         return Fallback::Refuse(format!("sink {sink} {why}"));
     }
-    match start::before(standing, damaged) {
+    match instead(standing, damaged) {
         Some(restore) => Fallback::RevokeThenRestore { revoke: damaged, restore },
         None => Fallback::Refuse(format!("nothing before checkpoint {damaged} is retained")),
     }
+}
+
+/// What would be restored instead of checkpoint `damaged`, if anything before it is retained.
+#[must_use]
+pub fn instead(standing: &Standing, damaged: CheckpointId) -> Option<Restores> {
+    start::before(standing, damaged)
 }
 
 /// The choices of a user whose checkpoint `damaged` in `directory` cannot be restored, to end an error message with.

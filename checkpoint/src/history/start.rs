@@ -166,6 +166,12 @@ pub fn decide(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<
     let (lineage, restores) = match (&request.from, request.revoke) {
         (From::Auto | From::Latest, None) => (standing.attempt.lineage, standing.restore_point()),
         (From::Auto | From::Latest, Some(revoke)) => {
+            if standing.completed.last().is_none_or(|newest| newest.checkpoint != revoke) {
+                return Err(Error::retryable(format!(
+                    "checkpoint {revoke} is no longer the newest in {}: start again",
+                    candidate.directory
+                )));
+            }
             let restores = before(standing, revoke).ok_or_else(|| {
                 Error::corrupt(format!(
                     "no checkpoint before {revoke} is retained in {}",

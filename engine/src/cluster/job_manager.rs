@@ -78,6 +78,8 @@ pub(crate) struct JobManager {
     pub(crate) from_tasks: LinkReceiver<ToJobManager>,
     /// An end of the job that a failed attempt left undone.
     pub(crate) unfinished: Option<Unfinished>,
+    /// Damage that the last attempt found: perhaps in the checkpoint that it restored.
+    pub(crate) suspicion: Option<Error>,
 }
 
 /// An end of the job whose checkpoint is in the history, or may be, and whose attempt has failed.
@@ -142,8 +144,7 @@ impl JobManager {
                 Outcome::Ended(result) => return Ok(self.finish(result, since)),
                 Outcome::Refused(error) => return Err(error),
                 Outcome::Failed(failing, error) => (failing, error),
-                Outcome::RestartNow(failing, error) => {
-                    self.env.warn(&format!("restarting from the last checkpoint: {error}"));
+                Outcome::RestartNow(failing) => {
                     position = Position::Waiting(failing.become_state());
                     continue;
                 }
@@ -217,7 +218,7 @@ enum Outcome {
     /// Nothing was started.
     Refused(Error),
     Failed(At<Failing>, Error),
-    RestartNow(At<Failing>, Error),
+    RestartNow(At<Failing>),
 }
 
 impl JobManager {
@@ -244,10 +245,18 @@ impl JobManager {
         self.view.update(|view| view.completed_before += std::mem::take(&mut view.checkpoints.completed));
         match (end, cancelled) {
             (AttemptEnd::Ended(end), _) => Outcome::Ended(ended(running, end, totals)),
-            (AttemptEnd::Restart(error), Ok(())) => Outcome::RestartNow(failing(running, finishing), error),
+            (AttemptEnd::Restart(error), Ok(())) => {
+                self.env.warn(&format!("restarting from the last checkpoint: {error}"));
+                Outcome::RestartNow(failing(running, finishing))
+            }
             (AttemptEnd::Failed(error) | AttemptEnd::Restart(error), _) => {
                 let why = Error::new(error.kind(), error.to_string());
                 self.unfinished = remaining.map(|remaining| Unfinished { remaining, why });
+                if error.kind() == ErrorKind::Corrupt {
+                    // The next start finds out whether there is an older checkpoint to go on from.
+                    self.suspicion = Some(error);
+                    return Outcome::RestartNow(failing(running, finishing));
+                }
                 Outcome::Failed(failing(running, finishing), error)
             }
         }

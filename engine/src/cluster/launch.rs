@@ -14,7 +14,9 @@ use checkpoint::{
     manifest::{Manifest, PreparedTransaction, TaskId},
     savepoint,
 };
-use types::{AttemptId, CheckpointId, Error, Lineage, Result, SubtaskIndex, Timestamp, Uid};
+use types::{
+    AttemptId, CheckpointId, Error, ErrorKind, JobId, Lineage, Result, SubtaskIndex, Timestamp, Uid,
+};
 
 use super::{
     attempt::Attempt,
@@ -27,7 +29,7 @@ use super::{
     view::TaskView,
 };
 use crate::{
-    api::source::SourceContext,
+    api::{sink::Marker, source::SourceContext},
     graph::logical::VertexKind,
     recovery::{compatible, describe, plan as deal},
     task::message::Failure,
@@ -46,10 +48,17 @@ pub(super) struct Begun {
     pub(super) info: AttemptInfo,
     pub(super) history: JobHistory,
     restore: RestorePlan,
+    /// What sinks prepared for a checkpoint that this start has revoked.
+    revoked: BTreeMap<Uid, Vec<PreparedTransaction>>,
 }
 
 /// The attempt for which sinks are asked before there is one.
 pub(super) const NO_ATTEMPT: AttemptId = AttemptId(0);
+
+/// Who asks sinks before there is an attempt.
+pub(super) fn nobody(job: JobId) -> AttemptInfo {
+    AttemptInfo { job, attempt: NO_ATTEMPT, lineage: Lineage(0), restored: CheckpointId(0) }
+}
 
 impl JobManager {
     /// From the start record, which is left in `begun` until its attempt is ready, to tasks that are being deployed.
@@ -62,13 +71,13 @@ impl JobManager {
         if !automatic && let Err(error) = self.check_start().await {
             return Ok(Launch::Refused(error));
         }
-        let Begun { info, history, restore } = match self.begin(lock, automatic).await? {
+        let Begun { info, history, restore, revoked } = match self.begin(lock, automatic).await? {
             Ok(started) => begun.insert(started),
             Err(finished_at) => return Ok(Launch::FinishedEarlier(finished_at)),
         };
         let info = *info;
         self.announce(&info, restore);
-        self.settle_sinks(&info, restore, history).await?;
+        self.settle_sinks(&info, restore, std::mem::take(revoked), history).await?;
         let manifest = self.manifest(&info, &restore.source).await?;
         let remaining = self.remaining(&restore.source);
         let (plan, enumerators) = match &remaining {
@@ -109,13 +118,21 @@ impl JobManager {
     }
 
     /// Creates the start record; the inner error is the time at which the job finished earlier.
-    async fn begin(&self, lock: &JobLock, automatic: bool) -> Result<Result<Begun, Timestamp>> {
+    async fn begin(&mut self, lock: &JobLock, automatic: bool) -> Result<Result<Begun, Timestamp>> {
         let widest = self.plan.slots();
         let mut request = StartRequest::new(self.plan.job_name.clone(), self.plan.max_parallelism, widest);
         request.automatic = automatic;
         if !automatic {
             request.from = self.start.from.clone();
             request.abandon_pending = self.start.abandon_pending;
+        }
+        let suspicion = self.suspicion.take();
+        let revocation = self.revocation(automatic, suspicion.is_some()).await?;
+        if let Some(revocation) = &revocation {
+            self.env.warn(&format!("job {}: {}", self.plan.job_name, revocation.summary));
+            request.revoke = Some(revocation.checkpoint);
+        } else if let Some(found) = suspicion {
+            return Err(found);
         }
         let started = history::start(&self.env, Arc::clone(&self.store), lock, &request).await?;
         let (history, restore) = match started {
@@ -128,7 +145,8 @@ impl JobManager {
             lineage: history.lineage(),
             restored: CheckpointId(restore.first_checkpoint.0.saturating_sub(1)),
         };
-        Ok(Ok(Begun { info, history, restore }))
+        let revoked = revocation.map(|revocation| revocation.prepared).unwrap_or_default();
+        Ok(Ok(Begun { info, history, restore, revoked }))
     }
 
     /// What this process has still to do of an end of the job, if its checkpoint is in the history indeed.
@@ -151,8 +169,12 @@ impl JobManager {
             (From::Snapshot(location), _) => Some((location.manifest.clone(), location.url().to_owned())),
             (From::Auto | From::Latest, Some(standing)) => match standing.restore_point() {
                 history::Restores::Own(own) => {
-                    let manifest = checkpoint::manifest::read(&self.env, &*self.store, &own.manifest).await?;
-                    Some((Arc::new(manifest), format!("checkpoint {}", own.checkpoint)))
+                    match checkpoint::manifest::read(&self.env, &*self.store, &own.manifest).await {
+                        Ok(manifest) => Some((Arc::new(manifest), format!("checkpoint {}", own.checkpoint))),
+                        // What to do about it is decided when the attempt begins.
+                        Err(error) if error.kind() == ErrorKind::Corrupt => None,
+                        Err(error) => return Err(error),
+                    }
                 }
                 _ => None,
             },
@@ -162,19 +184,23 @@ impl JobManager {
             compatible::check(&self.plan, &manifest, &self.start.allow_dropped_state, &place)?;
         }
         let expected = Expected::new(standing, &self.start.from, self.start.accept_foreign_output);
-        let job = standing.map_or(types::JobId(0), |standing| standing.job);
-        let info = AttemptInfo { job, attempt: NO_ATTEMPT, lineage: Lineage(0), restored: CheckpointId(0) };
-        self.to_tasks.send(&ToTaskManager::AskSinks { info }).await?;
-        let held = self
-            .answer(|message| match message {
-                ToJobManager::SinksHold { result, .. } => Some(result),
-                _ => None,
-            })
-            .await?;
-        for (uid, markers) in held.map_err(Failure::into_error)? {
-            expected.check(&uid, &markers)?;
-        }
-        Ok(())
+        let job = standing.map_or(JobId(0), |standing| standing.job);
+        self.check_held(&nobody(job), &expected).await
+    }
+
+    async fn check_held(&mut self, info: &AttemptInfo, expected: &Expected) -> Result<()> {
+        let held = self.held(info).await?;
+        held.iter().try_for_each(|(uid, markers)| expected.check(uid, markers))
+    }
+
+    /// What the two-phase sinks hold.
+    pub(super) async fn held(&mut self, info: &AttemptInfo) -> Result<Vec<(Uid, Vec<Marker>)>> {
+        self.to_tasks.send(&ToTaskManager::AskSinks { info: *info }).await?;
+        let held = self.answer(|message| match message {
+            ToJobManager::SinksHold { result, .. } => Some(result),
+            _ => None,
+        });
+        held.await?.map_err(Failure::into_error)
     }
 
     fn announce(&self, info: &AttemptInfo, restore: &RestorePlan) {
@@ -186,17 +212,18 @@ impl JobManager {
         });
     }
 
-    /// What the history completed is committed, everything else thrown away, before anything runs.
+    /// What the history revoked is shut out, what it completed is committed, and everything else is thrown away, before
+    /// anything runs.
     async fn settle_sinks(
         &mut self,
         info: &AttemptInfo,
         restore: &RestorePlan,
+        mut revoked: BTreeMap<Uid, Vec<PreparedTransaction>>,
         history: &mut JobHistory,
     ) -> Result<()> {
-        let mut work: BTreeMap<Uid, Vec<PreparedTransaction>> = BTreeMap::new();
-        for (uid, ..) in sinks(&self.plan) {
-            work.entry(uid).or_default();
-        }
+        let names = sinks(&self.plan).into_iter().map(|(uid, ..)| uid);
+        let mut work: BTreeMap<Uid, Vec<PreparedTransaction>> =
+            names.chain(revoked.keys().cloned()).map(|uid| (uid, Vec::new())).collect();
         for pending in &restore.pending {
             for operator in &pending.manifest.operators {
                 let prepared = operator.subtasks.iter().flat_map(|subtask| subtask.prepared.iter().cloned());
@@ -207,7 +234,11 @@ impl JobManager {
             transactions.sort_by_key(|it| (it.checkpoint, it.writer));
             transactions.dedup();
         }
-        let sinks = work.into_iter().map(|(uid, commit)| SinkToResolve { uid, commit }).collect();
+        let to_resolve = |(uid, commit)| {
+            let revoke = revoked.remove(&uid).unwrap_or_default();
+            SinkToResolve { uid, revoke, commit }
+        };
+        let sinks = work.into_iter().map(to_resolve).collect();
         self.to_tasks.send(&ToTaskManager::ResolveSinks { info: *info, sinks }).await?;
         let of = info.attempt;
         let resolved = self.answer(|message| match message {
@@ -215,6 +246,11 @@ impl JobManager {
             _ => None,
         });
         resolved.await?.map_err(Failure::into_error)?;
+        if !restore.revoked.is_empty() {
+            // A process that this start has fenced could still commit until its sinks were told.
+            let expected = Expected::new(Some(history.standing()), &From::Latest, true);
+            self.check_held(info, &expected).await?;
+        }
         if let Some(last) = restore.pending.last() {
             history.append(Kind::SinksConfirmed(last.permit.checkpoint())).await?;
         }

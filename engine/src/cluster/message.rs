@@ -39,6 +39,8 @@ pub struct TaskDeployment {
 pub struct SinkToResolve {
     /// The sink, by one of its names: a renamed one has several.
     pub uid: Uid,
+    /// Transactions of a revoked checkpoint: nobody may be able to commit them any more.
+    pub revoke: Vec<PreparedTransaction>,
     /// Transactions that the history completed: commit them, in this order.
     pub commit: Vec<PreparedTransaction>,
 }
@@ -51,7 +53,7 @@ pub enum ToTaskManager {
         /// For whom.
         info: AttemptInfo,
     },
-    /// Commit what the history completed, throw away the rest.
+    /// Shut out what the history revoked, commit what it completed, throw away the rest.
     ResolveSinks {
         /// For whom.
         info: AttemptInfo,

@@ -6,6 +6,7 @@
 pub mod attempt;
 pub(crate) mod build;
 pub(crate) mod enumerator;
+mod fall_back;
 pub mod job_manager;
 pub(crate) mod journal;
 mod launch;

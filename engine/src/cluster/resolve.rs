@@ -1,7 +1,7 @@
 //! What the sinks hold against what the history says: decided before anything is started, so that a refusal leaves
 //! everything as it was. Pure.
 
-use checkpoint::history::{From, Standing};
+use checkpoint::history::{From, Standing, fallback::SinkProof};
 use types::{CheckpointId, Error, Lineage, Result, Uid};
 
 use crate::api::sink::Marker;
@@ -60,6 +60,18 @@ impl Expected {
     }
 }
 
+/// What a sink proves about a damaged checkpoint: `visible` if it holds a marker of it, `unconfirmed` if the history does
+/// not say that it was committed, `wrote` if anything was prepared for it, where the manifest still tells.
+pub(crate) fn proof(visible: bool, unconfirmed: bool, wrote: Option<bool>) -> SinkProof {
+    match (visible, unconfirmed, wrote) {
+        (true, ..) | (false, false, Some(true)) => SinkProof::Committed,
+        // Whatever is committed leaves a marker.
+        (false, true, _) | (false, false, Some(false)) => SinkProof::NothingCommitted,
+        // Its output may have been taken away since.
+        (false, false, None) => SinkProof::Unknown,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use types::ErrorKind;
@@ -72,6 +84,20 @@ mod tests {
             checkpoint: CheckpointId(checkpoint),
             place: "out/part-1".to_owned(),
         }
+    }
+
+    #[test]
+    fn a_sink_proves_that_nothing_was_committed_by_what_it_holds_and_what_the_history_says() {
+        for wrote in [None, Some(false), Some(true)] {
+            for unconfirmed in [false, true] {
+                assert_eq!(proof(true, unconfirmed, wrote), SinkProof::Committed);
+            }
+            assert_eq!(proof(false, true, wrote), SinkProof::NothingCommitted);
+        }
+        assert_eq!(proof(false, false, Some(false)), SinkProof::NothingCommitted);
+        // Confirmed: what was written was committed, even where nothing of it can be seen any more.
+        assert_eq!(proof(false, false, Some(true)), SinkProof::Committed);
+        assert_eq!(proof(false, false, None), SinkProof::Unknown);
     }
 
     #[test]

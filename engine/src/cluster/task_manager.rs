@@ -176,7 +176,22 @@ impl TaskManager {
         let mut work: BTreeMap<Uid, SinkToResolve> =
             resolve.into_iter().map(|it| (it.uid.clone(), it)).collect();
         for (uid, mut committer, context) in self.committers(info).await? {
-            let commit = work.remove(&uid).map(|it| it.commit).unwrap_or_default();
+            let (revoke, commit) = work.remove(&uid).map(|it| (it.revoke, it.commit)).unwrap_or_default();
+            for transaction in &revoke {
+                let id = transaction_of(&context, transaction);
+                if !committer
+                    .revoke(&id, &transaction.payload)
+                    .await
+                    .map_err(|error| error.context(format!("sink {uid}, revoke")))?
+                {
+                    return Err(Error::conflict(format!(
+                        "sink {uid}: checkpoint {} was revoked because it is damaged, but another process has committed \
+                         output of it meanwhile: put the damaged file back and start fresh with --from none into another \
+                         output",
+                        id.checkpoint
+                    )));
+                }
+            }
             for transaction in &commit {
                 let id = transaction_of(&context, transaction);
                 commit_for_ever(&self.env, &mut *committer, &id, &transaction.payload).await?;

@@ -14,6 +14,7 @@ mod endings;
 mod every_second_checkpoint_fails;
 mod exactly_once_sim;
 mod failures;
+mod falling_back;
 mod ledger;
 mod load;
 mod memory_backend;
