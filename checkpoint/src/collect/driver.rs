@@ -40,7 +40,8 @@ impl Collector {
     }
 
     /// Marks what may be deleted now, if anything. `running` are checkpoints that are being copied or read; `orphans`
-    /// also looks for files that died with older attempts, which lists the whole store: once per attempt is enough.
+    /// also looks for files that died with older attempts, which lists the whole store: enough for an attempt until a
+    /// mark lists fewer than [`FILES_PER_MARK`](super::FILES_PER_MARK).
     ///
     /// # Errors
     /// As [`JobHistory::append`]; `Retryable` or `Unavailable` if a manifest or the listing cannot be read.

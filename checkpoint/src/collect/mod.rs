@@ -11,4 +11,4 @@ mod driver;
 mod plan;
 
 pub use driver::Collector;
-pub use plan::{Facts, old_records, plan};
+pub use plan::{FILES_PER_MARK, Facts, old_records, plan};

@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// How many files a garbage mark lists before no further checkpoint is added to it: every record restates the mark until
-/// its files are gone.
-const FILES_PER_MARK: usize = 256;
+/// its files are gone. A mark that lists fewer lists all orphans that were found.
+pub const FILES_PER_MARK: usize = 256;
 
 /// All that [`plan`] judges by.
 #[derive(Clone, Debug)]

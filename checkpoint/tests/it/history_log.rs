@@ -228,6 +228,12 @@ fn falling_back_revokes_the_damaged_checkpoint_first() {
 
         store.delete(&standing.completed[1].manifest.path).await.unwrap();
         assert_eq!(kind_of(started(&env, &store, &request("job")).await), ErrorKind::Corrupt);
+        let stale = StartRequest { revoke: Some(CheckpointId(1)), ..request("job") };
+        assert_eq!(
+            kind_of(started(&env, &store, &stale).await),
+            ErrorKind::Retryable,
+            "it is not the newest"
+        );
         let back = StartRequest { revoke: Some(damaged), ..request("job") };
         let (history, plan) = started(&env, &store, &back).await.unwrap();
         assert_eq!(plan.revoked, [damaged]);

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use checkpoint::{
-    collect::Collector,
+    collect::{Collector, FILES_PER_MARK},
     history::{CommitPermit, DeletePermit, JobHistory, Kind},
 };
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
@@ -58,6 +58,7 @@ struct Worker {
     store: Arc<dyn Store>,
     history: JobHistory,
     collector: Collector,
+    /// No file of an older attempt is left that nothing refers to.
     swept_orphans: bool,
 }
 
@@ -100,9 +101,10 @@ impl Worker {
         Ok((created.number().0, created.commit_permit()))
     }
 
+    /// From the attempt's first completed checkpoint on, what died with older attempts is looked for until all is found.
     async fn mark(&mut self, running: &BTreeSet<CheckpointId>) -> Result<Option<DeletePermit>> {
-        let orphans = !std::mem::replace(&mut self.swept_orphans, true);
-        let permit = self.collector.mark(&mut self.history, running, orphans).await?;
+        let permit = self.collector.mark(&mut self.history, running, !self.swept_orphans).await?;
+        self.swept_orphans |= permit.as_ref().is_none_or(|mark| mark.files().len() < FILES_PER_MARK);
         let newest = self.history.newest().number;
         self.collector.sweep_records(self.history.records(), newest).await?;
         Ok(permit)

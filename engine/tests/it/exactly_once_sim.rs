@@ -13,6 +13,7 @@ use rand::{RngExt, SeedableRng};
 use tidegate_engine::prelude::*;
 
 use crate::{
+    garbage::collect_all,
     ledger::{Ledger, Moods, counted},
     numbers::Numbers,
     windows::{FIFTHS, Windows},
@@ -195,6 +196,7 @@ fn run(seed: u64) -> Run {
         let deaths = suffer(&sim, &observer, &scenario, &outputs).await;
         finish(&sim, &scenario, &outputs).await;
         check(&observer, &scenario, &outputs).await;
+        collect(&sim, &scenario).await;
         deaths
     });
     Run { trace: sim.trace_hash(), faults: sim.faults(), deaths }
@@ -265,6 +267,19 @@ async fn check(observer: &Env, scenario: &Scenario, outputs: &Outputs) {
     assert!(report.is_whole(), "{:?}", report.problems);
     let foreign = report.problems.iter().filter(|it| it.what.contains("not a file of"));
     assert_eq!(foreign.count(), 0, "{:?}", report.problems);
+}
+
+/// After a last collection nothing is left but what the newest checkpoint needs.
+async fn collect(sim: &Simulation, scenario: &Scenario) {
+    // Points that nobody has reached are still armed.
+    for _ in 0..=scenario.lives.len() {
+        let (process, own) = sim.process("collector");
+        match collect_all(&own, scenario.url).await {
+            Ok(()) => return,
+            Err(error) => assert!(!process.is_alive(), "{error}"),
+        }
+    }
+    panic!("the garbage is not collected");
 }
 
 /// Compares multisets and says what is missing and what is too much.

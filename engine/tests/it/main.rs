@@ -15,6 +15,7 @@ mod every_second_checkpoint_fails;
 mod exactly_once_sim;
 mod failures;
 mod falling_back;
+mod garbage;
 mod ledger;
 mod load;
 mod memory_backend;
