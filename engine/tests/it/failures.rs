@@ -191,7 +191,7 @@ fn a_panic_in_a_key_selector_or_partitioner_is_the_users_and_names_the_operator(
     simulate(async |sim, _| {
         let job = |url| with_settings(Job::new("subject"), &[("checkpoints.url", url), ("restart", "none")]);
         let keyed = job("/keyed").unwrap();
-        let parsed = keyed.source("numbers", numbers()).map(|number| number).name("parse");
+        let parsed = keyed.source("numbers", Numbers::new(1, 100)).map(|number| number).name("parse");
         let selected = parsed.key_by(|number| if *number > 7 { panic!("no key") } else { *number });
         selected.count("count").map(|(key, _)| key).sink("out", Ledger::default());
         let error = run(sim, keyed).await.unwrap_err();
@@ -201,7 +201,7 @@ fn a_panic_in_a_key_selector_or_partitioner_is_the_users_and_names_the_operator(
 
         // Also where the records go to several places.
         let cloned = job("/cloned").unwrap();
-        let parsed = cloned.source("numbers", numbers()).map(|number| number).name("parse");
+        let parsed = cloned.source("numbers", Numbers::new(1, 100)).map(|number| number).name("parse");
         let selected = parsed.clone().key_by(|number| if *number > 7 { panic!("no key") } else { *number });
         selected.count("count").map(|(key, _)| key).sink("out", Ledger::default());
         parsed.sink("other", Ledger::default()).disable_chaining();
