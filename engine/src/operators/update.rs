@@ -15,6 +15,8 @@ use crate::{
     record::{AnyBatch, BatchBuilder},
 };
 
+/// How many records' state is fetched ahead: few enough to stay in the nearest cache until they are used.
+const BLOCK: usize = 256;
 /// The name of the one state.
 const STATE: &str = "value";
 
@@ -68,12 +70,18 @@ where
         self.keyed.prepare(batch.keys());
         let table = self.keyed.value_table(self.value);
         self.out.reserve(batch.len().min(self.batch_records));
-        while self.out.len() < self.batch_records
-            && let Some(record) = batch.next()
-        {
-            let key = record.key();
-            let mut out = Collector::new(&mut self.out, record.time);
-            table.update(key, |state| (self.update)(state, record.value, key, &mut out))?;
+        while !batch.is_empty() && self.out.len() < self.batch_records {
+            let block = batch.len().min(BLOCK);
+            table.warm(batch.places().take(block));
+            for _ in 0..block {
+                if self.out.len() >= self.batch_records {
+                    break;
+                }
+                let Some(record) = batch.next() else { break };
+                let key = record.key();
+                let mut out = Collector::new(&mut self.out, record.time);
+                table.update(key, |state| (self.update)(state, record.value, key, &mut out))?;
+            }
         }
         Ok(Emitted::records(&mut self.out))
     }

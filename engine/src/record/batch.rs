@@ -12,30 +12,33 @@ pub const BATCH_BYTES: usize = 256 * 1024;
 /// The keys of a batch: encoded once where the stream is keyed; hash and key group travel with the record.
 #[derive(Clone, Debug, Default)]
 pub struct Keys {
-    hashes: Vec<u64>,
-    groups: Vec<KeyGroup>,
-    /// Where each key ends in `bytes`.
-    ends: Vec<u32>,
+    places: Vec<KeyPlace>,
     bytes: Vec<u8>,
+}
+
+/// What travels with a key, and where its bytes end.
+#[derive(Clone, Copy, Debug)]
+struct KeyPlace {
+    hash: u64,
+    end: u32,
+    group: KeyGroup,
 }
 
 impl Keys {
     fn with_capacity(records: usize) -> Self {
-        Self {
-            hashes: Vec::with_capacity(records),
-            groups: Vec::with_capacity(records),
-            ends: Vec::with_capacity(records),
-            bytes: Vec::with_capacity(records * 12),
-        }
+        Self { places: Vec::with_capacity(records), bytes: Vec::with_capacity(records * 12) }
     }
 
     /// Appends a key.
     #[inline]
     pub fn push(&mut self, key: KeyRef<'_>) {
-        self.hashes.push(key.hash);
-        self.groups.push(key.group);
-        self.bytes.extend_from_slice(key.bytes);
-        self.ends.push(u32::try_from(self.bytes.len()).expect("the keys of one batch stay under 4 GiB"));
+        match <[u8; 8]>::try_from(key.bytes) {
+            // The most common length: copied without a call.
+            Ok(word) => self.bytes.extend_from_slice(&word),
+            Err(_) => self.bytes.extend_from_slice(key.bytes),
+        }
+        let end = u32::try_from(self.bytes.len()).expect("the keys of one batch stay under 4 GiB");
+        self.places.push(KeyPlace { hash: key.hash, end, group: key.group });
     }
 
     /// The key at `index`.
@@ -45,21 +48,21 @@ impl Keys {
     #[must_use]
     #[inline]
     pub fn get(&self, index: usize) -> KeyRef<'_> {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
-        let bytes = &self.bytes[start..self.ends[index] as usize];
-        KeyRef { hash: self.hashes[index], group: self.groups[index], bytes }
+        let KeyPlace { hash, end, group } = self.places[index];
+        let start = if index == 0 { 0 } else { self.places[index - 1].end };
+        KeyRef { hash, group, bytes: &self.bytes[start as usize..end as usize] }
     }
 
     /// How many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.hashes.len()
+        self.places.len()
     }
 
     /// Whether there are none: the edge is not keyed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
+        self.places.is_empty()
     }
 }
 
@@ -164,6 +167,12 @@ impl<T> Batch<T> {
     /// The keys of the records not yet taken, in their order; none if the edge is not keyed.
     pub fn keys(&self) -> impl Iterator<Item = KeyRef<'_>> {
         (self.next..self.keys.len()).map(|index| self.keys.get(index))
+    }
+
+    /// Hash and key group of the keys of the records not yet taken.
+    #[inline]
+    pub fn places(&self) -> impl Iterator<Item = (u64, KeyGroup)> {
+        self.keys.places.iter().skip(self.next).map(|place| (place.hash, place.group))
     }
 }
 

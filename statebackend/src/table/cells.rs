@@ -231,6 +231,14 @@ impl DirtyLists {
         hash
     }
 
+    /// Some of the hashes that `pop` gives next, `count` at most, in no particular order.
+    fn upcoming(&self, interval: Interval, count: usize) -> &[u64] {
+        match self.0.front() {
+            Some((first, hashes)) if *first == interval => hashes.top(count),
+            _ => &[],
+        }
+    }
+
     /// Gives back a hash that was popped just now.
     fn push_back(&mut self, interval: Interval, hash: u64) {
         match self.0.front_mut() {
@@ -240,6 +248,9 @@ impl DirtyLists {
     }
 }
 
+/// Aligned to a line of the processor's caches, so that a small cell never lies in two of them: fetching them from memory
+/// is most of what an update costs.
+#[repr(align(64))]
 pub(crate) struct Cell<S> {
     pub(crate) key: KeyBytes,
     pub(crate) slot: S,
@@ -268,6 +279,36 @@ pub(crate) struct Cells<S> {
     groups: Vec<Group<S>>,
     intervals: Intervals,
     touched: u64,
+    warm: Warm,
+}
+
+/// How [`Cells::warm`] decides.
+#[derive(Default)]
+struct Warm {
+    calls: u32,
+    is_large: bool,
+    /// What was read, so that reading it is not left out as useless.
+    read: u32,
+}
+
+/// Cells that take less than this stay in the processor's caches by themselves.
+const WARM_BYTES: usize = 512 << 10;
+/// How many cells are fetched ahead of draining them.
+const DRAIN_AHEAD: usize = 64;
+
+impl Warm {
+    /// Whether the size is to be judged again.
+    fn is_due(&mut self) -> bool {
+        self.calls = self.calls.wrapping_add(1);
+        self.calls % 64 == 1
+    }
+}
+
+/// Reads something of the cell with this hash. The first candidate is nearly always the right one, and comparing keys
+/// would make the next look-up wait for this one.
+#[inline(always)]
+fn peek<S>(cells: &HashTable<Cell<S>>, hash: u64) -> u32 {
+    cells.find(index_hash(hash), |_| true).map_or(0, |cell| cell.key.len() as u32)
 }
 
 /// Lets a slot enter its cell into the dirty list, and drain what must be drained before it changes.
@@ -319,6 +360,7 @@ impl<S: Slot> Cells<S> {
             groups: groups.iter().map(|_| Group::default()).collect(),
             intervals: Intervals::new(),
             touched: 0,
+            warm: Warm::default(),
         }
     }
 
@@ -368,6 +410,20 @@ impl<S: Slot> Cells<S> {
         Some((&mut cell.slot, Recorder { at, hash: key.hash, dirty, intervals: &mut self.intervals }))
     }
 
+    /// Reads the cells at these places (hash and key group) without using them, so that the processor fetches many of
+    /// them from memory at the same time; looking them up one by one waits for nearly each. Only worth its while where
+    /// the cells lie outside of the nearest caches, which is judged from time to time.
+    #[inline]
+    pub(crate) fn warm(&mut self, places: impl Iterator<Item = (u64, KeyGroup)>) {
+        if self.warm.is_due() {
+            self.warm.is_large = self.approx_bytes() > WARM_BYTES;
+        }
+        if self.warm.is_large {
+            let read = places.map(|(hash, group)| peek(&self.groups[self.index(group)].cells, hash));
+            self.warm.read = read.fold(self.warm.read, u32::wrapping_add);
+        }
+    }
+
     pub(crate) fn flip(&mut self, next: Interval) {
         self.intervals.flip(next);
     }
@@ -389,14 +445,22 @@ impl<S: Slot> Cells<S> {
         if self.is_untouched(interval) {
             return Ok(Progress { spent: 0, finished: true });
         }
-        let mut spent = 0;
+        let (mut spent, mut ahead) = (0, 0);
         while spent < budget {
             let next = self.intervals.work(interval).next_group;
             let Some(group) = self.groups.get_mut(next) else {
                 return Ok(Progress { spent, finished: true });
             };
+            if ahead == 0 {
+                ahead = DRAIN_AHEAD.min(budget - spent);
+                let hashes = group.dirty.upcoming(interval, ahead).iter();
+                let read = hashes.map(|&hash| peek(&group.cells, hash));
+                self.warm.read = read.fold(self.warm.read, u32::wrapping_add);
+            }
+            ahead -= 1;
             let Some(hash) = group.dirty.pop(interval) else {
                 self.intervals.work(interval).next_group += 1;
+                ahead = 0;
                 continue;
             };
             let key_group = KeyGroup(self.first_group + next as u16);

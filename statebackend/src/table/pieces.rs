@@ -38,6 +38,12 @@ impl<T> Pieces<T> {
         self.last.pop()
     }
 
+    /// The items on top, `count` at most; fewer where a piece ends.
+    pub(crate) fn top(&self, count: usize) -> &[T] {
+        let piece = if self.last.is_empty() { self.full.last().unwrap_or(&self.last) } else { &self.last };
+        &piece[piece.len().saturating_sub(count)..]
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.full.len() * Self::PIECE + self.last.len()
     }
@@ -55,9 +61,12 @@ mod tests {
             assert_eq!(pieces.len(), item + 1);
         }
         for item in (0..3000).rev() {
+            assert_eq!(pieces.top(1), [item]);
+            assert!(pieces.top(70).len() <= 70);
             assert_eq!(pieces.pop(), Some(item));
         }
         assert_eq!(pieces.len(), 0);
+        assert_eq!(pieces.top(1), []);
         assert_eq!(pieces.pop(), None);
     }
 }

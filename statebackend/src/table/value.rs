@@ -2,7 +2,7 @@
 //!
 //! Invariant: a clean cell holds a value. An empty cell is a deletion not yet drained, and goes when it is drained.
 
-use types::{Bincode, Codec, Error, KeyGroupRange, Result};
+use types::{Bincode, Codec, Error, KeyGroup, KeyGroupRange, Result};
 
 use super::{
     Drained, StateTable,
@@ -109,6 +109,13 @@ impl<T: Data> ValueTable<T> {
     #[must_use]
     pub fn get(&self, key: KeyRef<'_>) -> Option<&T> {
         self.cells.get(key)?.value.as_ref()
+    }
+
+    /// Tells that the values at these places (hash and key group of each key) are about to be changed, so that they are
+    /// fetched from memory together. Changes nothing.
+    #[inline]
+    pub fn warm(&mut self, places: impl Iterator<Item = (u64, KeyGroup)>) {
+        self.cells.warm(places);
     }
 
     /// Lets `change` put, replace or remove the value of `key`. Counts as a change whatever it does.
