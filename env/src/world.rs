@@ -98,6 +98,8 @@ pub trait World: Send + Sync + 'static {
     fn now(&self) -> Monotonic;
     /// The wall clock. It may jump; never use it to measure a time span.
     fn wall(&self) -> Timestamp;
+    /// The processor time that the calling thread has used so far: only for the difference of two calls on one thread.
+    fn thread_cpu(&self) -> Duration;
     /// Ready after `span` on the monotonic clock.
     fn sleep(&self, span: Duration) -> BoxFuture<'static, ()>;
     /// A seed of its own for each `name`: from the one seed in simulation, from the operating system otherwise.

@@ -202,6 +202,6 @@ fn summary(name: &str, result: &JobResult) -> String {
         result.records as f64 / seconds.max(1e-9),
         result.checkpoints,
         result.restarts,
-        result.longest_pause.as_secs_f64() * 1e3,
+        Duration::from_micros(result.snapshots.longest_pause_us).as_secs_f64() * 1e3,
     )
 }

@@ -269,8 +269,7 @@ impl Running<'_> {
             TaskReport::Acked { checkpoint, snapshot, stats } => {
                 self.attempt.view.update(|view| {
                     view.tasks.entry(task).or_default().last_snapshot = stats;
-                    let pause = std::time::Duration::from_micros(stats.longest_pause_us);
-                    view.longest_pause = view.longest_pause.max(pause);
+                    view.snapshots.add(&stats);
                 });
                 coordinator::TaskReport::Acked { checkpoint, snapshot }
             }

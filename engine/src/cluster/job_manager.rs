@@ -29,7 +29,7 @@ use super::{
     },
     view::SharedView,
 };
-use crate::graph::physical::Plan;
+use crate::{graph::physical::Plan, task::message::SnapshotStats};
 
 /// What a start was asked for.
 #[derive(Clone, Debug)]
@@ -58,8 +58,8 @@ pub struct JobResult {
     pub checkpoints: u64,
     /// Attempts started after failures.
     pub restarts: u32,
-    /// The longest step of snapshot work on a task.
-    pub longest_pause: Duration,
+    /// What the snapshots of all tasks cost.
+    pub snapshots: SnapshotStats,
     /// The newest checkpoint in the job history.
     pub last_checkpoint: Option<CheckpointId>,
 }
@@ -205,7 +205,7 @@ impl JobManager {
             elapsed: self.env.now().since(since),
             checkpoints: view.completed_before + view.checkpoints.completed,
             restarts: view.restarts,
-            longest_pause: view.longest_pause,
+            snapshots: view.snapshots,
             last_checkpoint: view.last_checkpoint,
             ..result
         }

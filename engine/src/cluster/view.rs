@@ -52,8 +52,8 @@ pub struct JobView {
     pub restarts: u32,
     /// Newest failures, oldest first, with the time at which they were seen.
     pub failures: Vec<(Monotonic, String)>,
-    /// The longest step of snapshot work on a task so far.
-    pub longest_pause: Duration,
+    /// What the snapshots of all tasks have cost so far.
+    pub snapshots: SnapshotStats,
     /// When the JobManager began.
     pub since: Monotonic,
 }

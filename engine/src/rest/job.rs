@@ -200,7 +200,7 @@ fn checkpoint_counts(view: &JobView, now: Monotonic) -> CheckpointCounts {
         failed: *failed,
         in_progress: in_progress as u64,
         newest: view.last_checkpoint.map(|checkpoint| checkpoint.0),
-        longest_pause_us: u64::try_from(view.longest_pause.as_micros()).unwrap_or(u64::MAX),
+        longest_pause_us: view.snapshots.longest_pause_us,
         history: history.iter().map(|one| checkpoint_details(one, now)).collect(),
     }
 }

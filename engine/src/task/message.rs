@@ -80,6 +80,45 @@ pub struct SnapshotStats {
     pub bytes_added: u64,
     /// Cells drained.
     pub cells: u64,
+    /// Single steps of snapshot work on the processing task.
+    pub steps: u64,
+    /// Those that took over [`LONG_STEP_US`](Self::LONG_STEP_US) of processor time.
+    pub long_steps: u64,
+    /// The longest of them, in microseconds of processor time.
+    pub longest_step_us: u64,
+}
+
+impl SnapshotStats {
+    /// What a step should not take, in microseconds of processor time.
+    pub const LONG_STEP_US: u64 = 300;
+
+    /// Counts a step of snapshot work.
+    pub(crate) fn add_step(&mut self, step: StepCost) {
+        self.longest_pause_us = self.longest_pause_us.max(step.wall_us);
+        self.longest_step_us = self.longest_step_us.max(step.cpu_us);
+        self.cells += step.cells;
+        self.steps += 1;
+        self.long_steps += u64::from(step.cpu_us > Self::LONG_STEP_US);
+    }
+
+    /// Adds what another task's or checkpoint's snapshot cost.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.alignment_us = self.alignment_us.max(other.alignment_us);
+        self.longest_pause_us = self.longest_pause_us.max(other.longest_pause_us);
+        self.longest_step_us = self.longest_step_us.max(other.longest_step_us);
+        self.bytes_added += other.bytes_added;
+        self.cells += other.cells;
+        self.steps += other.steps;
+        self.long_steps += other.long_steps;
+    }
+}
+
+/// What one step of snapshot work took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StepCost {
+    pub(crate) wall_us: u64,
+    pub(crate) cpu_us: u64,
+    pub(crate) cells: u64,
 }
 
 /// An error on its way between processes: kind and text.

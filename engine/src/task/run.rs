@@ -18,7 +18,7 @@ use super::{
     guard,
     input::{InputGate, TimeStep},
     load::{Load, Wait, measured},
-    message::{TaskCommand, TaskReport},
+    message::{StepCost, TaskCommand, TaskReport},
     restore::{self, OperatorRestore},
     sink::{CommitterEvent, SinkTail},
     snapshot::{Cut, Snapshots},
@@ -456,6 +456,7 @@ impl Running {
         let since = self.aligning_since.take().unwrap_or(started);
         let alignment_us = u64::try_from(started.since(since).as_micros()).unwrap_or(u64::MAX);
         let checkpoint = barrier.checkpoint;
+        let step = Stopwatch::start(&self.task.env);
         let cuts = self.cuts()?;
         let mut undrained = 0;
         for (_, keyed) in self.task.chain.keyed() {
@@ -463,9 +464,11 @@ impl Running {
             // Nothing of the new interval has changed yet.
             undrained += keyed.changed_cells();
         }
+        let flipping = step.stop(&self.task.env, 0);
         // A flip with nothing changed still has to come out sealed.
         self.undrained = undrained;
         self.snapshots.begin(checkpoint, cuts, alignment_us);
+        self.snapshots.on_step(flipping);
         if let Some(sink) = &mut self.task.sink {
             if sink.has_committer() {
                 if sink.seal(checkpoint).await? {
@@ -523,15 +526,13 @@ impl Running {
         if self.undrained == 0 {
             return Ok(());
         }
-        let started = self.task.env.now();
+        let step = Stopwatch::start(&self.task.env);
         let (mut left, before) = (0, self.undrained);
         for (_, keyed) in self.task.chain.keyed() {
             left += keyed.drain(self.task.options.slice_cells)?;
         }
         self.undrained = left;
-        let micros = self.task.env.now().since(started).as_micros();
-        self.snapshots
-            .on_slice(u64::try_from(micros).unwrap_or(u64::MAX), before.saturating_sub(left) as u64);
+        self.snapshots.on_step(step.stop(&self.task.env, before.saturating_sub(left) as u64));
         Ok(())
     }
 
@@ -610,6 +611,24 @@ impl Running {
             Head::Input(_) => 0,
         };
         Ok(TaskReport::Finished { records, accumulators: self.task.accumulators.sums() })
+    }
+}
+
+/// Times one step of snapshot work, by the clock and by the processor.
+struct Stopwatch {
+    wall: Monotonic,
+    cpu: Duration,
+}
+
+impl Stopwatch {
+    fn start(env: &Env) -> Self {
+        Self { wall: env.now(), cpu: env.thread_cpu() }
+    }
+
+    fn stop(self, env: &Env, cells: u64) -> StepCost {
+        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let cpu_us = micros(env.thread_cpu().saturating_sub(self.cpu));
+        StepCost { wall_us: micros(env.now().since(self.wall)), cpu_us, cells }
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use checkpoint::manifest::{ListPart, PreparedTransaction, SubtaskSnapshot, TaskId, TaskSnapshot};
 use types::{AttemptId, CheckpointId, JobId, KeyGroupRange, Run, RunIdentity, SubtaskIndex, Timestamp, Uid};
 
-use super::message::SnapshotStats;
+use super::message::{SnapshotStats, StepCost};
 
 /// The cut of one operator: everything that is known at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,11 +109,10 @@ impl Snapshots {
         }
     }
 
-    /// A slice of draining took `micros` on the task.
-    pub(crate) fn on_slice(&mut self, micros: u64, cells: u64) {
-        for pending in self.pending.values_mut() {
-            pending.stats.longest_pause_us = pending.stats.longest_pause_us.max(micros);
-            pending.stats.cells += cells;
+    /// A step of snapshot work was done on the task: for the oldest checkpoint under way, which is drained first.
+    pub(crate) fn on_step(&mut self, step: StepCost) {
+        if let Some((_, pending)) = self.pending.iter_mut().next() {
+            pending.stats.add_step(step);
         }
     }
 

@@ -62,6 +62,11 @@ impl World for RealWorld {
         Monotonic(self.start.elapsed())
     }
 
+    fn thread_cpu(&self) -> Duration {
+        let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::try_from(used).unwrap_or_default()
+    }
+
     fn wall(&self) -> Timestamp {
         timestamp(SystemTime::now())
     }

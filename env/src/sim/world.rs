@@ -239,6 +239,11 @@ impl World for SimWorld {
         self.shared.now()
     }
 
+    /// Virtual time does not pass while something is computed.
+    fn thread_cpu(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn wall(&self) -> Timestamp {
         self.shared.wall()
     }
