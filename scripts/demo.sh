@@ -40,8 +40,9 @@ find_text() {
     if download_text; then return; fi
     if [ "$(id -u)" = 0 ] && apt-get -qq update > /dev/null 2>&1 && download_text; then return; fi
     echo "the packages bible-kjv and bible-kjv-text are out of reach: taking the licence texts of this machine"
-    cat /usr/share/common-licenses/* /usr/share/doc/*/copyright > "$cache/text.txt" 2> /dev/null || true
-    [ -s "$cache/text.txt" ] || fail "there is no text on this machine; put one at $cache/text.txt"
+    # The licence of this project is there in any case. What is not ASCII may be in any encoding.
+    { cat /usr/share/common-licenses/* /usr/share/licenses/*/* /usr/share/doc/*/copyright LICENSE 2> /dev/null || true; } \
+        | tr -cd '\n -~' > "$cache/text.txt"
 }
 
 # The text again and again, until the input is large enough.
