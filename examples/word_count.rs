@@ -25,7 +25,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = parse_args();
     let job = Job::new("word-count").args(args.job);
 
     let lines = FileSource::lines_with(args.input, |line, out| {

@@ -29,7 +29,7 @@ pub mod prelude {
             job::Job,
             keyed_stream::KeyedStream,
             process::{Context, ProcessFunction},
-            run::Checkpoints,
+            run::{Checkpoints, parse_args},
             stream::Stream,
             watermark::WatermarkStrategy,
         },

@@ -86,7 +86,7 @@ impl PlainWriter for SlowWriter {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = parse_args();
     let emitted = Arc::<AtomicU64>::default();
     let sink = SlowSink { rate: args.rate, emitted: Arc::clone(&emitted) };
     let numbers = GeneratorSource::new(move |number| {

@@ -48,13 +48,15 @@ impl JobLock {
             return Ok(Self { instance, process, _lock: None });
         };
         let (files, path) = (env.files(), dir.join(paths::LOCK));
-        let holder = format!("{process}, started at {}", env.wall());
+        let holder = process.clone();
         let place = path.display().to_string();
         let locked = env.blocking("job lock", move || {
             files.create_dir_all(&dir)?;
             files.lock(&path, &holder)
         });
-        match locked.await?.map_err(|error| Error::io(format!("cannot lock {place}"), error))? {
+        match locked.await?.map_err(|error| {
+            Error::io(format!("cannot lock {place}; make the directory writable or choose another"), error)
+        })? {
             Ok(lock) => Ok(Self { instance, process, _lock: Some(lock) }),
             Err(_) if take_over => Ok(Self { instance, process, _lock: None }),
             Err(holder) => Err(Error::conflict(format!(

@@ -126,17 +126,13 @@ impl RestartState {
 }
 
 /// Whether a restart from the last checkpoint can mend a failure of this kind. It cannot where the next attempt would
-/// find the same (a wrong program, a snapshot that does not fit or is damaged, a directory of another job), and must
+/// find the same (a wrong program, input that is not what the job was told, a snapshot that does not fit or is damaged, a directory of another job), and must
 /// not be tried where somebody else owns the job, where promised output is lost, or where a user said stop.
 #[must_use]
 pub const fn is_restartable(kind: ErrorKind) -> bool {
     match kind {
-        ErrorKind::Retryable
-        | ErrorKind::BadInput
-        | ErrorKind::Unavailable
-        | ErrorKind::User
-        | ErrorKind::Internal => true,
-        // `Fenced`, `InvalidJob`, `IncompatibleState`, `Corrupt`, `Conflict`, `Lost`, `Cancelled`, and kinds to come.
+        ErrorKind::Retryable | ErrorKind::Unavailable | ErrorKind::User | ErrorKind::Internal => true,
+        // `Fenced`, `InvalidJob`, `BadInput`, `IncompatibleState`, `Corrupt`, `Conflict`, `Lost`, `Cancelled`, and kinds to come.
         _ => false,
     }
 }

@@ -18,6 +18,9 @@ use super::{input::fill, naming::OWNER, output_dir::failed};
 const LONGEST: usize = 4096;
 const MAGIC: &str = "tidegate file sink ";
 
+/// The id of a job whose history has not begun.
+const NEW_JOB: JobId = JobId(0);
+
 /// The one job and sink that may write into a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
@@ -44,12 +47,13 @@ impl Owner {
             return Ok(true);
         }
         Err(Error::conflict(format!(
-            "the output directory {} belongs to sink {} of job {}, not to sink {} of job {}: choose another one",
+            "the output directory {} belongs to sink {} of job {}, and this is sink {} of {}: choose another one, or go \
+             on with that job's checkpoint directory",
             dir.display(),
             found.sink,
             found.job,
             self.sink,
-            self.job
+            if self.job == NEW_JOB { "a new job".to_owned() } else { format!("job {}", self.job) }
         )))
     }
 

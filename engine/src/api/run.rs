@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use checkpoint::{barrier::CheckpointMode, restart::RestartStrategy};
 use env::Env;
-use types::{Error, Result};
+use types::{Error, ErrorKind, Result};
 
 use super::job::Job;
 use crate::{
@@ -177,11 +177,36 @@ fn with_runtime<T>(work: impl AsyncFnOnce(Env) -> Result<T>) -> Result<T> {
     result
 }
 
+/// Reads the command line of a program that has flags of its own. A mistake ends the program: one line that says what is
+/// wrong, and the exit code of [`InvalidJob`](ErrorKind::InvalidJob).
+#[must_use]
+pub fn parse_args<A: clap::Parser>() -> A {
+    A::try_parse().unwrap_or_else(|error| refuse(&error))
+}
+
 /// The program's own command line, when it has no flags of its own.
 fn command_line() -> JobArgs {
     use clap::{Args, FromArgMatches};
     let command = JobArgs::augment_args(clap::Command::new("job"));
-    JobArgs::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    let parsed = command.try_get_matches().and_then(|matches| JobArgs::from_arg_matches(&matches));
+    parsed.unwrap_or_else(|error| refuse(&error))
+}
+
+/// Ends the program with what clap says: help as it is, a mistake as one line.
+#[expect(clippy::disallowed_methods, reason = "the command line was wrong, and nothing has begun")]
+fn refuse(error: &clap::Error) -> ! {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    warn(&mistake(&error.to_string()));
+    std::process::exit(ErrorKind::InvalidJob.exit_code().into());
+}
+
+/// The first paragraph of what clap says, in one line: how the program is called stands in its help.
+fn mistake(said: &str) -> String {
+    let first = said.split("\n\n").next().unwrap_or(said);
+    let line = first.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("{line}; see --help")
 }
 
 #[expect(clippy::disallowed_macros, reason = "the program's last words; no world may be there to say them")]
@@ -204,4 +229,22 @@ fn summary(name: &str, result: &JobResult) -> String {
         result.restarts,
         Duration::from_micros(result.snapshots.longest_pause_us).as_secs_f64() * 1e3,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command};
+
+    use super::*;
+
+    #[test]
+    fn a_mistake_in_the_command_line_is_one_line() {
+        let said = |args: &[&str]| {
+            let parsed = JobArgs::augment_args(Command::new("job")).try_get_matches_from(args);
+            mistake(&parsed.expect_err("it is a mistake").to_string())
+        };
+        assert_eq!(said(&["job", "--bogus"]), "error: unexpected argument '--bogus' found; see --help");
+        assert!(said(&["job", "--rest"]).starts_with("error: a value is required for '--rest <ADDR|off>'"));
+        assert!(!said(&["job", "--rest=off", "--rest=off"]).contains('\n'));
+    }
 }

@@ -12,6 +12,7 @@ use checkpoint::{
     coordinator::{Coordinator, Remaining},
     history::{self, From, JobHistory, JobLock, Kind, RestorePlan, Source, StartRequest, Started},
     manifest::{Manifest, PreparedTransaction, TaskId},
+    restart::is_restartable,
     savepoint,
 };
 use types::{
@@ -29,8 +30,12 @@ use super::{
     view::TaskView,
 };
 use crate::{
-    api::{sink::Marker, source::SourceContext},
-    graph::logical::VertexKind,
+    api::{
+        erased::{AnySource, SplitState},
+        sink::Marker,
+        source::SourceContext,
+    },
+    graph::{logical::VertexKind, physical::Chain},
     recovery::{compatible, describe, plan as deal},
     task::message::Failure,
 };
@@ -180,8 +185,11 @@ impl JobManager {
             },
             _ => None,
         };
-        if let Some((manifest, place)) = manifest {
-            compatible::check(&self.plan, &manifest, &self.start.allow_dropped_state, &place)?;
+        match manifest {
+            Some((manifest, place)) => {
+                compatible::check(&self.plan, &manifest, &self.start.allow_dropped_state, &place)?;
+            }
+            None => self.check_sources().await?,
         }
         let expected = Expected::new(standing, &self.start.from, self.start.accept_foreign_output);
         let job = standing.map_or(JobId(0), |standing| standing.job);
@@ -203,8 +211,38 @@ impl JobManager {
         held.await?.map_err(Failure::into_error)
     }
 
+    /// A fresh start whose input is not there leaves nothing behind.
+    async fn check_sources(&self) -> Result<()> {
+        for (_, chain, uid, source) in self.sources() {
+            match self.discover(uid, source, chain.parallelism).await {
+                Err(error) if !is_restartable(error.kind()) => return Err(error),
+                // What passes is tried again once the job runs.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The sources: the places of their chains, the chains, uids.
+    fn sources(&self) -> impl Iterator<Item = (usize, &Chain, &Uid, &dyn AnySource)> {
+        self.plan.chains.iter().enumerate().filter_map(|(index, chain)| {
+            let first = self.plan.vertex(chain.vertices[0]);
+            match (&first.kind, &first.uid) {
+                (VertexKind::Source(source), Some(uid)) => Some((index, chain, uid, &**source)),
+                _ => None,
+            }
+        })
+    }
+
+    /// All splits that a source finds.
+    async fn discover(&self, uid: &Uid, source: &dyn AnySource, parallelism: u32) -> Result<Vec<SplitState>> {
+        let (env, subtask) = (self.env.clone(), SubtaskIndex(0));
+        let context = SourceContext { uid: uid.clone(), env, subtask, parallelism };
+        source.discover(&context).await.map_err(|error| error.context(format!("source {uid}")))
+    }
+
     fn announce(&self, info: &AttemptInfo, restore: &RestorePlan) {
-        self.env.warn(&format!("job {}: attempt {}: {}", self.plan.job_name, info.attempt, restore.summary));
+        self.env.warn(&restore.summary);
         self.view.update(|view| {
             view.attempt = Some((info.attempt, info.lineage));
             view.started_from.clone_from(&restore.summary);
@@ -281,16 +319,10 @@ impl JobManager {
             None => deal::Restored::default(),
         };
         let mut enumerators = BTreeMap::new();
-        for (index, chain) in self.plan.chains.iter().enumerate() {
-            let first = self.plan.vertex(chain.vertices[0]);
-            let (VertexKind::Source(source), Some(uid)) = (&first.kind, &first.uid) else { continue };
+        for (index, chain, uid, source) in self.sources() {
             let splits = match restored.splits.remove(uid) {
                 Some(splits) => splits,
-                None => {
-                    let (env, subtask, parallelism) = (self.env.clone(), SubtaskIndex(0), chain.parallelism);
-                    let context = SourceContext { uid: uid.clone(), env, subtask, parallelism };
-                    source.discover(&context).await.map_err(|error| error.context(format!("source {uid}")))?
-                }
+                None => self.discover(uid, source, chain.parallelism).await?,
             };
             let enumerator = Enumerator::new(source.boundedness(), chain.parallelism, splits);
             enumerators.insert(uid.clone(), (u32::try_from(index).unwrap_or(u32::MAX), enumerator));
@@ -306,7 +338,7 @@ impl JobManager {
 
     fn tasks(&self) -> BTreeSet<TaskId> {
         let chains = self.plan.chains.iter().enumerate();
-        let of = |(index, chain): (usize, &crate::graph::physical::Chain)| {
+        let of = |(index, chain): (usize, &Chain)| {
             let chain_index = u32::try_from(index).unwrap_or(u32::MAX);
             (0..chain.parallelism)
                 .map(move |subtask| TaskId { chain: chain_index, subtask: SubtaskIndex(subtask) })

@@ -202,10 +202,7 @@ impl Settings {
     /// `InvalidJob` naming origin, setting and text, and what may stand there.
     pub fn set(&mut self, name: &str, text: &str, origin: &str) -> Result<()> {
         let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
-            let near = closest(name);
-            return Err(Error::invalid_job(format!(
-                "{origin}: unknown setting {name:?}, did you mean {near:?}?"
-            )));
+            return Err(Error::invalid_job(format!("{origin}: unknown setting {name:?}, {}", advice(name))));
         };
         (setting.set)(self, text).map_err(|error| {
             Error::invalid_job(format!(
@@ -290,6 +287,16 @@ fn limited(text: &str, limit: u32) -> Result<usize> {
 
 fn uids(text: &str) -> Result<BTreeSet<Uid>> {
     text.split(',').map(str::trim).filter(|uid| !uid.is_empty()).map(Uid::new).collect()
+}
+
+/// What may stand in the place of an unknown setting: the name that is almost the same, or all there are.
+fn advice(name: &str) -> String {
+    let near = closest(name);
+    if changes(name, near) <= near.len() / 3 {
+        return format!("did you mean {near:?}?");
+    }
+    let known: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
+    format!("known are {}", known.join(", "))
 }
 
 /// The known name that is reached from `name` with the fewest changed letters.

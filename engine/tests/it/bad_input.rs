@@ -327,3 +327,13 @@ fn list_states_that_do_not_fit_are_refused_before_anything_starts() {
         run(sim, listing(&[("allow-dropped-state", "listing")], Passing)).await.unwrap();
     });
 }
+
+#[test]
+fn input_that_is_not_there_leaves_nothing_behind() {
+    simulate(async |sim, env| {
+        let job = settled(&[]);
+        job.source("numbers", Numbers::missing()).sink("out", Ledger::default());
+        refused(sim, &env, job, ErrorKind::BadInput, &["source numbers", "there are no numbers"]).await;
+        assert!(disk(&env).await.is_empty());
+    });
+}

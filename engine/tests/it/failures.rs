@@ -223,8 +223,8 @@ fn a_source_error_restarts_only_where_that_can_help() {
         let kinds = [
             (ErrorKind::Retryable, 2),
             (ErrorKind::Unavailable, 2),
-            (ErrorKind::BadInput, 2),
             (ErrorKind::User, 2),
+            (ErrorKind::BadInput, 1),
             (ErrorKind::Corrupt, 1),
             (ErrorKind::Conflict, 1),
             (ErrorKind::InvalidJob, 1),

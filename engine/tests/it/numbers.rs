@@ -27,6 +27,7 @@ pub(crate) struct Numbers {
     at_once: usize,
     pause: Duration,
     bounded: bool,
+    missing: bool,
     failure: Arc<Failure>,
     emitted: Arc<AtomicU64>,
     trace: Option<(&'static str, Control)>,
@@ -42,6 +43,7 @@ impl Numbers {
             at_once: usize::MAX,
             pause: Duration::ZERO,
             bounded: true,
+            missing: false,
             failure: Arc::new(|_| None),
             emitted: Arc::default(),
             trace: None,
@@ -51,6 +53,11 @@ impl Numbers {
     /// Numbers without end.
     pub(crate) fn endless(splits: u32) -> Self {
         Self { bounded: false, ..Self::new(splits, u64::MAX / 1_000_000) }
+    }
+
+    /// Numbers that are not there.
+    pub(crate) fn missing() -> Self {
+        Self { missing: true, ..Self::new(1, 0) }
     }
 
     /// Begins with this number.
@@ -116,6 +123,9 @@ impl Source for Numbers {
     }
 
     async fn discover(&self, _context: &SourceContext) -> Result<Vec<NumberSplit>> {
+        if self.missing {
+            return Err(Error::bad_input("there are no numbers"));
+        }
         Ok((0..self.splits).map(|split| NumberSplit { split, next: 0 }).collect())
     }
 
