@@ -10,7 +10,7 @@ use types::{Bincode, Codec, Error, KeyGroupRange, Result, Shape};
 use crate::{
     Data,
     handle::{ListState, MapState, ValueState},
-    table::{ListTable, MapTable, StateTable, ValueTable},
+    table::{CachedTable, ListTable, MapTable, ValueTable},
 };
 
 /// The reserved state that holds event-time timers.
@@ -86,7 +86,7 @@ impl StateSpec {
 #[derive(Clone)]
 pub(crate) struct Declaration {
     pub(crate) spec: Arc<StateSpec>,
-    pub(crate) make: fn(KeyGroupRange) -> Box<dyn StateTable>,
+    pub(crate) make: fn(KeyGroupRange) -> Box<dyn CachedTable>,
 }
 
 /// Collects the states of one operator. Mistakes are kept and reported by [`finish`](Self::finish), so that declaring
@@ -129,7 +129,7 @@ impl StateDeclarations {
     }
 
     fn value_of_shape<T: Data>(&mut self, name: &str, shape: Shape) -> ValueState<T> {
-        let make: fn(KeyGroupRange) -> Box<dyn StateTable> = |groups| Box::new(ValueTable::<T>::new(groups));
+        let make: fn(KeyGroupRange) -> Box<dyn CachedTable> = |groups| Box::new(ValueTable::<T>::new(groups));
         ValueState::new(self.add(name, StateKind::Value, shape, None, make))
     }
 
@@ -145,7 +145,7 @@ impl StateDeclarations {
     }
 
     fn list_of_shape<T: Data>(&mut self, name: &str, shape: Shape) -> ListState<T> {
-        let make: fn(KeyGroupRange) -> Box<dyn StateTable> = |groups| Box::new(ListTable::<T>::new(groups));
+        let make: fn(KeyGroupRange) -> Box<dyn CachedTable> = |groups| Box::new(ListTable::<T>::new(groups));
         ListState::new(self.add(name, StateKind::List, shape, None, make))
     }
 
@@ -164,7 +164,7 @@ impl StateDeclarations {
         let map_key = Shape::trace::<K>();
         let orderable = map_key.orderable();
         self.check(orderable.map_err(|error| error.context(format!("state {name:?}: its map key"))));
-        let make: fn(KeyGroupRange) -> Box<dyn StateTable> = |groups| Box::new(MapTable::<V>::new(groups));
+        let make: fn(KeyGroupRange) -> Box<dyn CachedTable> = |groups| Box::new(MapTable::<V>::new(groups));
         MapState::new(self.add(name, StateKind::Map, shape, Some(map_key), make))
     }
 
@@ -205,7 +205,7 @@ impl StateDeclarations {
         kind: StateKind,
         shape: Shape,
         map_key: Option<Shape>,
-        make: fn(KeyGroupRange) -> Box<dyn StateTable>,
+        make: fn(KeyGroupRange) -> Box<dyn CachedTable>,
     ) -> u16 {
         self.check(self.check_name(name));
         self.check(shape.storable().map_err(|error| error.context(format!("state {name:?}"))));

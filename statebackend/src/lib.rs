@@ -2,6 +2,7 @@
 //!
 //! * [`StateDeclarations`] collects the states of an operator; user code works with the handles that it gives out.
 //! * [`KeyedState`] holds them: a typed table in memory, flipped at barriers and drained in slices.
+//! * [`store`] holds the stores of bytes that may stand behind the table, which is a cache then.
 //! * [`write_run`] makes a sorted run file of what was drained; [`restore`] reads runs back; [`merge`] joins neighbours.
 //!
 //! The engine drives all of it; the command line reads runs without the job's code.
@@ -12,6 +13,7 @@ mod handle;
 mod key;
 mod restore;
 mod run;
+pub mod store;
 mod table;
 
 pub use compatible::{Action, check_compatible, check_key};

@@ -1,7 +1,10 @@
 //! Reading runs back into tables. A fresh start is a restore of no runs.
 //!
 //! Runs are read oldest first and entries put over one another, so the newest wins; only the blocks that may hold key
-//! groups of the new owner are read, in windows, and each is checked before its first entry is used.
+//! groups of the new owner are read, in windows, and each is checked before its first entry is used. With a store behind
+//! the tables, the runs are merged instead, and what lives is loaded into the store, in order (`restore::load`).
+
+mod load;
 
 use env::{Env, Store};
 use types::{Error, KeyGroupRange, Result, Run, key_hash};
@@ -23,7 +26,7 @@ pub struct RestoreStats {
     pub runs: usize,
     /// Stored bytes of blocks that were read.
     pub bytes_read: u64,
-    /// Entries applied, tombstones included.
+    /// Entries applied, tombstones included; with a store behind, those that live.
     pub entries: u64,
     /// Entries left out because the program does not declare their state.
     pub dropped: u64,
@@ -41,6 +44,9 @@ pub async fn restore(
     runs: &[Run],
     into: &mut KeyedState,
 ) -> Result<RestoreStats> {
+    if into.has_store() {
+        return load::load(env, store, runs, into).await;
+    }
     let mut stats = RestoreStats::default();
     for run in runs {
         let Some(wanted) = run.groups.intersect(into.groups()) else { continue };
@@ -101,7 +107,7 @@ impl Applied {
                 // The first value of each state in each block stands for the others.
                 if entry.kind == EntryKind::Put && checked != Some(home.state) {
                     checked = Some(home.state);
-                    self.check(place, run, entry.value)?;
+                    check_value(&mut self.state, place, run, entry.value)?;
                 }
                 self.stats.entries += 1;
                 self.state.restore_entry(place, key_hash(entry.key), home.group, &entry)
@@ -109,20 +115,20 @@ impl Applied {
         }
         Ok(())
     }
+}
 
-    /// Decodes and encodes a value: other bytes mean that the type has changed in a way that its shape does not show.
-    fn check(&mut self, place: TablePlace, run: &Run, value: &[u8]) -> Result<()> {
-        let same = self.state.check_value(place, value);
-        if same.as_ref().is_ok_and(|same| *same) {
-            return Ok(());
-        }
-        let why = same.err().map_or_else(String::new, |error| format!(" ({error})"));
-        Err(Error::incompatible(format!(
-            "operator {}, state {:?}: a stored value does not come out of decoding and encoding as it went in{why}: the \
-             type or its serialization has changed since {} was written; restore with the program that wrote it",
-            run.identity.operator,
-            self.state.name_of(place),
-            run.file.path,
-        )))
+/// Decodes and encodes a value: other bytes mean that the type has changed in a way that its shape does not show.
+fn check_value(state: &mut KeyedState, place: TablePlace, run: &Run, value: &[u8]) -> Result<()> {
+    let same = state.check_value(place, value);
+    if same.as_ref().is_ok_and(|same| *same) {
+        return Ok(());
     }
+    let why = same.err().map_or_else(String::new, |error| format!(" ({error})"));
+    Err(Error::incompatible(format!(
+        "operator {}, state {:?}: a stored value does not come out of decoding and encoding as it went in{why}: the \
+         type or its serialization has changed since {} was written; restore with the program that wrote it",
+        run.identity.operator,
+        state.name_of(place),
+        run.file.path,
+    )))
 }

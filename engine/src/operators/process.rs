@@ -114,7 +114,7 @@ impl<F: ProcessFunction> Operator for Process<F> {
     fn process(&mut self, batch: &mut dyn AnyBatch) -> Result<Emitted> {
         let batch = batch.typed::<F::In>();
         if let Some(keyed) = &mut self.parts.keyed {
-            keyed.prepare(batch.keys());
+            keyed.prepare(batch.keys())?;
         }
         let keyed = self.parts.keyed.is_some();
         while !self.parts.is_full()

@@ -67,7 +67,7 @@ where
 {
     fn process(&mut self, batch: &mut dyn AnyBatch) -> Result<Emitted> {
         let batch = batch.typed::<In>();
-        self.keyed.prepare(batch.keys());
+        self.keyed.prepare(batch.keys())?;
         let table = self.keyed.value_table(self.value);
         self.out.reserve(batch.len().min(self.batch_records));
         while !batch.is_empty() && self.out.len() < self.batch_records {

@@ -462,7 +462,7 @@ impl Running {
         for (_, keyed) in self.task.chain.keyed() {
             keyed.flip(checkpoint);
             // Nothing of the new interval has changed yet.
-            undrained += keyed.changed_cells();
+            undrained += keyed.changed_cells().max(usize::from(keyed.is_undrained()));
         }
         let flipping = step.stop(&self.task.env, 0);
         // A flip with nothing changed still has to come out sealed.

@@ -3,7 +3,7 @@
 use types::Result;
 
 use super::{KeyedContext, handle};
-use crate::Data;
+use crate::{Data, table::Need};
 
 handle! {
     /// One value per key. Made by [`StateDeclarations::value`](crate::StateDeclarations::value).
@@ -14,7 +14,7 @@ impl<T: Data> ValueState<T> {
     /// A copy of the value.
     ///
     /// # Errors
-    /// None while all state is in memory.
+    /// Those of the store behind the table; none while all state is in memory.
     pub fn get(&self, ctx: &mut impl KeyedContext) -> Result<Option<T>> {
         self.with(ctx, |value| value.cloned())
     }
@@ -22,16 +22,17 @@ impl<T: Data> ValueState<T> {
     /// What `read` makes of the value, without copying it.
     ///
     /// # Errors
-    /// None while all state is in memory.
+    /// Those of the store behind the table; none while all state is in memory.
     pub fn with<R>(&self, ctx: &mut impl KeyedContext, read: impl FnOnce(Option<&T>) -> R) -> Result<R> {
         let (key, state) = ctx.keyed();
+        state.reach(self.index, key, Need::Value)?;
         Ok(read(state.value_table(*self).get(key)))
     }
 
     /// Puts a value.
     ///
     /// # Errors
-    /// None while all state is in memory.
+    /// Those of the store behind the table; none while all state is in memory.
     pub fn set(&self, ctx: &mut impl KeyedContext, value: T) -> Result<()> {
         self.update(ctx, |place| *place = Some(value))
     }
@@ -39,7 +40,7 @@ impl<T: Data> ValueState<T> {
     /// Puts a value and gives back the one before.
     ///
     /// # Errors
-    /// None while all state is in memory.
+    /// Those of the store behind the table; none while all state is in memory.
     pub fn replace(&self, ctx: &mut impl KeyedContext, value: T) -> Result<Option<T>> {
         self.update(ctx, |place| place.replace(value))
     }
@@ -47,16 +48,17 @@ impl<T: Data> ValueState<T> {
     /// Removes the value and gives it back.
     ///
     /// # Errors
-    /// None while all state is in memory.
+    /// Those of the store behind the table; none while all state is in memory.
     pub fn take(&self, ctx: &mut impl KeyedContext) -> Result<Option<T>> {
         let (key, state) = ctx.keyed();
+        state.reach(self.index, key, Need::Value)?;
         Ok(state.value_table(*self).take(key))
     }
 
     /// Removes the value.
     ///
     /// # Errors
-    /// None while all state is in memory.
+    /// Those of the store behind the table; none while all state is in memory.
     pub fn clear(&self, ctx: &mut impl KeyedContext) -> Result<()> {
         self.take(ctx).map(drop)
     }
@@ -64,7 +66,7 @@ impl<T: Data> ValueState<T> {
     /// Lets `change` put, replace or remove the value in place. Counts as a change whatever it does.
     ///
     /// # Errors
-    /// None while all state is in memory.
+    /// Those of the store behind the table; none while all state is in memory.
     #[inline]
     pub fn update<R>(
         &self,
@@ -72,6 +74,7 @@ impl<T: Data> ValueState<T> {
         change: impl FnOnce(&mut Option<T>) -> R,
     ) -> Result<R> {
         let (key, state) = ctx.keyed();
+        state.reach(self.index, key, Need::Value)?;
         Ok(state.value_table(*self).update(key, change))
     }
 }

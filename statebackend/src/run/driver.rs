@@ -186,19 +186,50 @@ pub async fn scan(
     runs: &[Run],
     mut visit: impl FnMut(LiveEntry<'_>) -> Result<()>,
 ) -> Result<()> {
-    let mut driver = Driver::open(store, runs, true).await?;
-    let specs: Vec<Arc<StateSpec>> = driver.schema.states.iter().map(|state| state.spec.clone()).collect();
-    let mut batch = Batch::default();
-    let mut done = false;
-    while !done {
-        (driver, batch, done) = driver.step(env, store, batch).await?;
-        for (home, begin) in batch.entries.drain(..) {
-            let entry = decode(&batch.bytes[begin..]);
-            visit(LiveEntry { state: &specs[usize::from(home.state)], group: home.group, entry })?;
-        }
-        batch.bytes.clear();
+    let mut scan = Scan::open(store, runs).await?;
+    while let Some(batch) = scan.next(env, store).await? {
+        batch.visit(&mut visit)?;
     }
     Ok(())
+}
+
+/// A [`scan`] that comes in batches, which can be worked on elsewhere.
+pub(crate) struct Scan {
+    /// `None` when all is merged.
+    driver: Option<Driver>,
+    specs: Arc<[Arc<StateSpec>]>,
+}
+
+impl Scan {
+    pub(crate) async fn open(store: &dyn Store, runs: &[Run]) -> Result<Self> {
+        let driver = Driver::open(store, runs, true).await?;
+        let specs = driver.schema.states.iter().map(|state| state.spec.clone()).collect();
+        Ok(Self { driver: Some(driver), specs })
+    }
+
+    /// The next entries; `None` when there are no more.
+    pub(crate) async fn next(&mut self, env: &Env, store: &dyn Store) -> Result<Option<LiveBatch>> {
+        let Some(driver) = self.driver.take() else { return Ok(None) };
+        let (driver, entries, done) = driver.step(env, store, Batch::default()).await?;
+        self.driver = (!done).then_some(driver);
+        Ok(Some(LiveBatch { specs: self.specs.clone(), entries }))
+    }
+}
+
+/// Merged entries, in order.
+pub(crate) struct LiveBatch {
+    specs: Arc<[Arc<StateSpec>]>,
+    entries: Batch,
+}
+
+impl LiveBatch {
+    pub(crate) fn visit(&self, mut visit: impl FnMut(LiveEntry<'_>) -> Result<()>) -> Result<()> {
+        for &(home, begin) in &self.entries.entries {
+            let entry = decode(&self.entries.bytes[begin..]);
+            visit(LiveEntry { state: &self.specs[usize::from(home.state)], group: home.group, entry })?;
+        }
+        Ok(())
+    }
 }
 
 /// Entries on their way to a visitor.

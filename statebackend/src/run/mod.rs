@@ -3,7 +3,7 @@
 mod block;
 mod bytes;
 mod canonical;
-mod driver;
+pub(crate) mod driver;
 pub(crate) mod entry;
 mod footer;
 mod index;
@@ -11,6 +11,7 @@ pub(crate) mod list_chunk;
 mod merge;
 mod policy;
 pub(crate) mod reader;
+mod resolve;
 mod schema;
 mod sort;
 mod verify;

@@ -10,6 +10,7 @@ use super::{
     entry::{Entry, is_tombstone, push_entry},
     footer::{Footer, Section, Totals, header},
     index::{self, BlockMeta},
+    resolve::visit_resolved,
     schema::Schema,
     sort::visit_sorted,
 };
@@ -199,11 +200,16 @@ pub fn write_run(delta: Delta, identity: RunIdentity, groups: KeyGroupRange) -> 
     let mut writer = RunWriter::new(identity, groups, schema)?;
     let mut payload = Payload::new();
     for (number, state) in states.into_iter().enumerate() {
-        visit_sorted(&state.drained, groups, |group, bytes| {
+        let visit = |group: KeyGroup, bytes: &[u8]| {
             writer.push(number as u16, group, bytes)?;
             payload.extend(writer.take_piece());
             Ok(())
-        })?;
+        };
+        if state.segmented {
+            visit_resolved(&state.drained, state.spec.kind, visit)?;
+        } else {
+            visit_sorted(&state.drained, groups, visit)?;
+        }
     }
     let (last, written) = writer.finish()?;
     payload.push(last);

@@ -100,6 +100,9 @@ pub(crate) struct Intervals {
     /// Elements of lists, entries of maps.
     items: usize,
     graves: Vec<Box<dyn Grave>>,
+    /// Whether a store stands behind the table. Then a cell stays when it is drained, also if it is vacant, until what
+    /// was drained is in the store; and what draining writes is resolved before it becomes a run.
+    pub(super) has_store: bool,
 }
 
 /// What is no larger is dropped at once.
@@ -114,7 +117,17 @@ pub(crate) struct Work {
     /// Whether any cell was entered into a dirty list.
     listed: bool,
     /// The first key group whose dirty list may hold something of this interval.
-    next_group: usize,
+    pub(super) next_group: usize,
+    /// List chunks written with a store behind.
+    chunks: u32,
+}
+
+impl Work {
+    /// The next number of a list chunk among all of the interval.
+    pub(crate) fn next_chunk(&mut self) -> u32 {
+        self.chunks += 1;
+        self.chunks - 1
+    }
 }
 
 impl Intervals {
@@ -126,6 +139,7 @@ impl Intervals {
             epoch_base: 0,
             items: 0,
             graves: Vec::new(),
+            has_store: false,
         }
     }
 
@@ -146,6 +160,25 @@ impl Intervals {
     fn get(&self, interval: Interval) -> Option<&Work> {
         let back = (self.open - interval) as usize;
         self.queue.get(self.queue.len().checked_sub(back + 1)?)
+    }
+
+    /// The work of all intervals, oldest first.
+    pub(crate) fn all_work(&mut self) -> impl Iterator<Item = &mut Work> {
+        self.queue.iter_mut()
+    }
+
+    /// With a store behind, notes in the open interval that a place is empty as it begins to change.
+    #[cold]
+    pub(crate) fn note_empty(&mut self, at: Place<'_>, sub: &[u8]) {
+        if self.has_store {
+            let open = self.open;
+            self.work(open).drained.note_empty(at.group, at.key, sub);
+        }
+    }
+
+    /// Elements of lists, entries of maps.
+    pub(crate) fn items(&self) -> usize {
+        self.items
     }
 
     /// Keeps an error that came up where none can be returned, for the next [`StateTable::drain`].
@@ -191,6 +224,9 @@ impl Intervals {
     }
 
     fn flip(&mut self, next: Interval) {
+        let open = self.open;
+        // Cells drained early may have moved it past lists that were filled again.
+        self.work(open).next_group = 0;
         self.open = next;
         self.queue.push_back(Work::default());
     }
@@ -262,8 +298,8 @@ impl<S> Cell<S> {
     }
 }
 
-struct Group<S> {
-    cells: HashTable<Cell<S>>,
+pub(super) struct Group<S> {
+    pub(super) cells: HashTable<Cell<S>>,
     dirty: DirtyLists,
 }
 
@@ -276,8 +312,8 @@ impl<S> Default for Group<S> {
 /// The cells of one state.
 pub(crate) struct Cells<S> {
     first_group: u16,
-    groups: Vec<Group<S>>,
-    intervals: Intervals,
+    pub(super) groups: Vec<Group<S>>,
+    pub(super) intervals: Intervals,
     touched: u64,
     warm: Warm,
 }
@@ -333,7 +369,7 @@ type Found<'a, S> = Result<OccupiedEntry<'a, Cell<S>>, AbsentEntry<'a, Cell<S>>>
 
 /// The cell of a key.
 #[inline(always)]
-fn find<'a, S: Slot>(cells: &'a mut HashTable<Cell<S>>, key: KeyRef<'_>) -> Found<'a, S> {
+pub(super) fn find<'a, S: Slot>(cells: &'a mut HashTable<Cell<S>>, key: KeyRef<'_>) -> Found<'a, S> {
     match ShortKey::new(key.bytes) {
         Some(short) => cells.find_entry(index_hash(key.hash), |cell| short.is(&cell.key)),
         None => find_long(cells, key),
@@ -348,7 +384,7 @@ fn find_long<'a, S: Slot>(cells: &'a mut HashTable<Cell<S>>, key: KeyRef<'_>) ->
 /// Makes the cell of a key that has none. Out of line, so that looking up an existing one stays small.
 #[cold]
 #[inline(never)]
-fn insert<'a, S: Slot>(cells: &'a mut HashTable<Cell<S>>, key: KeyRef<'_>) -> &'a mut Cell<S> {
+pub(super) fn insert<'a, S: Slot>(cells: &'a mut HashTable<Cell<S>>, key: KeyRef<'_>) -> &'a mut Cell<S> {
     let cell = Cell { key: KeyBytes::new(key.bytes), slot: S::default() };
     cells.insert_unique(index_hash(key.hash), cell, |cell| index_hash(cell.hash())).into_mut()
 }
@@ -369,7 +405,7 @@ impl<S: Slot> Cells<S> {
     /// # Panics
     /// If this subtask does not own the group: a record went to the wrong subtask.
     #[inline]
-    fn index(&self, group: KeyGroup) -> usize {
+    pub(super) fn index(&self, group: KeyGroup) -> usize {
         usize::from(group.0.wrapping_sub(self.first_group))
     }
 
@@ -529,7 +565,7 @@ impl<S: Slot> Group<S> {
         let progress = cell.slot.drain(at, interval, budget, intervals)?;
         if !progress.finished {
             self.dirty.push_back(interval, hash);
-        } else if cell.slot.is_vacant() {
+        } else if cell.slot.is_vacant() && !intervals.has_store {
             found.remove();
         }
         Ok(progress.spent.max(1))

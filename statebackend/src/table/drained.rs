@@ -4,7 +4,7 @@
 use serde::Serialize;
 use types::{Bincode, Codec, Error, KeyGroup, Result};
 
-use crate::run::entry::{Entry, EntryKind, MAX_PART, push_entry, push_head};
+use crate::run::entry::{Entry, EntryKind, Item, Items, MAX_PART, push_entry, push_head};
 
 /// Drained entries of one state and one checkpoint. Each is its key group (two bytes) and the entry as a block holds it.
 #[derive(Debug, Default)]
@@ -13,6 +13,30 @@ pub(crate) struct Drained {
     entries: u64,
     tombstones: u64,
     scratch: Vec<u8>,
+    /// Up to where the store behind the table has it.
+    stored: Position,
+}
+
+/// A place between two entries: a chunk, and an offset in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Position {
+    chunk: usize,
+    at: usize,
+}
+
+/// Set in the key group of what is no entry of the run, but helps to find which are (`run::resolve`).
+const NOTE: u16 = 1 << 15;
+
+/// An entry or a note, in the order in which they were written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line<'a> {
+    pub(crate) group: KeyGroup,
+    /// A note with a deletion says that the place was empty, one with a range tombstone that nothing older than the
+    /// interval was there to be cleared.
+    pub(crate) is_note: bool,
+    pub(crate) entry: Entry<'a>,
+    /// The encoded entry.
+    pub(crate) bytes: &'a [u8],
 }
 
 /// Chunks do not grow: a full one is left and the next one begun. The first is small, since most deltas are.
@@ -88,11 +112,50 @@ impl Drained {
     }
 
     fn tombstone(&mut self, group: KeyGroup, kind: EntryKind, key: &[u8], sub: &[u8]) {
-        let chunk = self.chunk(HEAD_MAX + key.len() + sub.len());
-        chunk.extend_from_slice(&group.0.to_le_bytes());
-        push_entry(chunk, &Entry { kind, key, sub, value: &[] });
+        self.push(group.0, kind, key, sub);
         self.entries += 1;
         self.tombstones += 1;
+    }
+
+    /// Notes that the place is empty before what is written next of it.
+    pub(crate) fn note_empty(&mut self, group: KeyGroup, key: &[u8], sub: &[u8]) {
+        self.push(group.0 | NOTE, EntryKind::Delete, key, sub);
+    }
+
+    /// Writes that everything of the key in this interval is gone, where older runs hold nothing of it.
+    pub(crate) fn reset(&mut self, group: KeyGroup, key: &[u8]) {
+        self.push(group.0 | NOTE, EntryKind::Clear, key, &[]);
+    }
+
+    fn push(&mut self, group: u16, kind: EntryKind, key: &[u8], sub: &[u8]) {
+        let chunk = self.chunk(HEAD_MAX + key.len() + sub.len());
+        chunk.extend_from_slice(&group.to_le_bytes());
+        push_entry(chunk, &Entry { kind, key, sub, value: &[] });
+    }
+
+    /// Everything, in the order in which it was written.
+    pub(crate) fn lines(&self) -> Lines<'_> {
+        Lines { chunks: &self.chunks, next: Position::default() }
+    }
+
+    /// What the store does not have.
+    pub(crate) fn unstored(&self) -> Lines<'_> {
+        Lines { chunks: &self.chunks, next: self.stored }
+    }
+
+    /// Whether the store has all.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.stored == self.end()
+    }
+
+    /// Remembers that the store has all.
+    pub(crate) fn set_stored(&mut self) {
+        self.stored = self.end();
+    }
+
+    fn end(&self) -> Position {
+        let chunk = self.chunks.len().saturating_sub(1);
+        Position { chunk, at: self.chunks.last().map_or(0, Vec::len) }
     }
 
     /// The chunk that has room for `len` more bytes without growing.
@@ -104,5 +167,33 @@ impl Drained {
             self.chunks.push(Vec::with_capacity(size.max(len)));
         }
         self.chunks.last_mut().expect("a chunk was pushed if there was none")
+    }
+}
+
+/// Reads what was drained.
+pub(crate) struct Lines<'a> {
+    chunks: &'a [Vec<u8>],
+    next: Position,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Result<Line<'a>>;
+
+    fn next(&mut self) -> Option<Result<Line<'a>>> {
+        let mut chunk = self.chunks.get(self.next.chunk)?;
+        while self.next.at == chunk.len() {
+            self.next = Position { chunk: self.next.chunk + 1, at: 0 };
+            chunk = self.chunks.get(self.next.chunk)?;
+        }
+        let begin = self.next.at + 2;
+        let group = u16::from_le_bytes([chunk[self.next.at], chunk[self.next.at + 1]]);
+        let mut items = Items::new(chunk, begin);
+        let Ok(Some(Item::Entry(entry))) = items.next() else {
+            self.next = Position { chunk: self.chunks.len(), at: 0 };
+            return Some(Err(Error::internal("a drained chunk holds something that is no entry")));
+        };
+        self.next.at = items.position();
+        let bytes = &chunk[begin..self.next.at];
+        Some(Ok(Line { group: KeyGroup(group & !NOTE), is_note: group & NOTE != 0, entry, bytes }))
     }
 }

@@ -4,7 +4,10 @@ use std::{any::Any, collections::VecDeque, sync::Arc};
 
 use types::{CheckpointId, KeyGroup, KeyGroupRange, Result, Shape, Timestamp};
 
-use super::{Drained, ListTable, MapTable, StateTable, ValueTable, cells::Interval, timers::TimerTable};
+use super::{
+    CachedTable, Drained, ListTable, MapTable, Need, StateTable, ValueTable, backing::Backing,
+    cells::Interval, timers::TimerTable,
+};
 use crate::{
     Data,
     declare::{Declared, EVENT_TIMERS, PROCESSING_TIMERS, StateSpec},
@@ -27,17 +30,25 @@ struct Flipped {
 /// [`flip`](Self::flip) at its barrier; then [`drain`](Self::drain) in slices between batches; when all of it is
 /// drained, [`take_sealed`](Self::take_sealed) gives out its [`Delta`], which [`write_run`](crate::write_run) turns
 /// into a run away from the task. Several checkpoints may be on this way at once; they come out in order.
+///
+/// # With a store behind
+/// The tables of declared states are then a cache of bounded size ([`with_store`](Self::with_store)): what draining
+/// encodes goes to the store, too, and cells that owe nothing leave when there are too many. [`prepare`](Self::prepare)
+/// makes the values of a batch's keys resident in one read; handles read singly what is still missing. Who works on a
+/// table directly finds resident cells only. Timers stay in memory.
 pub struct KeyedState {
-    declared: Declared,
+    pub(super) declared: Declared,
     groups: KeyGroupRange,
     /// In the order of declaration.
-    tables: Vec<Box<dyn StateTable>>,
+    pub(super) tables: Vec<Box<dyn CachedTable>>,
     event_timers: TimerTable,
     processing_timers: TimerTable,
-    open: Interval,
+    pub(super) open: Interval,
     /// The number of the next barrier is at least this.
     next: CheckpointId,
     flipped: VecDeque<Flipped>,
+    /// The store behind the tables, if there is one.
+    pub(super) backing: Option<Box<Backing>>,
     /// The bytes of a map key while it is looked up.
     pub(crate) scratch: Vec<u8>,
 }
@@ -56,6 +67,7 @@ impl KeyedState {
             open: 1,
             next: first,
             flipped: VecDeque::new(),
+            backing: None,
             scratch: Vec::new(),
         }
     }
@@ -105,9 +117,18 @@ impl KeyedState {
         table.downcast_mut().expect("a handle is used with the state that was declared with it")
     }
 
-    /// Makes the values of `keys` resident. Nothing to do where all state is in memory.
-    pub fn prepare<'a>(&mut self, keys: impl Iterator<Item = KeyRef<'a>>) {
-        drop(keys);
+    /// Makes the values of `keys` resident, in one read of the store. Nothing to do where all state is in memory.
+    ///
+    /// # Errors
+    /// Those of the store; also `User` if a value cannot be encoded that must leave to make room.
+    pub fn prepare<'a>(&mut self, keys: impl Iterator<Item = KeyRef<'a>>) -> Result<()> {
+        if self.backing.is_some() { self.fetch_values(keys) } else { Ok(()) }
+    }
+
+    /// Makes what an operation on a state needs resident, before it works on the table.
+    #[inline]
+    pub(crate) fn reach(&mut self, index: u16, key: KeyRef<'_>, need: Need<'_>) -> Result<()> {
+        if self.backing.is_some() { self.fetch(index, key, need) } else { Ok(()) }
     }
 
     /// The barrier of `checkpoint`: everything changed up to now belongs to it. Touches no cell.
@@ -133,18 +154,36 @@ impl KeyedState {
     /// all flipped checkpoints; 0 means that all of them can be taken.
     ///
     /// # Errors
-    /// `User` or `InvalidJob` if a value cannot be encoded: the checkpoint cannot be made. Names the state.
+    /// `User` or `InvalidJob` if a value cannot be encoded: the checkpoint cannot be made. Names the state. Those of the
+    /// store, if it does not take what was drained: nothing is lost, and the next call tries again.
     pub fn drain(&mut self, cells: usize) -> Result<usize> {
+        let (_, finished) = self.drain_all_flipped(cells)?;
+        self.store_drained()?;
+        let undrained = self.all_tables().map(StateTable::undrained).sum();
+        Ok(usize::from(!finished).max(undrained))
+    }
+
+    /// Drains flipped checkpoints, oldest first; returns what is left of the budget, and whether nothing else is.
+    pub(super) fn drain_all_flipped(&mut self, cells: usize) -> Result<(usize, bool)> {
         let mut budget = cells;
-        let mut unfinished = 0;
         for index in 0..self.flipped.len() {
             budget = self.drain_flipped(index, budget)?;
             if self.flipped[index].next_table < self.table_count() {
-                unfinished = 1;
-                break;
+                return Ok((budget, false));
             }
         }
-        Ok(unfinished.max(self.all_tables().map(StateTable::undrained).sum()))
+        Ok((budget, true))
+    }
+
+    /// Whether [`drain`](Self::drain) has anything to do before all flipped checkpoints can be taken. It may have where
+    /// no cell is left that was changed: what came and went within an interval, and what was drained early.
+    #[must_use]
+    pub fn is_undrained(&self) -> bool {
+        let untouched =
+            |index, interval| self.all_tables().nth(index).is_none_or(|it| it.is_untouched(interval));
+        self.flipped.iter().any(|flipped| {
+            (flipped.next_table..self.table_count()).any(|index| !untouched(index, flipped.interval))
+        })
     }
 
     /// Drains a flipped checkpoint; returns what is left of the budget.
@@ -178,18 +217,23 @@ impl KeyedState {
         if !(next_table..self.table_count()).all(|index| self.table_at(index).is_untouched(interval)) {
             return None;
         }
+        if !self.is_oldest_stored() {
+            return None;
+        }
         self.flipped.pop_front();
+        let segmented = self.backing.is_some();
         let mut states: Vec<StateDelta> = Vec::with_capacity(self.table_count());
         for index in 0..self.tables.len() {
             let spec = self.declared.states[index].spec.clone();
-            states.push(StateDelta { spec, drained: self.tables[index].take_oldest() });
+            states.push(StateDelta { spec, drained: self.tables[index].take_oldest(), segmented });
         }
         for (name, timers) in
             [(EVENT_TIMERS, &mut self.event_timers), (PROCESSING_TIMERS, &mut self.processing_timers)]
         {
             let drained = timers.take_oldest();
             if drained.entries() > 0 {
-                states.push(StateDelta { spec: Arc::new(StateSpec::timers(name)), drained });
+                let spec = Arc::new(StateSpec::timers(name));
+                states.push(StateDelta { spec, drained, segmented: false });
             }
         }
         states.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
@@ -313,7 +357,7 @@ impl KeyedState {
     fn table_at(&mut self, index: usize) -> &mut dyn StateTable {
         let declared = self.tables.len();
         match self.tables.get_mut(index) {
-            Some(table) => &mut **table,
+            Some(table) => table.as_mut() as &mut dyn StateTable,
             None if index == declared => &mut self.event_timers,
             None => &mut self.processing_timers,
         }
@@ -321,13 +365,13 @@ impl KeyedState {
 
     fn all_tables(&self) -> impl Iterator<Item = &dyn StateTable> {
         let timers: [&dyn StateTable; 2] = [&self.event_timers, &self.processing_timers];
-        self.tables.iter().map(|table| &**table).chain(timers)
+        self.tables.iter().map(|table| table.as_ref() as &dyn StateTable).chain(timers)
     }
 }
 
 /// Where the table of a state stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TablePlace(usize);
+pub(crate) struct TablePlace(pub(super) usize);
 
 /// The drained cells of one checkpoint: what changed since the one before, encoded and not yet sorted.
 #[derive(Debug)]
@@ -342,6 +386,8 @@ pub struct Delta {
 pub(crate) struct StateDelta {
     pub(crate) spec: Arc<StateSpec>,
     pub(crate) drained: Drained,
+    /// Whether it may hold several entries of one place, and notes, which must be resolved: a store stands behind.
+    pub(crate) segmented: bool,
 }
 
 impl Delta {
@@ -351,7 +397,7 @@ impl Delta {
         self.cells() == 0
     }
 
-    /// How many entries its run will have, tombstones included.
+    /// How many entries its run will have at most, tombstones included; exactly so many, where no store stands behind.
     #[must_use]
     pub fn cells(&self) -> u64 {
         self.states.iter().map(|state| state.drained.entries()).sum()

@@ -6,9 +6,8 @@
 use types::{Bincode, Codec, Error, KeyGroupRange, Result};
 
 use super::{
-    Drained, StateTable,
     cells::{Cells, Interval, Intervals, Place, Progress, Recorder, Slot},
-    value::survives_decoding,
+    resident::CellTable,
 };
 use crate::{
     Data,
@@ -19,23 +18,39 @@ use crate::{
     },
 };
 
-struct ListSlot<T> {
-    items: Vec<T>,
+pub(crate) struct ListSlot<T> {
+    pub(super) items: Vec<T>,
     /// How many of the items stand in runs already.
-    drained: usize,
+    pub(super) drained: usize,
     /// The interval of changes that are not yet drained, or 0.
-    dirty: Interval,
+    pub(super) dirty: Interval,
+    /// The interval of the last change.
+    pub(super) since: Interval,
     /// How many chunks that interval has drained.
     sequence: u32,
-    /// Whether the list had elements when that interval began.
-    stale: bool,
+    /// Whether the list had elements when the interval of the last change began.
+    pub(super) stale: bool,
     /// Whether a range tombstone is to be written before the items.
     cleared: bool,
+    /// With a store behind: whether elements before the items are in the store alone.
+    pub(super) tail_only: bool,
+    /// With a store behind: whether it was asked for since the last look for cells to evict.
+    pub(super) recent: bool,
 }
 
 impl<T> Default for ListSlot<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), drained: 0, dirty: 0, sequence: 0, stale: false, cleared: false }
+        Self {
+            items: Vec::new(),
+            drained: 0,
+            dirty: 0,
+            since: 0,
+            sequence: 0,
+            stale: false,
+            cleared: false,
+            tail_only: false,
+            recent: false,
+        }
     }
 }
 
@@ -58,7 +73,11 @@ impl<T: Data> ListSlot<T> {
         self.dirty = recorder.intervals.open();
         self.drained = self.items.len();
         self.sequence = 0;
-        self.stale = !self.items.is_empty();
+        // What was drained early in this interval does not make the list an old one.
+        if self.since != self.dirty {
+            self.since = self.dirty;
+            self.stale = !self.items.is_empty();
+        }
         self.cleared = false;
         recorder.intervals.work(self.dirty).pending += 1;
         recorder.list();
@@ -76,7 +95,7 @@ impl<T: Data> ListSlot<T> {
         recorder.intervals.count_items(0, self.items.len());
         self.items.clear();
         self.drained = 0;
-        self.cleared = self.stale;
+        self.cleared = self.stale || recorder.intervals.has_store;
     }
 }
 
@@ -97,17 +116,22 @@ impl<T: Data> Slot for ListSlot<T> {
         budget: usize,
         into: &mut Intervals,
     ) -> Result<Progress> {
-        let epoch = into.epoch(interval);
+        let (epoch, has_store) = (into.epoch(interval), into.has_store);
         let work = into.work(interval);
         let mut spent = 1;
         if std::mem::take(&mut self.cleared) {
-            work.drained.clear(at.group, at.key);
+            if self.stale {
+                work.drained.clear(at.group, at.key);
+            } else {
+                work.drained.reset(at.group, at.key);
+            }
         }
         for chunk in self.items[self.drained..].chunks(CHUNK_ELEMENTS) {
             if spent > budget {
                 return Ok(Progress { spent, finished: false });
             }
-            work.drained.put_encoded(at.group, at.key, &chunk_number(epoch, self.sequence), |out| {
+            let sequence = if has_store { work.next_chunk() } else { self.sequence };
+            work.drained.put_encoded(at.group, at.key, &chunk_number(epoch, sequence), |out| {
                 chunk.iter().try_for_each(|item| push_element(out, |out| Bincode::encode(item, out)))
             })?;
             self.drained += chunk.len();
@@ -181,53 +205,14 @@ impl<T: Data> ListTable<T> {
     }
 }
 
-impl<T: Data> StateTable for ListTable<T> {
-    fn flip(&mut self, next: Interval) {
-        self.cells.flip(next);
+impl<T: Data> CellTable for ListTable<T> {
+    type Slot = ListSlot<T>;
+
+    fn inner(&self) -> &Cells<ListSlot<T>> {
+        &self.cells
     }
 
-    fn drain(&mut self, interval: Interval, budget: usize) -> Result<Progress> {
-        self.cells.drain(interval, budget)
-    }
-
-    fn is_untouched(&self, interval: Interval) -> bool {
-        self.cells.is_untouched(interval)
-    }
-
-    fn take_oldest(&mut self) -> Drained {
-        self.cells.take_oldest()
-    }
-
-    fn restore(&mut self, key: KeyRef<'_>, entry: &Entry<'_>) -> Result<()> {
-        self.cells.restore(key, entry)
-    }
-
-    fn check_value(&self, value: &[u8]) -> Result<bool> {
-        for element in elements(value) {
-            if !survives_decoding::<T>(element?)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn cells(&self) -> usize {
-        self.cells.cells()
-    }
-
-    fn undrained(&self) -> usize {
-        self.cells.undrained()
-    }
-
-    fn changed(&self) -> usize {
-        self.cells.changed()
-    }
-
-    fn approx_bytes(&self) -> usize {
-        self.cells.approx_bytes() + self.cells.items() * size_of::<T>()
-    }
-
-    fn touched(&self) -> u64 {
-        self.cells.touched()
+    fn inner_mut(&mut self) -> &mut Cells<ListSlot<T>> {
+        &mut self.cells
     }
 }

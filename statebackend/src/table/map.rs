@@ -9,21 +9,21 @@ use std::collections::{BTreeMap, VecDeque};
 use types::{Bincode, Codec, KeyBytes, KeyGroupRange, Result};
 
 use super::{
-    Drained, StateTable,
     cells::{Cells, Grave, Interval, Intervals, Place, Progress, Recorder, Slot},
     pieces::Pieces,
-    value::survives_decoding,
+    resident::CellTable,
 };
 use crate::{
     Data,
     key::KeyRef,
     run::entry::{Entry, EntryKind},
+    store::Order,
 };
 
-type Entries<V> = BTreeMap<KeyBytes, MapCell<V>>;
+pub(crate) type Entries<V> = BTreeMap<KeyBytes, MapCell<V>>;
 
-struct MapCell<V> {
-    value: Option<V>,
+pub(crate) struct MapCell<V> {
+    pub(super) value: Option<V>,
     /// The interval of a change that is not yet drained, or 0.
     dirty: Interval,
     /// Whether nothing of older runs shows here, so that removing the value leaves no trace.
@@ -31,6 +31,11 @@ struct MapCell<V> {
 }
 
 impl<V: Data> MapCell<V> {
+    /// A cell that is as older runs and the store have it.
+    pub(super) fn clean(value: Option<V>) -> Self {
+        Self { value, dirty: 0, fresh: false }
+    }
+
     /// Drains the cell to the interval that changed it.
     fn settle(&mut self, at: Place<'_>, sub: &[u8], intervals: &mut Intervals) -> Result<()> {
         let work = intervals.work(self.dirty);
@@ -46,8 +51,8 @@ impl<V: Data> MapCell<V> {
 }
 
 /// What one interval changed in one map.
-struct Changes {
-    interval: Interval,
+pub(crate) struct Changes {
+    pub(super) interval: Interval,
     /// Whether the map had entries when the interval began.
     stale: bool,
     /// Whether a range tombstone is to be written.
@@ -57,23 +62,38 @@ struct Changes {
 }
 
 /// Entries that were cleared while older intervals still needed some of them.
-struct Detached<V> {
+pub(crate) struct Detached<V> {
     entries: Entries<V>,
     changes: VecDeque<Changes>,
 }
 
-struct MapSlot<V> {
-    entries: Entries<V>,
+pub(crate) struct MapSlot<V> {
+    pub(super) entries: Entries<V>,
     /// Entries with a value.
-    live: usize,
+    pub(super) live: usize,
     /// By interval, oldest first; those in `detached` are older still.
-    changes: VecDeque<Changes>,
-    detached: VecDeque<Detached<V>>,
+    pub(super) changes: VecDeque<Changes>,
+    pub(super) detached: VecDeque<Detached<V>>,
+    /// With a store behind: whether it may have entries that are not here.
+    pub(super) partial: bool,
+    /// With a store behind: whether it is known to have entries that are not here. Known from when it was looked up to
+    /// the next first change of an interval.
+    pub(super) beyond: Option<bool>,
+    /// With a store behind: whether it was asked for since the last look for cells to evict.
+    pub(super) recent: bool,
 }
 
 impl<V> Default for MapSlot<V> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), live: 0, changes: VecDeque::new(), detached: VecDeque::new() }
+        Self {
+            entries: BTreeMap::new(),
+            live: 0,
+            changes: VecDeque::new(),
+            detached: VecDeque::new(),
+            partial: false,
+            beyond: None,
+            recent: false,
+        }
     }
 }
 
@@ -82,12 +102,17 @@ impl<V: Data> MapSlot<V> {
     fn changes<'a>(
         changes: &'a mut VecDeque<Changes>,
         live: usize,
+        beyond: &mut Option<bool>,
         recorder: &mut Recorder<'_>,
     ) -> &'a mut Changes {
         let interval = recorder.intervals.open();
         if changes.back().is_none_or(|last| last.interval != interval) {
             recorder.list();
-            changes.push_back(Changes { interval, stale: live > 0, cleared: false, subs: Pieces::default() });
+            let stale = beyond.take() == Some(true) || live > 0;
+            if !stale {
+                recorder.intervals.note_empty(recorder.at, &[]);
+            }
+            changes.push_back(Changes { interval, stale, cleared: false, subs: Pieces::default() });
         }
         changes.back_mut().expect("one was pushed if there was none")
     }
@@ -98,7 +123,7 @@ impl<V: Data> MapSlot<V> {
         mut recorder: Recorder<'_>,
         change: impl FnOnce(&mut Option<V>) -> R,
     ) -> R {
-        let changes = Self::changes(&mut self.changes, self.live, &mut recorder);
+        let changes = Self::changes(&mut self.changes, self.live, &mut self.beyond, &mut recorder);
         let Recorder { at, intervals, .. } = recorder;
         let cell = self.entries.entry(KeyBytes::new(sub)).or_insert_with(|| {
             intervals.count_items(1, 0);
@@ -111,6 +136,9 @@ impl<V: Data> MapSlot<V> {
                 intervals.fail(error);
             }
             cell.fresh = cell.value.is_none();
+            if cell.fresh {
+                intervals.note_empty(at, sub);
+            }
             cell.dirty = changes.interval;
             changes.subs.push(KeyBytes::new(sub));
             intervals.work(changes.interval).pending += 1;
@@ -122,18 +150,20 @@ impl<V: Data> MapSlot<V> {
     }
 
     fn clear(&mut self, mut recorder: Recorder<'_>) {
-        let changes = Self::changes(&mut self.changes, self.live, &mut recorder);
+        let changes = Self::changes(&mut self.changes, self.live, &mut self.beyond, &mut recorder);
         let intervals = recorder.intervals;
+        let leaves_tombstone = changes.stale || intervals.has_store;
         let work = intervals.work(changes.interval);
         let subs = std::mem::take(&mut changes.subs);
         work.pending -= subs.len();
-        if changes.stale && !changes.cleared {
+        if leaves_tombstone && !changes.cleared {
             changes.cleared = true;
             work.pending += 1;
         }
         let entries = std::mem::take(&mut self.entries);
         intervals.count_items(0, entries.len());
         self.live = 0;
+        (self.partial, self.beyond) = (false, None);
         let older: VecDeque<Changes> = self.changes.drain(..self.changes.len() - 1).collect();
         if older.is_empty() {
             intervals.bury(entries);
@@ -172,7 +202,7 @@ fn drain_changes<V: Data>(
             && cell.dirty == first.interval
         {
             cell.settle(at, &sub, into)?;
-            if cell.value.is_none() {
+            if cell.value.is_none() && !into.has_store {
                 entries.remove(&*sub);
                 into.count_items(0, attached);
             }
@@ -208,7 +238,7 @@ impl<V: Data> Slot for MapSlot<V> {
         let before = self.entries.len();
         match entry.kind {
             EntryKind::Put => {
-                let cell = MapCell { value: Some(Bincode::decode(entry.value)?), dirty: 0, fresh: false };
+                let cell = MapCell::clean(Some(Bincode::decode(entry.value)?));
                 self.entries.insert(KeyBytes::new(entry.sub), cell);
             }
             EntryKind::Delete => drop(self.entries.remove(entry.sub)),
@@ -262,6 +292,27 @@ impl<V: Data> MapTable<V> {
         entries.into_iter().flatten().filter_map(|(sub, cell)| cell.value.as_ref().map(|value| (sub, value)))
     }
 
+    /// All resident cells of `key`, empty ones included, in the order of their map keys' bytes or against it.
+    pub(crate) fn visit(
+        &self,
+        key: KeyRef<'_>,
+        order: Order,
+    ) -> impl Iterator<Item = (&KeyBytes, Option<&V>)> {
+        let (up, down) = match order {
+            Order::Ascending => (true, false),
+            Order::Descending => (false, true),
+        };
+        let slot = self.cells.get(key);
+        let ascending = slot.filter(|_| up).into_iter().flat_map(|slot| slot.entries.iter());
+        let descending = slot.filter(|_| down).into_iter().flat_map(|slot| slot.entries.iter().rev());
+        ascending.chain(descending).map(|(sub, cell)| (sub, cell.value.as_ref()))
+    }
+
+    /// With a store behind: whether it may have entries of `key` that are not here.
+    pub(crate) fn is_partial(&self, key: KeyRef<'_>) -> bool {
+        self.cells.get(key).is_none_or(|slot| slot.partial)
+    }
+
     /// How many entries `key` has.
     #[must_use]
     pub fn len(&self, key: KeyRef<'_>) -> usize {
@@ -290,55 +341,21 @@ impl<V: Data> MapTable<V> {
     /// Removes all entries of `key`, in constant time. No change if there are none.
     pub fn clear(&mut self, key: KeyRef<'_>) {
         if let Some((slot, recorder)) = self.cells.change_existing(key)
-            && slot.live > 0
+            && (slot.live > 0 || slot.beyond == Some(true))
         {
             slot.clear(recorder);
         }
     }
 }
 
-impl<V: Data> StateTable for MapTable<V> {
-    fn flip(&mut self, next: Interval) {
-        self.cells.flip(next);
+impl<V: Data> CellTable for MapTable<V> {
+    type Slot = MapSlot<V>;
+
+    fn inner(&self) -> &Cells<MapSlot<V>> {
+        &self.cells
     }
 
-    fn drain(&mut self, interval: Interval, budget: usize) -> Result<Progress> {
-        self.cells.drain(interval, budget)
-    }
-
-    fn is_untouched(&self, interval: Interval) -> bool {
-        self.cells.is_untouched(interval)
-    }
-
-    fn take_oldest(&mut self) -> Drained {
-        self.cells.take_oldest()
-    }
-
-    fn restore(&mut self, key: KeyRef<'_>, entry: &Entry<'_>) -> Result<()> {
-        self.cells.restore(key, entry)
-    }
-
-    fn check_value(&self, value: &[u8]) -> Result<bool> {
-        survives_decoding::<V>(value)
-    }
-
-    fn cells(&self) -> usize {
-        self.cells.items()
-    }
-
-    fn undrained(&self) -> usize {
-        self.cells.undrained()
-    }
-
-    fn changed(&self) -> usize {
-        self.cells.changed()
-    }
-
-    fn approx_bytes(&self) -> usize {
-        self.cells.approx_bytes() + self.cells() * size_of::<(KeyBytes, MapCell<V>)>()
-    }
-
-    fn touched(&self) -> u64 {
-        self.cells.touched()
+    fn inner_mut(&mut self) -> &mut Cells<MapSlot<V>> {
+        &mut self.cells
     }
 }

@@ -3,19 +3,23 @@
 //! The engine calls [`KeyedState`]; user code reaches it through handles. Invariant: a cell belongs to at most one
 //! undrained checkpoint, so what a checkpoint holds is what the cells were when its barrier came.
 
+mod backing;
 mod cells;
 mod drained;
 mod keyed_state;
 mod list;
 mod map;
 mod pieces;
+mod resident;
 mod timers;
 mod value;
 
+pub(crate) use backing::Seen;
 pub(crate) use cells::StateTable;
-pub(crate) use drained::Drained;
+pub(crate) use drained::{Drained, Line};
 pub(crate) use keyed_state::TablePlace;
 pub use keyed_state::{Delta, KeyedState};
 pub use list::ListTable;
 pub use map::MapTable;
+pub(crate) use resident::{CachedTable, Need};
 pub use value::ValueTable;

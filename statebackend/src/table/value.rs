@@ -5,8 +5,8 @@
 use types::{Bincode, Codec, Error, KeyGroup, KeyGroupRange, Result};
 
 use super::{
-    Drained, StateTable,
     cells::{Cells, Interval, Intervals, Place, Progress, Recorder, Slot},
+    resident::CellTable,
 };
 use crate::{
     Data,
@@ -14,17 +14,19 @@ use crate::{
     run::entry::{Entry, EntryKind},
 };
 
-struct ValueSlot<T> {
-    value: Option<T>,
+pub(crate) struct ValueSlot<T> {
+    pub(super) value: Option<T>,
     /// The interval of a change that is not yet drained, or 0.
-    dirty: Interval,
+    pub(super) dirty: Interval,
     /// Whether there was no value when that interval began, so that removing it again leaves no trace.
     fresh: bool,
+    /// With a store behind: whether it was asked for since the last look for cells to evict.
+    pub(super) recent: bool,
 }
 
 impl<T> Default for ValueSlot<T> {
     fn default() -> Self {
-        Self { value: None, dirty: 0, fresh: false }
+        Self { value: None, dirty: 0, fresh: false, recent: false }
     }
 }
 
@@ -47,6 +49,9 @@ impl<T: Data> ValueSlot<T> {
             recorder.intervals.fail(error);
         }
         self.fresh = self.value.is_none();
+        if self.fresh {
+            recorder.intervals.note_empty(recorder.at, &[]);
+        }
         self.dirty = recorder.intervals.open();
         recorder.intervals.work(self.dirty).pending += 1;
         recorder.list();
@@ -143,49 +148,15 @@ impl<T: Data> ValueTable<T> {
     }
 }
 
-impl<T: Data> StateTable for ValueTable<T> {
-    fn flip(&mut self, next: Interval) {
-        self.cells.flip(next);
+impl<T: Data> CellTable for ValueTable<T> {
+    type Slot = ValueSlot<T>;
+
+    fn inner(&self) -> &Cells<ValueSlot<T>> {
+        &self.cells
     }
 
-    fn drain(&mut self, interval: Interval, budget: usize) -> Result<Progress> {
-        self.cells.drain(interval, budget)
-    }
-
-    fn is_untouched(&self, interval: Interval) -> bool {
-        self.cells.is_untouched(interval)
-    }
-
-    fn take_oldest(&mut self) -> Drained {
-        self.cells.take_oldest()
-    }
-
-    fn restore(&mut self, key: KeyRef<'_>, entry: &Entry<'_>) -> Result<()> {
-        self.cells.restore(key, entry)
-    }
-
-    fn check_value(&self, value: &[u8]) -> Result<bool> {
-        survives_decoding::<T>(value)
-    }
-
-    fn cells(&self) -> usize {
-        self.cells.cells()
-    }
-
-    fn undrained(&self) -> usize {
-        self.cells.undrained()
-    }
-
-    fn changed(&self) -> usize {
-        self.cells.changed()
-    }
-
-    fn approx_bytes(&self) -> usize {
-        self.cells.approx_bytes()
-    }
-
-    fn touched(&self) -> u64 {
-        self.cells.touched()
+    fn inner_mut(&mut self) -> &mut Cells<ValueSlot<T>> {
+        &mut self.cells
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use env::{Env, Store};
 use statebackend::{
     Declared, KeyRef, KeyedContext, KeyedState, ListState, MapState, StateDeclarations, ValueState, restore,
-    run_of, write_run,
+    run_of,
+    store::sorted_map::{Gauge, SortedMapStore},
+    write_run,
 };
 use types::{
     AttemptId, CheckpointId, JobId, KeyGroupRange, MaxParallelism, Result, Run, RunIdentity, SubtaskIndex,
@@ -60,19 +62,48 @@ pub(crate) fn identity(subtask: u32, number: u64) -> RunIdentity {
     }
 }
 
+/// What stands behind the tables.
+#[derive(Clone)]
+pub(crate) enum Behind {
+    Nothing,
+    /// A sorted map, with a table of so many cells in front.
+    SortedMap(usize, Arc<Gauge>),
+}
+
+impl Behind {
+    pub(crate) fn sorted_map(cells: usize) -> (Self, Arc<Gauge>) {
+        let gauge = Arc::new(Gauge::default());
+        (Self::SortedMap(cells, gauge.clone()), gauge)
+    }
+
+    fn state(&self, groups: KeyGroupRange, first: CheckpointId) -> KeyedState {
+        let (declared, _) = declare();
+        match self {
+            Self::Nothing => KeyedState::new(declared, groups, first),
+            Self::SortedMap(cells, gauge) => {
+                let store = Box::new(SortedMapStore::open(gauge.clone()));
+                KeyedState::with_store(declared, groups, first, store, *cells)
+            }
+        }
+    }
+}
+
 /// State of some key groups, and the runs that hold what was sealed of it.
 pub(crate) struct Subtask {
     pub(crate) state: KeyedState,
     pub(crate) groups: KeyGroupRange,
     pub(crate) runs: Vec<Run>,
     pub(crate) index: u32,
-    next_run: u64,
+    pub(crate) next_run: u64,
 }
 
 impl Subtask {
     pub(crate) fn new(groups: KeyGroupRange, index: u32, first: CheckpointId) -> Self {
-        let (declared, _) = declare();
-        Self { state: KeyedState::new(declared, groups, first), groups, runs: Vec::new(), index, next_run: 1 }
+        Self::before(&Behind::Nothing, groups, index, first)
+    }
+
+    pub(crate) fn before(behind: &Behind, groups: KeyGroupRange, index: u32, first: CheckpointId) -> Self {
+        Self { state: behind.state(groups, first), groups, runs: Vec::new(), index, next_run: 1 }
     }
 
     /// A new owner of `groups`, restored from what others wrote; run numbers begin at `next_run`.
@@ -87,12 +118,19 @@ impl Subtask {
     ) -> Result<Self> {
         let mut subtask = Self::new(groups, index, first);
         subtask.next_run = next_run;
+        subtask.restore(env, store, runs).await?;
+        Ok(subtask)
+    }
+
+    /// Restores what belongs to its key groups.
+    pub(crate) async fn restore(&mut self, env: &Env, store: &dyn Store, runs: &[Run]) -> Result<()> {
+        let groups = self.groups;
         let clipped = runs
             .iter()
             .filter_map(|run| run.groups.intersect(groups).map(|groups| Run { groups, ..run.clone() }));
-        subtask.runs = clipped.collect();
-        restore(env, store, &subtask.runs, &mut subtask.state).await?;
-        Ok(subtask)
+        self.runs = clipped.collect();
+        restore(env, store, &self.runs, &mut self.state).await?;
+        Ok(())
     }
 
     pub(crate) fn next_identity(&mut self) -> RunIdentity {

@@ -11,3 +11,4 @@ mod flip;
 mod golden;
 mod large;
 mod model;
+mod stored;

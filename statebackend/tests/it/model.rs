@@ -1,4 +1,5 @@
-//! State against a model of sorted maps, over random changes, barriers, slices, merges, restores and rescalings.
+//! State against a model of sorted maps, over random changes, barriers, slices, merges, restores and rescalings; in
+//! memory alone, and with a store behind and so few cells in front that some leave all the time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,14 +7,14 @@ use std::{
 };
 
 use env::{Env, Store};
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::TestRunner};
 use statebackend::{
     KeyRef, LiveEntry, MergePolicy, StateSummary, copy_canonical, merge, plan_merge, scan, summarize,
     verify_run, write_run,
 };
 use types::{CheckpointId, KeyGroup, Run, SubtaskIndex, Timestamp};
 
-use crate::fixture::{Context, Handles, MAX, Subtask, declare, identity, key, simulated};
+use crate::fixture::{Behind, Context, Handles, MAX, Subtask, declare, identity, key, simulated};
 
 const KEYS: usize = 7;
 
@@ -45,6 +46,7 @@ enum Step {
     Merge(usize, usize),
     MergeByPolicy,
     Restore(u32),
+    Prepare(u8),
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -74,6 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0_usize..8, 2_usize..5).prop_map(|(start, len)| Step::Merge(start, len)),
         1 => Just(Step::MergeByPolicy),
         1 => (1_u32..5).prop_map(Step::Restore),
+        3 => any::<u8>().prop_map(Step::Prepare),
     ]
 }
 
@@ -203,6 +206,9 @@ struct Job {
     env: Env,
     store: Arc<dyn Store>,
     handles: Handles,
+    behind: Behind,
+    /// Cells evicted by subtasks that are gone.
+    evicted: u64,
     subtasks: Vec<Subtask>,
     /// For each checkpoint that every subtask has sealed: the model at its barrier, and all runs.
     completed: Option<(Model, Vec<Run>)>,
@@ -214,13 +220,15 @@ struct Job {
 }
 
 impl Job {
-    fn new(env: Env, store: Arc<dyn Store>) -> Self {
+    fn new(env: Env, store: Arc<dyn Store>, behind: Behind) -> Self {
         let first = CheckpointId(1);
         Self {
             env,
             store,
             handles: declare().1,
-            subtasks: vec![Subtask::new(MAX.all(), 0, first)],
+            subtasks: vec![Subtask::before(&behind, MAX.all(), 0, first)],
+            behind,
+            evicted: 0,
             completed: None,
             barriers: BTreeMap::new(),
             model: Model::default(),
@@ -266,6 +274,11 @@ impl Job {
                 }
             }
             Step::Restore(parallelism) => self.restore(parallelism).await,
+            Step::Prepare(keys) => {
+                for subtask in &mut self.subtasks {
+                    prepare(subtask, keys);
+                }
+            }
         }
     }
 
@@ -299,15 +312,22 @@ impl Job {
         let mut subtasks = Vec::new();
         for index in 0..parallelism {
             let groups = MAX.range(SubtaskIndex(index), parallelism);
-            let restored =
-                Subtask::restored(&self.env, &*self.store, groups, index, &runs, self.next, next_run).await;
-            subtasks.push(restored.unwrap());
+            let mut restored = Subtask::before(&self.behind, groups, index, self.next);
+            restored.next_run = next_run;
+            restored.restore(&self.env, &*self.store, &runs).await.unwrap();
+            subtasks.push(restored);
         }
+        self.evicted = self.evicted();
         self.subtasks = subtasks;
         // Lines appended after the checkpoint must not be mistaken for those before.
         self.model = Model { appended: self.model.appended, ..model };
         self.barriers.clear();
         self.compare();
+    }
+
+    /// How many cells have left for the stores.
+    fn evicted(&self) -> u64 {
+        self.evicted + self.subtasks.iter().map(|subtask| subtask.state.evicted_cells()).sum::<u64>()
     }
 
     /// Compares everything that can be read.
@@ -323,6 +343,7 @@ impl Job {
             assert_eq!(list.get(&mut ctx).unwrap(), expected);
             let expected = self.model.maps.get(&index).cloned().unwrap_or_default();
             assert_eq!(map.len(&mut ctx).unwrap(), expected.len());
+            assert_eq!(map.is_empty(&mut ctx).unwrap(), expected.is_empty());
             assert_eq!(map.first(&mut ctx).unwrap(), expected.first_key_value().map(|(k, v)| (*k, *v)));
             assert_eq!(map.last(&mut ctx).unwrap(), expected.last_key_value().map(|(k, v)| (*k, *v)));
             assert_eq!(map.entries(&mut ctx).unwrap(), expected.into_iter().collect::<Vec<_>>());
@@ -370,40 +391,79 @@ impl Job {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+/// Makes the values of some keys resident, as the keys of a batch.
+fn prepare(subtask: &mut Subtask, keys: u8) {
+    let keys: Vec<Vec<u8>> = (0..KEYS).filter(|index| keys >> index & 1 == 1).map(key_of).collect();
+    let keys = keys.iter().map(|bytes| KeyRef::new(bytes, MAX));
+    let owned: Vec<_> = keys.filter(|key| subtask.groups.contains(key.group)).collect();
+    subtask.state.prepare(owned.into_iter()).unwrap();
+}
 
-    #[test]
-    fn state_is_what_the_model_says(steps in proptest::collection::vec(step(), 1..250), seed: u64) {
-        simulated(seed, async |env, store| {
-            let mut job = Job::new(env, store);
-            for step in &steps {
-                job.step(step).await;
-            }
-            job.compare();
-            job.step(&Step::Barrier).await;
-            job.step(&Step::Seal(3)).await;
-            job.compare_snapshots().await;
-            job.step(&Step::Restore(3)).await;
-            // Timers last, since looking at them removes them.
-            for index in 0..job.subtasks.len() {
-                while job.subtasks[index].state.next_event_timer().is_some() {
-                    let Job { model, subtasks, .. } = &mut job;
-                    model.fire(&mut subtasks[index], i64::MAX);
-                }
-            }
-            assert_eq!(job.model.event_timers, BTreeSet::new());
-        });
+/// Takes a job through `steps` and compares it with its model. Returns how many cells were evicted.
+async fn live(env: Env, store: Arc<dyn Store>, behind: Behind, steps: &[Step]) -> u64 {
+    let mut job = Job::new(env, store, behind);
+    for step in steps {
+        job.step(step).await;
     }
+    job.compare();
+    job.step(&Step::Barrier).await;
+    job.step(&Step::Seal(3)).await;
+    job.compare_snapshots().await;
+    job.step(&Step::Restore(3)).await;
+    // Timers last, since looking at them removes them.
+    for index in 0..job.subtasks.len() {
+        while job.subtasks[index].state.next_event_timer().is_some() {
+            let Job { model, subtasks, .. } = &mut job;
+            model.fire(&mut subtasks[index], i64::MAX);
+        }
+    }
+    assert_eq!(job.model.event_timers, BTreeSet::new());
+    job.evicted()
+}
 
-    /// Two subtasks live through the same; one drains at odd times in odd slices, the other all at once at the end.
-    #[test]
-    fn the_bytes_of_a_run_depend_on_the_cut_alone(
-        steps in proptest::collection::vec(step(), 1..200),
-    ) {
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// The cells of the smallest tables: a batch does not fit in, so they leave all the time.
+const FEW: usize = 4;
+
+#[test]
+fn state_behind_a_small_table_is_what_the_model_says() {
+    let evicted = std::cell::Cell::new(0);
+    let cases = (proptest::collection::vec(step(), 1..250), any::<u64>(), 1..3 * FEW);
+    let run = TestRunner::new(config(96)).run(&cases, |(steps, seed, cells)| {
+        let (behind, _) = Behind::sorted_map(cells);
+        let went = simulated(seed, async |env, store| live(env, store, behind, &steps).await);
+        evicted.set(evicted.get() + went);
+        Ok(())
+    });
+    run.unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(evicted.get() > 1000, "only {} cells were evicted: the store was not used", evicted.get());
+}
+
+/// The deltas of a subtask, as the bytes of their runs; everything is drained, in slices.
+fn deltas(subtask: &mut Subtask, slice: usize) -> Vec<(CheckpointId, Vec<u8>)> {
+    while subtask.state.drain(slice).unwrap() > 0 {}
+    let mut found = Vec::new();
+    while let Some((checkpoint, delta)) = subtask.state.take_sealed() {
+        let run = write_run(delta, identity(0, 1), MAX.all()).unwrap();
+        found.push((checkpoint, run.payload.concat()));
+    }
+    found
+}
+
+/// Subtasks live through the same; one drains all at once at the end, one at odd times in odd slices, and one does that
+/// with a store behind, too. Their runs are the same.
+#[test]
+fn the_bytes_of_a_run_depend_on_the_cut_alone() {
+    let evicted = std::cell::Cell::new(0);
+    let cases = (proptest::collection::vec(step(), 1..200), 1..3 * FEW);
+    let run = TestRunner::new(config(128)).run(&cases, |(steps, cells)| {
         let (_, handles) = declare();
-        let mut subtasks = [0, 0].map(|index| Subtask::new(MAX.all(), index, CheckpointId(1)));
-        let mut models = [Model::default(), Model::default()];
+        let behind = [Behind::Nothing, Behind::Nothing, Behind::sorted_map(cells).0];
+        let mut subtasks = behind.map(|behind| Subtask::before(&behind, MAX.all(), 0, CheckpointId(1)));
+        let mut models = [(); 3].map(|()| Model::default());
         let mut next = CheckpointId(1);
         for step in steps.iter().chain([&Step::Barrier, &Step::Seal(2)]) {
             match step {
@@ -416,23 +476,32 @@ proptest! {
                     subtasks.iter_mut().for_each(|subtask| subtask.state.flip(next));
                     next = next.next();
                 }
-                Step::Drain(cells) => drop(subtasks[0].state.drain(*cells).unwrap()),
-                Step::Seal(slice) => {
-                    while subtasks[0].state.drain(*slice).unwrap() > 0 {}
-                    while subtasks[1].state.drain(usize::MAX).unwrap() > 0 {}
-                    loop {
-                        let [first, second] = [0, 1].map(|index| {
-                            let (checkpoint, delta) = subtasks[index].state.take_sealed()?;
-                            Some((checkpoint, write_run(delta, identity(0, 1), MAX.all()).unwrap().payload.concat()))
-                        });
-                        prop_assert_eq!(&first, &second);
-                        if first.is_none() {
-                            break;
-                        }
+                Step::Prepare(keys) => subtasks.iter_mut().for_each(|subtask| prepare(subtask, *keys)),
+                Step::Drain(cells) => {
+                    for subtask in &mut subtasks[1..] {
+                        subtask.state.drain(*cells).unwrap();
                     }
+                }
+                Step::Seal(slice) => {
+                    let expected = deltas(&mut subtasks[0], usize::MAX);
+                    prop_assert_eq!(&deltas(&mut subtasks[1], *slice), &expected, "in slices");
+                    prop_assert_eq!(&deltas(&mut subtasks[2], *slice), &expected, "with a store");
                 }
                 _ => {}
             }
         }
+        evicted.set(evicted.get() + subtasks[2].state.evicted_cells());
+        Ok(())
+    });
+    run.unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(evicted.get() > 1000, "only {} cells were evicted: the store was not used", evicted.get());
+}
+
+proptest! {
+    #![proptest_config(config(96))]
+
+    #[test]
+    fn state_is_what_the_model_says(steps in proptest::collection::vec(step(), 1..250), seed: u64) {
+        simulated(seed, async |env, store| live(env, store, Behind::Nothing, &steps).await);
     }
 }

@@ -1,0 +1,110 @@
+//! Restoring with a store behind the tables: the runs are merged, and what lives is loaded in the order of the store's
+//! keys, which is that of runs. Timers go into memory.
+
+use env::{Env, Store};
+use types::{KeyGroupRange, Result, Run, key_hash};
+
+use super::{RestoreStats, check_value, places};
+use crate::{
+    declare::StateSpec,
+    run::{
+        driver::{LiveBatch, LiveEntry, Scan},
+        reader::RunReader,
+    },
+    store::SortedEntries,
+    table::{KeyedState, TablePlace},
+};
+
+/// About how many bytes are loaded in one call.
+const LOAD_LEN: usize = 4 << 20;
+/// Of so many entries of a state, one value is checked.
+const CHECK_EVERY: u64 = 1024;
+
+pub(super) async fn load(
+    env: &Env,
+    store: &dyn Store,
+    runs: &[Run],
+    into: &mut KeyedState,
+) -> Result<RestoreStats> {
+    let wanted = clip(runs, into.groups());
+    let mut stats = RestoreStats { runs: wanted.len(), ..RestoreStats::default() };
+    for run in &wanted {
+        let reader = RunReader::open(store, run).await?;
+        places(run, &reader, into)?;
+        let blocks = reader.windows(run.groups).into_iter().flatten();
+        stats.bytes_read += blocks.map(|block| u64::from(reader.index[block].stored_len)).sum::<u64>();
+    }
+    let Some(newest) = wanted.last().cloned() else { return Ok(stats) };
+    let mut loading =
+        Loading { state: into.take(), stats, newest, current: None, entries: SortedEntries::default() };
+    let mut scan = Scan::open(store, &wanted).await?;
+    while let Some(batch) = scan.next(env, store).await? {
+        loading = env.blocking("restore", move || loading.take(&batch).map(|()| loading)).await??;
+    }
+    loading = env.blocking("restore", move || loading.flush().map(|()| loading)).await??;
+    *into = loading.state;
+    Ok(loading.stats)
+}
+
+/// The parts of the runs that hold key groups of `groups`.
+fn clip(runs: &[Run], groups: KeyGroupRange) -> Vec<Run> {
+    let clipped = |run: &Run| Some(Run { groups: run.groups.intersect(groups)?, ..run.clone() });
+    runs.iter().filter_map(clipped).collect()
+}
+
+/// State on its way into the store.
+struct Loading {
+    state: KeyedState,
+    stats: RestoreStats,
+    /// The newest run: named where a value does not fit.
+    newest: Run,
+    /// The state whose entries are coming, where they go, and how many have come.
+    current: Option<(String, Option<TablePlace>, u64)>,
+    entries: SortedEntries,
+}
+
+impl Loading {
+    fn take(&mut self, batch: &LiveBatch) -> Result<()> {
+        batch.visit(|live| self.entry(live))
+    }
+
+    fn entry(&mut self, live: LiveEntry<'_>) -> Result<()> {
+        let (place, count) = self.place(live.state);
+        let Some(place) = place else {
+            self.stats.dropped += 1;
+            return Ok(());
+        };
+        if count.is_multiple_of(CHECK_EVERY) {
+            check_value(&mut self.state, place, &self.newest, live.entry.value)?;
+        }
+        self.stats.entries += 1;
+        if !self.state.is_stored(place) {
+            return self.state.restore_entry(place, key_hash(live.entry.key), live.group, &live.entry);
+        }
+        self.state.note_loaded(place, live.group, &live.entry, &mut self.entries)?;
+        if self.entries.bytes() >= LOAD_LEN { self.flush() } else { Ok(()) }
+    }
+
+    /// Where the entries of a state go, and how many have come before.
+    fn place(&mut self, state: &StateSpec) -> (Option<TablePlace>, u64) {
+        match &mut self.current {
+            Some((name, place, count)) if *name == state.name => {
+                *count += 1;
+                (*place, *count)
+            }
+            _ => {
+                let place = self.state.place_of(&state.name);
+                self.current = Some((state.name.clone(), place, 0));
+                (place, 0)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if !self.entries.is_empty() {
+            self.state.bulk_load(&self.entries)?;
+            self.entries.clear();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! What was drained with a store behind, as the entries that would have been drained without one: a place may have been
+//! drained several times in one interval, early and at its end, and the later one wins.
+//!
+//! Notes tell what only the beginning of the interval knew: that a place was empty then, so that what came and went
+//! since leaves no trace. Called by `run::writer` away from the tasks; the bytes of a run depend on the cut alone.
+
+use types::{KeyGroup, Result};
+
+use super::{
+    entry::{Entry, EntryKind, push_entry},
+    list_chunk::{CHUNK_ELEMENTS, chunk_number, elements, epoch_of, push_element},
+};
+use crate::{
+    declare::StateKind,
+    table::{Drained, Line},
+};
+
+/// Calls `visit` with the encoded entries that `drained` comes to, in the order of a run.
+pub(crate) fn visit_resolved(
+    drained: &Drained,
+    kind: StateKind,
+    mut visit: impl FnMut(KeyGroup, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut lines: Vec<Line<'_>> = drained.lines().collect::<Result<_>>()?;
+    // Stable: of one key, the order of draining stays.
+    lines.sort_by_key(|line| (line.group, line.entry.key));
+    for of_key in lines.chunk_by(|a, b| a.group == b.group && a.entry.key == b.entry.key) {
+        if kind == StateKind::List {
+            resolve_list(of_key, &mut visit)?;
+        } else {
+            resolve_places(of_key, &mut visit)?;
+        }
+    }
+    Ok(())
+}
+
+/// Everything that one interval drained of one key of a value or map state.
+fn resolve_places(lines: &[Line<'_>], visit: &mut impl FnMut(KeyGroup, &[u8]) -> Result<()>) -> Result<()> {
+    let cleared = lines.iter().rposition(|line| line.entry.kind == EntryKind::Clear);
+    let was_empty = lines[0].is_note && lines[0].entry.sub.is_empty();
+    if let Some(at) = cleared
+        && !was_empty
+    {
+        visit(lines[at].group, lines[at].bytes)?;
+    }
+    let mut left: Vec<&Line<'_>> = lines[cleared.map_or(0, |at| at + 1)..].iter().collect();
+    left.sort_by_key(|line| line.entry.sub);
+    for of_place in left.chunk_by(|a, b| a.entry.sub == b.entry.sub) {
+        let was_empty = cleared.is_some() || of_place[0].is_note;
+        let last = of_place.iter().rfind(|line| !line.is_note);
+        if let Some(last) = last
+            && !(was_empty && last.entry.is_tombstone())
+        {
+            visit(last.group, last.bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Everything that one interval drained of one list: chunks are cut anew, as if all had been drained at once.
+fn resolve_list(lines: &[Line<'_>], visit: &mut impl FnMut(KeyGroup, &[u8]) -> Result<()>) -> Result<()> {
+    let cleared = lines.iter().find(|line| line.entry.kind == EntryKind::Clear && !line.is_note);
+    if let Some(line) = cleared {
+        visit(line.group, line.bytes)?;
+    }
+    let begin = lines.iter().rposition(|line| line.entry.kind == EntryKind::Clear).map_or(0, |at| at + 1);
+    let mut items = Vec::new();
+    for line in &lines[begin..] {
+        for element in elements(line.entry.value) {
+            items.push(element?);
+        }
+    }
+    let Some(first) = lines.get(begin) else { return Ok(()) };
+    let (epoch, mut value, mut bytes) = (epoch_of(first.entry.sub)?, Vec::new(), Vec::new());
+    for (sequence, chunk) in (0..).zip(items.chunks(CHUNK_ELEMENTS)) {
+        value.clear();
+        for element in chunk {
+            push_element(&mut value, |out| {
+                out.extend_from_slice(element);
+                Ok(())
+            })?;
+        }
+        bytes.clear();
+        let sub = chunk_number(epoch, sequence);
+        push_entry(
+            &mut bytes,
+            &Entry { kind: EntryKind::Put, key: first.entry.key, sub: &sub, value: &value },
+        );
+        visit(first.group, &bytes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! The stores of bytes that may stand behind the typed table: one folder each, with the same files (`open read write
+//! bulk_load`), each an implementation of [`KeyValueStore`].
+//!
+//! Only [`KeyedState`](crate::KeyedState) calls them. A store is a working copy: it holds what left the table, without a
+//! log, and is thrown away at recovery, when it is filled again from the runs. So the one promise it must keep is that
+//! it gives back what was written to it while its process lives; the conformance check holds it to that.
+
+mod batch;
+#[cfg(feature = "test-util")]
+mod conformance;
+mod key;
+#[cfg(feature = "test-util")]
+pub mod sorted_map;
+
+use std::ops::ControlFlow;
+
+use types::Result;
+
+pub use batch::{Change, KeyBatch, SortedEntries, WriteBatch};
+#[cfg(feature = "test-util")]
+pub use conformance::conformance;
+pub use key::successor;
+pub(crate) use key::{StoreKey, push_store_key};
+
+/// The direction of a [`KeyValueStore::scan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// From the least key to the greatest.
+    Ascending,
+    /// From the greatest key to the least.
+    Descending,
+}
+
+/// A sorted map of byte strings, ordered as slices are. Keys are those of the run format: state, key group, key, and
+/// the place below the key, so that what a checkpoint's delta says of a place is what the store is told.
+///
+/// # Errors
+/// All calls: `Unavailable` where the machine refuses (no space, no permission), with path and remedy; `Corrupt` where
+/// the store finds its own files damaged.
+pub trait KeyValueStore: Send {
+    /// Looks up all of `keys` at once and calls `found` with the number and the value of each, in any order. An error of
+    /// `found` ends the call and is returned.
+    fn read(&self, keys: &KeyBatch, found: &mut dyn FnMut(usize, Option<&[u8]>) -> Result<()>) -> Result<()>;
+
+    /// Calls `visit` with the entries whose keys begin with `prefix`, in order of their keys, until it breaks. An error
+    /// of `visit` ends the call and is returned.
+    fn scan(
+        &self,
+        prefix: &[u8],
+        order: Order,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()>;
+
+    /// Makes the changes in their order. After an error some of them may have been made: the caller makes all of them
+    /// again before it reads any of these places.
+    fn write(&mut self, changes: &WriteBatch) -> Result<()>;
+
+    /// Puts many entries into a store that is being filled. Keys ascend, from call to call, too.
+    fn bulk_load(&mut self, entries: &SortedEntries) -> Result<()>;
+}

@@ -1,0 +1,388 @@
+//! [`KeyedState`] with a store behind its tables: fetching what an operation needs, telling the store what was drained,
+//! and keeping the number of resident cells within its bound.
+//!
+//! Order is everything: what was drained goes to the store before a cell leaves, and oldest first; and cells leave only
+//! between operations, so that what was fetched for one is there when it runs.
+
+use std::{any::Any, ops::ControlFlow};
+
+use types::{CheckpointId, KeyGroup, KeyGroupRange, Result};
+
+use super::{
+    CachedTable, KeyedState, MapTable, Need,
+    cells::Progress,
+    drained::Line,
+    keyed_state::TablePlace,
+    resident::{Found, Lack},
+};
+use crate::{
+    Data,
+    declare::{Declared, StateKind},
+    key::KeyRef,
+    run::entry::{Entry, EntryKind},
+    store::{KeyBatch, KeyValueStore, Order, SortedEntries, StoreKey, WriteBatch, push_store_key},
+};
+
+/// The store behind the tables.
+pub(crate) struct Backing {
+    store: Box<dyn KeyValueStore>,
+    /// For each table, the rank of its state's name: states are sorted as in a run.
+    ranks: Vec<u16>,
+    /// How many cells may be resident.
+    bound: usize,
+    /// About how many are, counted up since the last exact count.
+    resident: usize,
+    /// Where looking for cells to evict goes on: a table and one of its key groups.
+    hand: (usize, usize),
+    evicted: u64,
+    reads: KeyBatch,
+    writes: WriteBatch,
+}
+
+impl Backing {
+    /// The key of a place in the store.
+    fn place<'a>(&self, index: usize, key: KeyRef<'a>, sub: &'a [u8]) -> StoreKey<'a> {
+        StoreKey { state: self.ranks[index], group: key.group, key: key.bytes, sub }
+    }
+
+    /// What all places of a key begin with.
+    fn prefix(&self, index: usize, key: KeyRef<'_>) -> Vec<u8> {
+        let mut prefix = Vec::new();
+        push_store_key(&mut prefix, self.place(index, key, &[]));
+        prefix
+    }
+
+    fn scan(
+        &self,
+        prefix: &[u8],
+        order: Order,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.store.scan(prefix, order, &mut |key, value| visit(&key[prefix.len()..], value))
+    }
+}
+
+/// A value of a map that is passed by: one of the table, or the bytes of the store.
+pub(crate) enum Seen<'a, V> {
+    /// A resident value.
+    Resident(&'a V),
+    /// An encoded value.
+    Stored(&'a [u8]),
+}
+
+impl KeyedState {
+    /// As [`new`](Self::new), with an empty `store` behind the tables, of whose cells about `cells` at most stay in memory:
+    /// values, elements of lists, entries of maps, and their keys. Timers are not counted.
+    #[must_use]
+    pub fn with_store(
+        declared: Declared,
+        groups: KeyGroupRange,
+        first: CheckpointId,
+        store: Box<dyn KeyValueStore>,
+        cells: usize,
+    ) -> Self {
+        let mut ranks = vec![0; declared.states.len()];
+        for (rank, (index, _)) in (0..).zip(declared.sorted()) {
+            ranks[usize::from(index)] = rank;
+        }
+        let mut state = Self::new(declared, groups, first);
+        state.tables.iter_mut().for_each(|table| table.use_store());
+        state.backing = Some(Box::new(Backing {
+            store,
+            ranks,
+            bound: cells,
+            resident: 0,
+            hand: (0, 0),
+            evicted: 0,
+            reads: KeyBatch::default(),
+            writes: WriteBatch::default(),
+        }));
+        state
+    }
+
+    /// How many cells have left for the store, since the beginning: for metrics.
+    #[must_use]
+    pub fn evicted_cells(&self) -> u64 {
+        self.backing.as_ref().map_or(0, |backing| backing.evicted)
+    }
+
+    /// Cells that are in memory, their keys counted where they have elements or entries: for metrics.
+    #[must_use]
+    pub fn resident_cells(&self) -> usize {
+        self.tables.iter().map(|table| table.residents()).sum()
+    }
+
+    pub(crate) fn has_store(&self) -> bool {
+        self.backing.is_some()
+    }
+
+    /// Whether the entries of the state at `place` lie in the store.
+    pub(crate) fn is_stored(&self, place: TablePlace) -> bool {
+        self.backing.is_some() && place.0 < self.tables.len()
+    }
+
+    /// Adds an entry that is to be loaded into the store.
+    pub(crate) fn note_loaded(
+        &mut self,
+        place: TablePlace,
+        group: KeyGroup,
+        entry: &Entry<'_>,
+        into: &mut SortedEntries,
+    ) -> Result<()> {
+        let Self { tables, backing: Some(backing), .. } = self else { return Ok(()) };
+        let Entry { key, sub, value, .. } = *entry;
+        into.push_place(StoreKey { state: backing.ranks[place.0], group, key, sub }, value);
+        tables[place.0].note_restored(entry)
+    }
+
+    /// Loads entries into the store, greater ones at each call.
+    pub(crate) fn bulk_load(&mut self, entries: &SortedEntries) -> Result<()> {
+        self.backing.as_mut().map_or(Ok(()), |backing| backing.store.bulk_load(entries))
+    }
+
+    /// The values of all value states under `keys`, in one read of those that are missing.
+    pub(super) fn fetch_values<'a>(&mut self, keys: impl Iterator<Item = KeyRef<'a>>) -> Result<()> {
+        self.relieve()?;
+        let mut missing: Vec<(usize, KeyRef<'a>)> = Vec::new();
+        let values: Vec<usize> = (0..self.tables.len())
+            .filter(|&index| self.declared.states[index].spec.kind == StateKind::Value)
+            .collect();
+        for key in keys {
+            let lacking = values.iter().filter(|&&it| self.tables[it].lack(key, Need::Value) == Lack::Place);
+            missing.extend(lacking.map(|&index| (index, key)));
+        }
+        missing.sort_unstable_by_key(|&(index, key)| (index, key.group, key.bytes));
+        missing.dedup_by_key(|&mut (index, key)| (index, key.group, key.bytes));
+        self.read(&missing, &[])
+    }
+
+    /// What an operation on one key needs.
+    #[cold]
+    pub(super) fn fetch(&mut self, index: u16, key: KeyRef<'_>, need: Need<'_>) -> Result<()> {
+        self.relieve()?;
+        let index = usize::from(index);
+        loop {
+            match (self.tables[index].lack(key, need), need) {
+                (Lack::Nothing, _) => return Ok(()),
+                (Lack::Place, Need::Entry(sub) | Need::Change(sub)) => self.read(&[(index, key)], sub)?,
+                (Lack::Place, _) => self.read(&[(index, key)], &[])?,
+                (Lack::Tail, _) => {
+                    self.count_resident(1);
+                    self.tables[index].admit(key, Found::Tail)?;
+                }
+                (Lack::List, _) => self.read_list(index, key)?,
+                (Lack::Beyond, _) => self.look_beyond(index, key)?,
+            }
+        }
+    }
+
+    fn count_resident(&mut self, came: usize) {
+        if let Some(backing) = &mut self.backing {
+            backing.resident += came;
+        }
+    }
+
+    /// Reads places below keys and takes them in.
+    fn read(&mut self, places: &[(usize, KeyRef<'_>)], sub: &[u8]) -> Result<()> {
+        let Self { tables, backing: Some(backing), .. } = self else { return Ok(()) };
+        if places.is_empty() {
+            return Ok(());
+        }
+        let mut reads = std::mem::take(&mut backing.reads);
+        reads.clear();
+        places.iter().for_each(|&(index, key)| reads.push_place(backing.place(index, key, sub)));
+        let admit = &mut |number: usize, value: Option<&[u8]>| {
+            let (index, key) = places[number];
+            tables[index].admit(key, Found::Place(sub, value))
+        };
+        let read = backing.store.read(&reads, admit);
+        backing.reads = reads;
+        // A map's entry may come with a cell for its key.
+        backing.resident += 2 * places.len();
+        read
+    }
+
+    fn read_list(&mut self, index: usize, key: KeyRef<'_>) -> Result<()> {
+        // Elements that were drained are taken from the store, so it must have them.
+        self.store_drained()?;
+        let Self { tables, backing: Some(backing), .. } = self else { return Ok(()) };
+        let mut chunks = Vec::new();
+        backing.scan(&backing.prefix(index, key), Order::Ascending, |number, chunk| {
+            chunks.push((number.to_vec(), chunk.to_vec()));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let before = tables[index].residents();
+        tables[index].admit(key, Found::List(&chunks))?;
+        backing.resident += tables[index].residents().saturating_sub(before);
+        Ok(())
+    }
+
+    fn look_beyond(&mut self, index: usize, key: KeyRef<'_>) -> Result<()> {
+        let Self { tables, backing: Some(backing), .. } = self else { return Ok(()) };
+        let mut beyond = false;
+        backing.scan(&backing.prefix(index, key), Order::Ascending, |sub, _| {
+            beyond = !tables[index].holds(key, sub);
+            Ok(if beyond { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        backing.resident += 1;
+        tables[index].admit(key, Found::Beyond(beyond))
+    }
+
+    /// Whether the map of `key` may have entries that are not resident.
+    pub(crate) fn is_map_partial<V: Data>(&self, index: u16, key: KeyRef<'_>) -> bool {
+        self.backing.is_some() && map_table::<V>(&self.tables, index).is_partial(key)
+    }
+
+    /// Calls `visit` with the entries of a map in the order of their map keys, until it breaks: those of the store, and
+    /// over them those of the table. Makes nothing resident, so a map may be larger than memory.
+    pub(crate) fn visit_map<V: Data>(
+        &self,
+        index: u16,
+        key: KeyRef<'_>,
+        order: Order,
+        mut visit: impl FnMut(&[u8], Seen<'_, V>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let table = map_table::<V>(&self.tables, index);
+        let mut resident = table.visit(key, order).peekable();
+        let mut stopped = false;
+        if let Some(backing) = &self.backing
+            && table.is_partial(key)
+        {
+            backing.scan(&backing.prefix(usize::from(index), key), order, |sub, value| {
+                let comes_first = |other: &[u8]| match order {
+                    Order::Ascending => other < sub,
+                    Order::Descending => other > sub,
+                };
+                while !stopped && let Some((at, value)) = resident.next_if(|(at, _)| comes_first(at)) {
+                    if let Some(value) = value {
+                        stopped = visit(at, Seen::Resident(value))?.is_break();
+                    }
+                }
+                let is_hidden = resident.peek().is_some_and(|(at, _)| at.is(sub));
+                if !stopped && !is_hidden {
+                    stopped = visit(sub, Seen::Stored(value))?.is_break();
+                }
+                Ok(if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?;
+        }
+        let live = resident.filter_map(|(at, value)| Some((at, value?)));
+        for (at, value) in live {
+            if stopped || visit(at, Seen::Resident(value))?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the store what was drained and it does not have.
+    pub(super) fn store_drained(&mut self) -> Result<()> {
+        let Self { tables, backing: Some(backing), .. } = self else { return Ok(()) };
+        let Backing { store, ranks, writes, .. } = &mut **backing;
+        writes.clear();
+        for (table, &state) in tables.iter_mut().zip(&*ranks) {
+            table.visit_unstored(&mut |line| push_change(writes, state, line))?;
+        }
+        if !writes.is_empty() {
+            let written = store.write(writes);
+            written
+                .map_err(|error| error.context("cannot write changed state to the store behind the table"))?;
+        }
+        tables.iter_mut().for_each(|table| table.set_stored());
+        Ok(())
+    }
+
+    /// Whether the store has all of the delta that is taken next.
+    pub(super) fn is_oldest_stored(&mut self) -> bool {
+        self.backing.is_none() || self.tables.iter_mut().all(|table| table.is_oldest_stored())
+    }
+
+    /// Evicts cells if there are too many: clean ones, and if those do not suffice, changed ones that are drained early.
+    fn relieve(&mut self) -> Result<()> {
+        let Some(backing) = &self.backing else { return Ok(()) };
+        if backing.resident <= backing.bound {
+            return Ok(());
+        }
+        let bound = backing.bound;
+        let resident = self.resident_cells();
+        if resident > bound {
+            // Some more than need be, so that it is not needed at once again.
+            let mut excess = resident - (bound - bound / 8);
+            let clean = resident.saturating_sub(self.tables.iter().map(|table| table.changed()).sum());
+            if clean < excess {
+                self.drain_early(excess - clean)?;
+            }
+            loop {
+                self.store_drained()?;
+                excess = excess.saturating_sub(self.evict(excess));
+                if excess == 0 || self.drain_early(excess)? == 0 {
+                    break;
+                }
+            }
+        }
+        let resident = self.resident_cells();
+        if let Some(backing) = &mut self.backing {
+            backing.resident = resident;
+        }
+        Ok(())
+    }
+
+    /// Drains about `count` cells before their time: those of flipped checkpoints, then of the open interval, where they
+    /// become a segment of the coming run. Returns how many there were.
+    fn drain_early(&mut self, count: usize) -> Result<usize> {
+        let (mut left, finished) = self.drain_all_flipped(count)?;
+        if !finished {
+            return Ok(count - left);
+        }
+        for index in 0..self.tables.len() {
+            while left > 0 && !self.tables[index].is_untouched(self.open) {
+                let Progress { spent, finished } = self.tables[index].drain_open(left).map_err(|error| {
+                    error.context(format!("state {:?}", self.declared.states[index].spec.name))
+                })?;
+                left = left.saturating_sub(spent);
+                if finished {
+                    break;
+                }
+            }
+        }
+        Ok(count - left)
+    }
+
+    /// Evicts about `count` cells that owe nothing, going round all key groups of all tables as a clock's hand does: who
+    /// was asked for since it came by stays for one more round.
+    fn evict(&mut self, count: usize) -> usize {
+        let Self { tables, backing: Some(backing), .. } = self else { return 0 };
+        let groups: usize = tables.iter().map(|table| table.group_count()).sum();
+        let mut evicted = 0;
+        for _ in 0..2 * groups {
+            if evicted >= count {
+                break;
+            }
+            let (index, group) = backing.hand;
+            evicted += tables[index].evict(group, count - evicted);
+            backing.hand = if group + 1 < tables[index].group_count() {
+                (index, group + 1)
+            } else {
+                ((index + 1) % tables.len(), 0)
+            };
+        }
+        backing.evicted += evicted as u64;
+        evicted
+    }
+}
+
+fn map_table<V: Data>(tables: &[Box<dyn CachedTable>], index: u16) -> &MapTable<V> {
+    let table: &dyn Any = &*tables[usize::from(index)];
+    table.downcast_ref().expect("a handle is used with the state that was declared with it")
+}
+
+/// What a drained line means for the store. Notes are for the run alone, but for the one that empties a list.
+fn push_change(writes: &mut WriteBatch, state: u16, line: &Line<'_>) {
+    let Line { group, is_note, entry, .. } = *line;
+    let place = StoreKey { state, group, key: entry.key, sub: entry.sub };
+    match entry.kind {
+        EntryKind::Put => writes.put_place(place, entry.value),
+        EntryKind::Delete if is_note => {}
+        EntryKind::Delete => writes.delete_place(place),
+        EntryKind::Clear => writes.delete_below(state, group, entry.key),
+    }
+}
