@@ -31,6 +31,12 @@ pub enum Order {
     Descending,
 }
 
+/// Takes the number of a key and its value.
+pub type Answer<'a> = dyn FnMut(usize, Option<&[u8]>) -> Result<()> + 'a;
+
+/// Takes a key and its value, and says whether to go on.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;
+
 /// A sorted map of byte strings, ordered as slices are. Keys are those of the run format: state, key group, key, and
 /// the place below the key, so that what a checkpoint's delta says of a place is what the store is told.
 ///
@@ -40,16 +46,11 @@ pub enum Order {
 pub trait KeyValueStore: Send {
     /// Looks up all of `keys` at once and calls `found` with the number and the value of each, in any order. An error of
     /// `found` ends the call and is returned.
-    fn read(&self, keys: &KeyBatch, found: &mut dyn FnMut(usize, Option<&[u8]>) -> Result<()>) -> Result<()>;
+    fn read(&self, keys: &KeyBatch, found: &mut Answer<'_>) -> Result<()>;
 
     /// Calls `visit` with the entries whose keys begin with `prefix`, in order of their keys, until it breaks. An error
     /// of `visit` ends the call and is returned.
-    fn scan(
-        &self,
-        prefix: &[u8],
-        order: Order,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
-    ) -> Result<()>;
+    fn scan(&self, prefix: &[u8], order: Order, visit: &mut Visit<'_>) -> Result<()>;
 
     /// Makes the changes in their order. After an error some of them may have been made: the caller makes all of them
     /// again before it reads any of these places.

@@ -123,6 +123,9 @@ impl<V: Data> MapSlot<V> {
         mut recorder: Recorder<'_>,
         change: impl FnOnce(&mut Option<V>) -> R,
     ) -> R {
+        if recorder.intervals.has_store {
+            self.settle_clearing(&mut recorder);
+        }
         let changes = Self::changes(&mut self.changes, self.live, &mut self.beyond, &mut recorder);
         let Recorder { at, intervals, .. } = recorder;
         let cell = self.entries.entry(KeyBytes::new(sub)).or_insert_with(|| {
@@ -149,7 +152,25 @@ impl<V: Data> MapSlot<V> {
         result
     }
 
+    /// With a store behind, must be called before each change: what an older interval cleared, and what it put there
+    /// since, reach the store in this order. Draining keeps it, but an entry that changes again is drained by itself; so
+    /// where a clearing waits, all that older intervals did is drained first, at once.
+    fn settle_clearing(&mut self, recorder: &mut Recorder<'_>) {
+        let open = recorder.intervals.open();
+        let is_first = self.changes.back().is_none_or(|last| last.interval != open);
+        let waits = !self.detached.is_empty() || self.changes.iter().any(|changes| changes.cleared);
+        while is_first && waits && !(self.detached.is_empty() && self.changes.is_empty()) {
+            if let Err(error) = self.drain(recorder.at, open, usize::MAX, recorder.intervals) {
+                recorder.intervals.fail(error);
+                return;
+            }
+        }
+    }
+
     fn clear(&mut self, mut recorder: Recorder<'_>) {
+        if recorder.intervals.has_store {
+            self.settle_clearing(&mut recorder);
+        }
         let changes = Self::changes(&mut self.changes, self.live, &mut self.beyond, &mut recorder);
         let intervals = recorder.intervals;
         let leaves_tombstone = changes.stale || intervals.has_store;

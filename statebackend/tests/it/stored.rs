@@ -206,6 +206,41 @@ fn a_map_larger_than_the_table_is_walked_and_cleared() {
     assert_eq!(handles.map.entries(&mut ctx).unwrap(), [(9, 9)]);
 }
 
+/// An entry that changes again is drained by itself; the clearing before it must not come after it.
+#[test]
+fn a_clearing_that_waits_hides_nothing_that_came_later() {
+    let handles = declare().1;
+    let key = key("only");
+    // With so few cells that all leave, some, and none.
+    for cells in [1, 4, 1000] {
+        let (behind, _) = Behind::sorted_map(cells);
+        let (mut stored, mut plain) = (subtask(&behind), subtask(&Behind::Nothing));
+        let mut maps = Vec::new();
+        for subtask in [&mut stored, &mut plain] {
+            handles.map.put(&mut Context { state: &mut subtask.state, key: &key }, &0, 1).unwrap();
+            subtask.state.flip(CheckpointId(1));
+            handles.map.clear(&mut Context { state: &mut subtask.state, key: &key }).unwrap();
+            handles.map.put(&mut Context { state: &mut subtask.state, key: &key }, &3, 2).unwrap();
+            handles.map.put(&mut Context { state: &mut subtask.state, key: &key }, &4, 2).unwrap();
+            subtask.state.flip(CheckpointId(2));
+            handles.map.put(&mut Context { state: &mut subtask.state, key: &key }, &3, 3).unwrap();
+            subtask.state.flip(CheckpointId(3));
+            let mut runs = Vec::new();
+            while subtask.state.drain(1).unwrap() > 0 {}
+            while let Some((_, delta)) = subtask.state.take_sealed() {
+                runs.push(write_run(delta, identity(0, 1), MAX.all()).unwrap().payload.concat());
+            }
+            // Other keys push this one out, so that it is read from the store.
+            increment(&mut subtask.state, handles, &keys(20));
+            increment(&mut subtask.state, handles, &keys(20));
+            let entries = handles.map.entries(&mut Context { state: &mut subtask.state, key: &key }).unwrap();
+            assert_eq!(entries, [(3, 3), (4, 2)]);
+            maps.push(runs);
+        }
+        assert!(maps[0] == maps[1], "the runs differ with {cells} cells");
+    }
+}
+
 fn compare_values(stored: &mut Subtask, plain: &mut Subtask, handles: Handles, keys: &[Vec<u8>]) {
     for bytes in keys {
         let [stored, plain] = [&mut *stored, &mut *plain].map(|subtask| {

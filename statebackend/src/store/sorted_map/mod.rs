@@ -7,11 +7,11 @@ mod open;
 mod read;
 mod write;
 
-use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use types::Result;
 
-use super::{KeyBatch, KeyValueStore, Order, SortedEntries, WriteBatch};
+use super::{Answer, KeyBatch, KeyValueStore, Order, SortedEntries, Visit, WriteBatch};
 pub use open::Gauge;
 
 /// A store that is a sorted map.
@@ -22,16 +22,11 @@ pub struct SortedMapStore {
 }
 
 impl KeyValueStore for SortedMapStore {
-    fn read(&self, keys: &KeyBatch, found: &mut dyn FnMut(usize, Option<&[u8]>) -> Result<()>) -> Result<()> {
+    fn read(&self, keys: &KeyBatch, found: &mut Answer<'_>) -> Result<()> {
         read::read(self, keys, found)
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        order: Order,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
-    ) -> Result<()> {
+    fn scan(&self, prefix: &[u8], order: Order, visit: &mut Visit<'_>) -> Result<()> {
         read::scan(self, prefix, order, visit)
     }
 

@@ -1,19 +1,13 @@
 //! Reading: a batch of keys, or all keys with a prefix.
 
-use std::{
-    ops::{Bound, ControlFlow},
-    sync::atomic::Ordering::Relaxed,
-};
+use std::{ops::Bound, sync::atomic::Ordering::Relaxed};
 
 use types::Result;
 
 use super::{KeyBatch, Order, SortedMapStore};
+use crate::store::{Answer, Visit};
 
-pub(super) fn read(
-    store: &SortedMapStore,
-    keys: &KeyBatch,
-    found: &mut dyn FnMut(usize, Option<&[u8]>) -> Result<()>,
-) -> Result<()> {
+pub(super) fn read(store: &SortedMapStore, keys: &KeyBatch, found: &mut Answer<'_>) -> Result<()> {
     store.gauge.reads.fetch_add(1, Relaxed);
     store.gauge.keys_read.fetch_add(keys.len() as u64, Relaxed);
     for (number, key) in keys.iter().enumerate() {
@@ -22,12 +16,7 @@ pub(super) fn read(
     Ok(())
 }
 
-pub(super) fn scan(
-    store: &SortedMapStore,
-    prefix: &[u8],
-    order: Order,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
-) -> Result<()> {
+pub(super) fn scan(store: &SortedMapStore, prefix: &[u8], order: Order, visit: &mut Visit<'_>) -> Result<()> {
     store.gauge.scans.fetch_add(1, Relaxed);
     let end = crate::store::successor(prefix);
     let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
