@@ -152,7 +152,7 @@ impl<V: Data> MapSlot<V> {
         result
     }
 
-    /// With a store behind, must be called before each change: what an older interval cleared, and what it put there
+    /// With a store behind, must be called before each change of an entry: what an older interval cleared, and what it put there
     /// since, reach the store in this order. Draining keeps it, but an entry that changes again is drained by itself; so
     /// where a clearing waits, all that older intervals did is drained first, at once.
     fn settle_clearing(&mut self, recorder: &mut Recorder<'_>) {
@@ -168,9 +168,6 @@ impl<V: Data> MapSlot<V> {
     }
 
     fn clear(&mut self, mut recorder: Recorder<'_>) {
-        if recorder.intervals.has_store {
-            self.settle_clearing(&mut recorder);
-        }
         let changes = Self::changes(&mut self.changes, self.live, &mut self.beyond, &mut recorder);
         let intervals = recorder.intervals;
         let leaves_tombstone = changes.stale || intervals.has_store;
