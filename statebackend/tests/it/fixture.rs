@@ -129,7 +129,7 @@ impl Subtask {
             .iter()
             .filter_map(|run| run.groups.intersect(groups).map(|groups| Run { groups, ..run.clone() }));
         self.runs = clipped.collect();
-        restore(env, store, &self.runs, &mut self.state).await?;
+        restore(env, store, runs, &mut self.state).await?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The table as a cache in front of a store: what is read when, what stays in memory, and what a store that fails does.
 
 use statebackend::{KeyRef, KeyedState, StateDeclarations, store, write_run};
-use types::{CheckpointId, ErrorKind, SubtaskIndex};
+use types::{CheckpointId, ErrorKind, SubtaskIndex, Timestamp};
 
 use crate::fixture::{Behind, Context, Handles, MAX, Subtask, declare, identity, key, simulated};
 
@@ -241,10 +241,71 @@ fn a_clearing_that_waits_hides_nothing_that_came_later() {
     }
 }
 
-fn compare_values(stored: &mut Subtask, plain: &mut Subtask, handles: Handles, keys: &[Vec<u8>]) {
+/// Of a map that was drained early, and not all of it, the store has entries that no run has.
+#[test]
+fn a_map_half_drained_early_is_cleared() {
+    let handles = declare().1;
+    let keys = keys(20);
+    let (behind, _) = Behind::sorted_map(64);
+    let (mut stored, mut plain) = (subtask(&behind), subtask(&Behind::Nothing));
+    let runs = [&mut stored, &mut plain].map(|subtask| {
+        for bytes in &keys {
+            for sub in 0..10 {
+                handles.map.put(&mut Context { state: &mut subtask.state, key: bytes }, &sub, 1).unwrap();
+            }
+        }
+        for bytes in keys.iter().rev() {
+            handles.map.clear(&mut Context { state: &mut subtask.state, key: bytes }).unwrap();
+        }
+        increment(&mut subtask.state, handles, &keys);
+        subtask.state.flip(FIRST);
+        while subtask.state.drain(64).unwrap() > 0 {}
+        let (_, delta) = subtask.state.take_sealed().unwrap();
+        write_run(delta, identity(0, 1), MAX.all()).unwrap().payload.concat()
+    });
+    assert!(stored.state.evicted_cells() > 0);
+    assert!(runs[0] == runs[1], "the runs differ");
+    compare(&mut stored, &mut plain, handles, &keys);
+}
+
+/// That a map had entries besides those in the table holds until they have been changed, too.
+#[test]
+fn what_a_map_has_besides_is_asked_anew() {
+    let handles = declare().1;
+    let key = key("only");
+    let (behind, _) = Behind::sorted_map(40);
+    let (mut stored, mut plain) = (subtask(&behind), subtask(&Behind::Nothing));
+    let runs = [&mut stored, &mut plain].map(|subtask| {
+        let mut runs = Vec::new();
+        let mut seal = |subtask: &mut Subtask, checkpoint| {
+            subtask.state.flip(CheckpointId(checkpoint));
+            while subtask.state.drain(64).unwrap() > 0 {}
+            let (_, delta) = subtask.state.take_sealed().unwrap();
+            runs.push(write_run(delta, identity(0, 1), MAX.all()).unwrap().payload.concat());
+        };
+        handles.map.put(&mut Context { state: &mut subtask.state, key: &key }, &1, 1).unwrap();
+        seal(subtask, 1);
+        keys(200).chunks(10).for_each(|others| increment(&mut subtask.state, handles, others));
+        handles.map.put(&mut Context { state: &mut subtask.state, key: &key }, &2, 2).unwrap();
+        seal(subtask, 2);
+        handles.map.remove(&mut Context { state: &mut subtask.state, key: &key }, &1).unwrap();
+        handles.map.remove(&mut Context { state: &mut subtask.state, key: &key }, &2).unwrap();
+        seal(subtask, 3);
+        handles.map.put(&mut Context { state: &mut subtask.state, key: &key }, &3, 3).unwrap();
+        handles.map.clear(&mut Context { state: &mut subtask.state, key: &key }).unwrap();
+        seal(subtask, 4);
+        runs
+    });
+    assert!(stored.state.evicted_cells() > 0);
+    assert!(runs[0] == runs[1], "the runs differ");
+}
+
+fn compare(stored: &mut Subtask, plain: &mut Subtask, handles: Handles, keys: &[Vec<u8>]) {
     for bytes in keys {
         let [stored, plain] = [&mut *stored, &mut *plain].map(|subtask| {
-            handles.value.get(&mut Context { state: &mut subtask.state, key: bytes }).unwrap()
+            let mut ctx = Context { state: &mut subtask.state, key: bytes };
+            let value = handles.value.get(&mut ctx).unwrap();
+            (value, handles.map.get(&mut ctx, &1).unwrap(), handles.map.entries(&mut ctx).unwrap())
         });
         assert_eq!(stored, plain);
     }
@@ -254,14 +315,19 @@ fn compare_values(stored: &mut Subtask, plain: &mut Subtask, handles: Handles, k
 fn a_write_that_fails_fails_the_drain_and_loses_nothing() {
     let handles = declare().1;
     let keys = keys(100);
-    for nth in 1..=4 {
+    for nth in 1..=6 {
         let (behind, gauge) = Behind::sorted_map(1000);
         let (mut stored, mut plain) = (subtask(&behind), subtask(&Behind::Nothing));
         for subtask in [&mut stored, &mut plain] {
             increment(&mut subtask.state, handles, &keys);
+            for bytes in &keys {
+                handles.map.put(&mut Context { state: &mut subtask.state, key: bytes }, &1, 1).unwrap();
+            }
             seal(subtask, 1);
             for bytes in &keys[..30] {
-                handles.value.clear(&mut Context { state: &mut subtask.state, key: bytes }).unwrap();
+                let mut ctx = Context { state: &mut subtask.state, key: bytes };
+                handles.value.clear(&mut ctx).unwrap();
+                handles.map.remove(&mut ctx, &1).unwrap();
             }
             increment(&mut subtask.state, handles, &keys[20..]);
             subtask.state.flip(CheckpointId(2));
@@ -283,7 +349,7 @@ fn a_write_that_fails_fails_the_drain_and_loses_nothing() {
                         stored.state.take_sealed().is_none(),
                         "a delta left that the store does not have"
                     );
-                    compare_values(&mut stored, &mut plain, handles, &keys);
+                    compare(&mut stored, &mut plain, handles, &keys);
                 }
             }
         }
@@ -294,7 +360,7 @@ fn a_write_that_fails_fails_the_drain_and_loses_nothing() {
             write_run(delta, identity(0, 1), MAX.all()).unwrap().payload.concat()
         });
         assert_eq!(stored_run, plain_run);
-        compare_values(&mut stored, &mut plain, handles, &keys);
+        compare(&mut stored, &mut plain, handles, &keys);
     }
 }
 
@@ -337,6 +403,8 @@ fn many_runs_are_loaded_at_another_parallelism() {
                     if !groups.contains(KeyRef::new(bytes, MAX).group) {
                         continue;
                     }
+                    let at = Timestamp((number * 10 + round) as i64);
+                    writer.state.register_event_timer(KeyRef::new(bytes, MAX), at);
                     let mut ctx = Context { state: &mut writer.state, key: bytes };
                     if (number + round) % 3 == 0 {
                         handles.value.clear(&mut ctx).unwrap();
@@ -373,6 +441,10 @@ fn many_runs_are_loaded_at_another_parallelism() {
                 });
                 assert_eq!(first, second);
             }
+            let [first, second] = [&mut stored, &mut plain].map(|subtask| {
+                std::iter::from_fn(|| subtask.state.pop_event_timer(Timestamp::MAX)).collect::<Vec<_>>()
+            });
+            assert!(!first.is_empty() && first == second, "timers: {first:?}, {second:?}");
         }
     });
 }
