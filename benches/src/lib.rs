@@ -1,1 +1,38 @@
-//! Benchmarks: one file per question, peers side by side.
+//! What the benchmarks share: the jobs' source and sink, and the line of figures that each of them prints. One binary
+//! for each question; `measure` runs them in turn and prints the table of `README.md`.
+
+pub mod figures;
+pub mod gaps;
+pub mod paced;
+pub mod payload;
+
+use std::process::ExitCode;
+
+use types::Result;
+
+use crate::figures::Figures;
+
+/// Prints the figures of a run, or why there are none.
+#[must_use]
+#[expect(clippy::disallowed_macros, reason = "a program's output")]
+pub fn report(figures: Result<Figures>) -> ExitCode {
+    match figures {
+        Ok(figures) => {
+            println!("{}", figures.line());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+/// The finaliser of splitmix64: the key of a record's number, as the peers make it.
+#[must_use]
+#[inline]
+pub fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}

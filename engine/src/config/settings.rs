@@ -105,7 +105,7 @@ impl Default for Settings {
             channel_records: 3 * 1024,
             channel_bytes: 1 << 20,
             watermark_interval: Duration::from_millis(200),
-            slice_cells: 512,
+            slice_cells: 256,
             merge_fan_in: 8,
         }
     }
@@ -189,7 +189,7 @@ settings! {
         |settings, text| settings.channel_bytes = bytes(text)?;
     "watermark.interval", "how often watermarks are made (200ms)",
         |settings, text| settings.watermark_interval = duration(text)?;
-    "snapshot.slice-cells", "changed cells handled at a time between two batches (512)",
+    "snapshot.slice-cells", "changed cells handled at a time between two batches (256)",
         |settings, text| settings.slice_cells = count(text)? as usize;
     "snapshot.merge-fan-in", "runs of about the same size that are merged into one (8)",
         |settings, text| settings.merge_fan_in = limited(text, 1024)?.max(2);

@@ -76,8 +76,10 @@ pub struct SnapshotStats {
     pub alignment_us: u64,
     /// The longest single step of snapshot work on the processing task, in microseconds of wall-clock time.
     pub longest_pause_us: u64,
-    /// Bytes of new files.
+    /// Bytes of new runs.
     pub bytes_added: u64,
+    /// Bytes of runs that merges wrote since the checkpoint before.
+    pub bytes_merged: u64,
     /// Cells drained.
     pub cells: u64,
     /// Single steps of snapshot work on the processing task.
@@ -107,6 +109,7 @@ impl SnapshotStats {
         self.longest_pause_us = self.longest_pause_us.max(other.longest_pause_us);
         self.longest_step_us = self.longest_step_us.max(other.longest_step_us);
         self.bytes_added += other.bytes_added;
+        self.bytes_merged += other.bytes_merged;
         self.cells += other.cells;
         self.steps += other.steps;
         self.long_steps += other.long_steps;

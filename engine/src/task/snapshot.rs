@@ -66,12 +66,14 @@ pub(crate) struct Snapshots {
     lists: BTreeMap<usize, RunList>,
     prepared: Vec<PreparedTransaction>,
     pending: BTreeMap<CheckpointId, Pending>,
+    /// What merges have written since the last cut.
+    bytes_merged: u64,
 }
 
 impl Snapshots {
     pub(crate) fn new(task: TaskId, job: JobId, attempt: AttemptId) -> Self {
         let (lists, pending) = (BTreeMap::new(), BTreeMap::new());
-        Self { task, job, attempt, lists, prepared: Vec::new(), pending }
+        Self { task, job, attempt, lists, prepared: Vec::new(), pending, bytes_merged: 0 }
     }
 
     /// Registers a keyed operator with the runs it was restored from.
@@ -83,7 +85,8 @@ impl Snapshots {
 
     /// The task has cut: every later event may complete this checkpoint.
     pub(crate) fn begin(&mut self, checkpoint: CheckpointId, cuts: Vec<Cut>, alignment_us: u64) {
-        let stats = SnapshotStats { alignment_us, ..SnapshotStats::default() };
+        let bytes_merged = std::mem::take(&mut self.bytes_merged);
+        let stats = SnapshotStats { alignment_us, bytes_merged, ..SnapshotStats::default() };
         let pending = Pending { cuts, preparing: false, flushing: false, stats };
         self.pending.insert(checkpoint, pending);
     }
@@ -230,6 +233,7 @@ impl Snapshots {
     pub(crate) fn merged(&mut self, position: usize, replaced: &[Run], run: Run) {
         let Some(list) = self.lists.get_mut(&position) else { return };
         list.merging = false;
+        self.bytes_merged += run.file.len;
         let Some(first) = replaced.first() else { return };
         let Some(at) = list.runs.iter().position(|(_, it)| it == first) else { return };
         let end = at + replaced.len();

@@ -1,0 +1,230 @@
+//! Runs the benchmarks in turn, five times each unless told otherwise, and prints the table of `README.md`:
+//! `measure [--runs N] [--text FILE] [QUESTION ...]`. The other binaries and `word_count` must lie beside it.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "it drives real processes and reads no input but their figures"
+)]
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+};
+
+use clap::{Parser, ValueEnum};
+use tidegate_benches::figures::{Figures, median};
+
+/// Measures.
+#[derive(Parser)]
+struct Args {
+    /// Runs of each kind
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// A text for the word count; it is read in as many copies as make 50 MB
+    #[arg(long)]
+    text: Option<PathBuf>,
+    /// What to measure: all of it unless named
+    questions: Vec<Question>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Question {
+    /// What checkpoints every second cost keyed updates
+    Cost,
+    /// The gaps between records at a third of full load
+    Gaps,
+    /// A large state of which 1 % changes
+    Delta,
+    /// The word count against one written by hand
+    Words,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match measure(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(args: &Args) -> io::Result<()> {
+    let bench = Bench::new()?;
+    let asked = |question| args.questions.is_empty() || args.questions.contains(&question);
+    println!("| question | median | least | greatest |\n|---|---|---|---|");
+    if asked(Question::Cost) {
+        cost(&bench, args.runs)?;
+    }
+    if asked(Question::Gaps) {
+        gaps(&bench, args.runs)?;
+    }
+    if asked(Question::Delta) {
+        delta(&bench, args.runs)?;
+    }
+    if asked(Question::Words) {
+        match &args.text {
+            Some(text) => words(&bench, args.runs, text)?,
+            None => eprintln!("no word count: name a text with --text"),
+        }
+    }
+    Ok(())
+}
+
+fn row(question: &str, values: &[f64]) {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    println!("| {question} | {:.3} | {least:.3} | {greatest:.3} |", median(values.iter().copied()));
+}
+
+/// The same job without and with checkpoints every second, in turn.
+fn cost(bench: &Bench, runs: usize) -> io::Result<()> {
+    let jobs: [(&str, &[&str]); 4] = [
+        ("500 k cells of 16 bytes", &["--keys", "500000", "--records", "150000000"]),
+        ("5 M cells of 16 bytes", &["--keys", "5000000", "--records", "60000000"]),
+        ("500 k cells of 100 bytes", &["--payload", "--keys", "500000", "--records", "60000000"]),
+        ("5 M cells of 100 bytes", &["--payload", "--keys", "5000000", "--records", "30000000"]),
+    ];
+    for (name, job) in jobs {
+        let (mut ratio, mut nanos, mut longest, mut long, mut rate) =
+            (vec![], vec![], vec![], vec![], vec![]);
+        for _ in 0..runs {
+            let without = bench.figures("keyed_updates", job, None)?;
+            let with = bench.figures("keyed_updates", job, Some("1s"))?;
+            rate.push(with.rate() / 1e6);
+            ratio.push(with.rate() / without.rate());
+            nanos.push((with.cpu_seconds - without.cpu_seconds) * 1e9 / with.cells as f64);
+            longest.push(with.longest_step_ms);
+            long.push(with.long_steps as f64 * 1000.0 / with.steps as f64);
+        }
+        row(&format!("updates, {name}: million records/s with checkpoints"), &rate);
+        row(&format!("updates, {name}: rate with to rate without checkpoints"), &ratio);
+        row(&format!("updates, {name}: ns of processor time per changed cell"), &nanos);
+        row(&format!("updates, {name}: longest step on a task, ms of processor time"), &longest);
+        row(&format!("updates, {name}: steps over 0.3 ms, of 1,000"), &long);
+    }
+    Ok(())
+}
+
+fn gaps(bench: &Bench, runs: usize) -> io::Result<()> {
+    let job = ["--rate", "8000000", "--records", "120000000"];
+    let (mut without, mut with) = (vec![], vec![]);
+    for _ in 0..runs {
+        without.push(bench.figures("keyed_updates", &job, None)?.gap_ms);
+        with.push(bench.figures("keyed_updates", &job, Some("1s"))?.gap_ms);
+    }
+    row("gap between batches at a third of the load, 99.9 %, without checkpoints, ms", &without);
+    row("the same with checkpoints, ms", &with);
+    Ok(())
+}
+
+fn delta(bench: &Bench, runs: usize) -> io::Result<()> {
+    let (mut middle, mut greatest, mut bytes, mut mean) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..runs {
+        let figures = bench.figures("small_delta", &[], None)?;
+        let (median, most) = figures.checkpoint_ms.unwrap_or_default();
+        middle.push(median);
+        greatest.push(most);
+        // A changed cell: a key of 8 bytes and a value of 100.
+        bytes.push(figures.bytes as f64 / (figures.cells as f64 * 108.0));
+        mean.push((figures.bytes + figures.merged_bytes) as f64 / 1e6 / figures.checkpoints as f64);
+    }
+    row("small delta: from trigger to durable checkpoint, median of 100, ms", &middle);
+    row("small delta: the longest of 100, ms", &greatest);
+    row("small delta: bytes of the runs to changed bytes", &bytes);
+    row("small delta: MB per checkpoint with merges", &mean);
+    Ok(())
+}
+
+fn words(bench: &Bench, runs: usize, text: &Path) -> io::Result<()> {
+    let folder = bench.fresh("text")?;
+    let copies = 50_000_000_u64.div_ceil(std::fs::metadata(text)?.len());
+    for copy in 0..copies {
+        std::fs::copy(text, folder.join(format!("{copy}.txt")))?;
+    }
+    let folder = folder.display().to_string();
+    let (mut hand, mut ours, mut ratio) = (vec![], vec![], vec![]);
+    for _ in 0..runs {
+        let out = bench.fresh("out")?.display().to_string();
+        let by_hand = rate_in(&bench.run("hand_word_count", &[&folder, &out])?)?;
+        let out = bench.fresh("out")?.display().to_string();
+        let checkpoints = bench.fresh("checkpoints")?.display().to_string();
+        let job = ["--input", &folder, "--output", &out, "--checkpoints", &checkpoints];
+        let flags = ["--interval", "1s", "--parallelism", "2", "--rest", "off"];
+        let engine = rate_in(&bench.run("examples/word_count", &[&job[..], &flags[..]].concat())?)?;
+        hand.push(by_hand / 1e6);
+        ours.push(engine / 1e6);
+        ratio.push(engine / by_hand);
+    }
+    row("word count by hand, million words/s", &hand);
+    row("word count with checkpoints, million words/s", &ours);
+    row("word count: ours to the one by hand", &ratio);
+    Ok(())
+}
+
+/// The rate in a line `... 123 records/s ...`.
+fn rate_in(line: &str) -> io::Result<f64> {
+    let rate = line.split(" records/s").next().and_then(|head| head.rsplit(' ').next());
+    rate.and_then(|rate| rate.parse().ok()).ok_or_else(|| io::Error::other(format!("no rate in: {line}")))
+}
+
+/// Where the binaries lie, and where they may write.
+struct Bench {
+    binaries: PathBuf,
+    scratch: PathBuf,
+}
+
+impl Bench {
+    fn new() -> io::Result<Self> {
+        let own = std::env::current_exe()?;
+        let binaries = own.parent().ok_or_else(|| io::Error::other("no folder"))?.to_owned();
+        let scratch = std::env::temp_dir().join(format!("tidegate-measure-{}", std::process::id()));
+        std::fs::create_dir_all(&scratch)?;
+        Ok(Self { binaries, scratch })
+    }
+
+    /// An empty folder.
+    fn fresh(&self, name: &str) -> io::Result<PathBuf> {
+        let folder = self.scratch.join(name);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// What a program prints.
+    fn run(&self, name: &str, args: &[&str]) -> io::Result<String> {
+        let mut command = Command::new(self.binaries.join(name));
+        let output = command.args(args).stderr(Stdio::null()).output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(format!("{name} {} ended with {}", args.join(" "), output.status)));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// The figures of a job at parallelism 2.
+    fn figures(&self, name: &str, job: &[&str], interval: Option<&str>) -> io::Result<Figures> {
+        let folder = self.fresh("checkpoints")?.display().to_string();
+        let mut args = job.to_vec();
+        if name == "small_delta" {
+            args.extend(["--checkpoints", &folder]);
+        } else {
+            args.extend(["--parallelism", "2", "--rest", "off"]);
+        }
+        if let Some(interval) = interval {
+            args.extend(["--checkpoints", &folder, "--interval", interval]);
+        }
+        let line = self.run(name, &args)?;
+        serde_json::from_str(&line).map_err(|error| io::Error::other(format!("{error} in: {line}")))
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // A folder under the temporary one that stays behind harms nobody.
+        let _left = std::fs::remove_dir_all(&self.scratch);
+    }
+}

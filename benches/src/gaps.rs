@@ -1,0 +1,107 @@
+//! A sink that throws records away and notes how long each batch came after the one before it: a task that stands still
+//! for a checkpoint shows as a gap.
+
+use std::{
+    marker::PhantomData,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use engine::{
+    api::sink::{PlainWriter, Sink, SinkContext},
+    record::Batch,
+};
+use env::{Env, Monotonic};
+use types::Result;
+
+use crate::figures::millis;
+
+/// The width of a bucket.
+const BUCKET: Duration = Duration::from_micros(20);
+/// Longer gaps are in the last bucket: 1 s.
+const BUCKETS: usize = 50_000;
+
+/// How many gaps of each length there were, over all writers.
+#[derive(Clone, Debug)]
+pub struct Gaps(Arc<Mutex<Vec<u32>>>);
+
+impl Default for Gaps {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(vec![0; BUCKETS])))
+    }
+}
+
+impl Gaps {
+    fn note(&self, gap: Duration) {
+        let bucket = (gap.as_nanos() / BUCKET.as_nanos()) as usize;
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets[bucket.min(BUCKETS - 1)] += 1;
+    }
+
+    /// The gap, in ms, that this part of the gaps does not exceed.
+    #[must_use]
+    pub fn quantile(&self, part: f64) -> f64 {
+        let buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: u64 = buckets.iter().map(|&count| u64::from(count)).sum();
+        let mut seen = 0;
+        let bucket = buckets.iter().position(|&count| {
+            seen += u64::from(count);
+            seen as f64 >= all as f64 * part
+        });
+        bucket.map_or(0.0, |bucket| millis(BUCKET) * (bucket + 1) as f64)
+    }
+}
+
+/// Throws records away.
+pub struct GapSink<T> {
+    gaps: Gaps,
+    records: PhantomData<fn(T)>,
+}
+
+impl<T> GapSink<T> {
+    /// A sink that notes its gaps in `gaps`.
+    #[must_use]
+    pub fn new(gaps: Gaps) -> Self {
+        Self { gaps, records: PhantomData }
+    }
+}
+
+impl<T> Clone for GapSink<T> {
+    fn clone(&self) -> Self {
+        Self::new(self.gaps.clone())
+    }
+}
+
+impl<T: Send + 'static> Sink for GapSink<T> {
+    type In = T;
+    type Writer = GapWriter<T>;
+
+    async fn writer(&self, context: &SinkContext) -> Result<GapWriter<T>> {
+        let (gaps, env) = (self.gaps.clone(), context.env.clone());
+        Ok(GapWriter { gaps, env, last: None, records: PhantomData })
+    }
+}
+
+/// Throws the records of one subtask away.
+pub struct GapWriter<T> {
+    gaps: Gaps,
+    env: Env,
+    last: Option<Monotonic>,
+    records: PhantomData<fn(T)>,
+}
+
+impl<T: Send + 'static> PlainWriter for GapWriter<T> {
+    type In = T;
+
+    async fn write(&mut self, _batch: Batch<T>) -> Result<()> {
+        let now = self.env.now();
+        if let Some(last) = self.last.replace(now) {
+            self.gaps.note(now.since(last));
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
