@@ -152,9 +152,9 @@ impl<V: Data> MapSlot<V> {
         result
     }
 
-    /// With a store behind, must be called before each change of an entry: what an older interval cleared, and what it put there
-    /// since, reach the store in this order. Draining keeps it, but an entry that changes again is drained by itself; so
-    /// where a clearing waits, all that older intervals did is drained first, at once.
+    /// With a store behind, must be called before each change of an entry: what an older interval cleared, and what it
+    /// put there since, reach the store in this order. Draining keeps it, but an entry that changes again is drained by
+    /// itself; so where a clearing waits, all that older intervals did is drained first, at once.
     fn settle_clearing(&mut self, recorder: &mut Recorder<'_>) {
         let open = recorder.intervals.open();
         let is_first = self.changes.back().is_none_or(|last| last.interval != open);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use statebackend::{
     Action, Data, Declared, KeyedState, StateDeclarations, StateSpec, check_compatible, restore,
+    store::sorted_map::SortedMapStore,
 };
 use types::{CheckpointId, ErrorKind, Result, Uid};
 
@@ -97,6 +98,15 @@ impl Serialize for Fussy {
     }
 }
 
+/// Empty states to restore into.
+fn with_and_without_store(declared: &Declared) -> [KeyedState; 2] {
+    let behind = Box::new(SortedMapStore::default());
+    [
+        KeyedState::new(declared.clone(), MAX.all(), CheckpointId(2)),
+        KeyedState::with_store(declared.clone(), MAX.all(), CheckpointId(2), behind, 4),
+    ]
+}
+
 #[test]
 fn a_type_that_does_not_give_back_what_it_read_is_refused() {
     simulated(1, async |env, store| {
@@ -110,10 +120,11 @@ fn a_type_that_does_not_give_back_what_it_read_is_refused() {
         total.set(&mut ctx, Shifting(5)).unwrap();
         subtask.state.flip(CheckpointId(1));
         subtask.seal(&*store, 10).await;
-        let mut into = KeyedState::new(declared, MAX.all(), CheckpointId(2));
-        let error = restore(&env, &*store, &subtask.runs, &mut into).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::IncompatibleState);
-        assert!(error.message().contains("\"total\"") && error.message().contains("count"), "{error}");
+        for mut into in with_and_without_store(&declared) {
+            let error = restore(&env, &*store, &subtask.runs, &mut into).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::IncompatibleState);
+            assert!(error.message().contains("\"total\"") && error.message().contains("count"), "{error}");
+        }
     });
 }
 
@@ -151,12 +162,14 @@ fn undeclared_states_are_left_out_only_if_that_is_allowed() {
         let mut states = StateDeclarations::new();
         let total = states.value::<u64>("total");
         let fewer = states.finish().unwrap();
-        let mut into = KeyedState::new(fewer.clone(), MAX.all(), CheckpointId(2));
-        let error = restore(&env, &*store, &subtask.runs, &mut into).await.unwrap_err();
-        assert!(error.message().contains("\"lines\""), "{error}");
-        let mut into = KeyedState::new(fewer.dropping_undeclared(), MAX.all(), CheckpointId(2));
-        let stats = restore(&env, &*store, &subtask.runs, &mut into).await.unwrap();
-        assert_eq!((stats.entries, stats.dropped), (1, 1));
-        assert_eq!(total.get(&mut Context { state: &mut into, key: &key }).unwrap(), Some(7));
+        for mut into in with_and_without_store(&fewer) {
+            let error = restore(&env, &*store, &subtask.runs, &mut into).await.unwrap_err();
+            assert!(error.message().contains("\"lines\""), "{error}");
+        }
+        for mut into in with_and_without_store(&fewer.dropping_undeclared()) {
+            let stats = restore(&env, &*store, &subtask.runs, &mut into).await.unwrap();
+            assert_eq!((stats.entries, stats.dropped), (1, 1));
+            assert_eq!(total.get(&mut Context { state: &mut into, key: &key }).unwrap(), Some(7));
+        }
     });
 }
