@@ -204,3 +204,15 @@ fn a_checkpoint_that_a_fresh_lineage_has_not_replaced_stays_its_restore_point_an
     assert!(standing.needs(CheckpointId(1)));
     assert!(Record::after(records.last(), Timestamp(0), marked(&[1], &[])).is_err());
 }
+
+/// What the sinks committed between the beginning of a line and its damaged checkpoint would be written again.
+#[test]
+fn nothing_falls_back_to_the_beginning_over_checkpoints_that_are_gone() {
+    let alone = |checkpoint: u64| {
+        let mut records = history([start(2, Restores::Empty), completed(checkpoint)]);
+        let standing = records.remove(1).standing;
+        fallback::instead(&standing, CheckpointId(checkpoint))
+    };
+    assert_eq!(alone(1), Some(Restores::Empty));
+    assert_eq!(alone(5), None);
+}

@@ -125,13 +125,18 @@ impl JobManager {
         let unconfirmed = standing.unconfirmed.contains(&damaged.checkpoint);
         let prepared = manifest.map(|manifest| prepared_since(Some(manifest), since));
         let held = self.held(&nobody(standing.job)).await?;
-        let proofs = held.into_iter().map(|(uid, markers)| {
+        let mut proofs = BTreeMap::new();
+        for (uid, markers) in held {
             let newer = |marker: &Marker| marker.lineage == damaged.lineage && marker.checkpoint > since;
             let visible = markers.iter().any(newer);
             let wrote = prepared.as_ref().map(|prepared| prepared.contains_key(&uid));
-            (uid, proof(visible, unconfirmed, wrote))
-        });
-        Ok(proofs.collect())
+            proofs.insert(uid, proof(visible, unconfirmed, wrote));
+        }
+        // A sink that the program no longer has cannot be asked what became of its output.
+        for uid in prepared.into_iter().flat_map(BTreeMap::into_keys) {
+            proofs.entry(uid).or_insert(fallback::SinkProof::Unknown);
+        }
+        Ok(proofs)
     }
 }
 

@@ -80,6 +80,8 @@ pub(crate) struct JobManager {
     pub(crate) unfinished: Option<Unfinished>,
     /// Damage that the last attempt found: perhaps in the checkpoint that it restored.
     pub(crate) suspicion: Option<Error>,
+    /// Whether this process has created a start record.
+    pub(crate) has_started: bool,
 }
 
 /// An end of the job whose checkpoint is in the history, or may be, and whose attempt has failed.
@@ -223,7 +225,8 @@ enum Outcome {
 
 impl JobManager {
     async fn attempt(&mut self, position: Position, lock: &JobLock, requests: &mut Requests) -> Outcome {
-        let automatic = matches!(position, Position::Waiting(_));
+        // Until this process has created a start record, each try is a first start.
+        let automatic = self.has_started && matches!(position, Position::Waiting(_));
         let mut begun = None;
         let launched = tokio::select! {
             biased;
@@ -254,6 +257,7 @@ impl JobManager {
                 self.unfinished = remaining.map(|remaining| Unfinished { remaining, why });
                 if error.kind() == ErrorKind::Corrupt {
                     // The next start finds out whether there is an older checkpoint to go on from.
+                    self.view.failed(self.env.now(), error.to_string());
                     self.suspicion = Some(error);
                     return Outcome::RestartNow(failing(running, finishing));
                 }

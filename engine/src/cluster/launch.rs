@@ -77,7 +77,10 @@ impl JobManager {
             return Ok(Launch::Refused(error));
         }
         let Begun { info, history, restore, revoked } = match self.begin(lock, automatic).await? {
-            Ok(started) => begun.insert(started),
+            Ok(started) => {
+                self.has_started = true;
+                begun.insert(started)
+            }
             Err(finished_at) => return Ok(Launch::FinishedEarlier(finished_at)),
         };
         let info = *info;

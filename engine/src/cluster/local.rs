@@ -171,6 +171,7 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         from_tasks,
         unfinished: None,
         suspicion: None,
+        has_started: false,
     };
     let open_requests = Requests::new(request_receiver);
     let checkpoint_url = settings.checkpoint_url.as_deref().map(Arc::from);

@@ -177,6 +177,11 @@ impl TaskManager {
             resolve.into_iter().map(|it| (it.uid.clone(), it)).collect();
         for (uid, mut committer, context) in self.committers(info).await? {
             let (revoke, commit) = work.remove(&uid).map(|it| (it.revoke, it.commit)).unwrap_or_default();
+            // Commits are in the order of checkpoints, and what is revoked is newer than what is committed.
+            for transaction in &commit {
+                let id = transaction_of(&context, transaction);
+                commit_for_ever(&self.env, &mut *committer, &id, &transaction.payload).await?;
+            }
             for transaction in &revoke {
                 let id = transaction_of(&context, transaction);
                 if !committer
@@ -192,13 +197,9 @@ impl TaskManager {
                     )));
                 }
             }
-            for transaction in &commit {
-                let id = transaction_of(&context, transaction);
-                commit_for_ever(&self.env, &mut *committer, &id, &transaction.payload).await?;
-            }
             committer.sweep(&[]).await.map_err(|error| error.context(format!("sink {uid}, sweep")))?;
         }
-        match work.into_values().find(|it| !it.commit.is_empty()) {
+        match work.into_values().find(|it| !it.commit.is_empty() || !it.revoke.is_empty()) {
             None => Ok(()),
             Some(left) => Err(Error::incompatible(format!(
                 "sink {} still holds transactions that the job history completed, but the job has no such sink: start \
