@@ -1,6 +1,6 @@
-//! Run files, written and merged in the background: one at a time in a process, so that sorting and compression take
-//! at most one processor from the tasks. What fails is tried again: a sealed delta is never given up while its task
-//! lives, since the next checkpoint needs it too.
+//! Run files, written and merged in the background: one write and one merge at a time in a process, so that sorting and
+//! compression take little from the tasks and no checkpoint waits for a merge. What fails is tried again: a sealed delta
+//! is never given up while its task lives, since the next checkpoint needs it too.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +32,9 @@ pub(crate) enum UploadEvent {
 pub(crate) struct Uploads {
     env: Env,
     store: Arc<dyn Store>,
-    one_at_a_time: Arc<Semaphore>,
+    /// Writing has a turn of its own: a checkpoint never waits for a merge.
+    writing: Arc<Semaphore>,
+    merging: Arc<Semaphore>,
     pub(crate) policy: MergePolicy,
 }
 
@@ -47,7 +49,8 @@ pub(crate) struct RunToWrite {
 
 impl Uploads {
     pub(crate) fn new(env: Env, store: Arc<dyn Store>, policy: MergePolicy) -> Self {
-        Self { env, store, one_at_a_time: Arc::new(Semaphore::new(1)), policy }
+        let one = || Arc::new(Semaphore::new(1));
+        Self { env, store, writing: one(), merging: one(), policy }
     }
 
     /// Sorts, compresses and writes a run; reports to `done`. Runs until it has succeeded or the task is gone.
@@ -66,7 +69,7 @@ impl Uploads {
     }
 
     async fn write_now(&self, work: RunToWrite, done: &Sender<Message<UploadEvent>>) -> Result<Option<Run>> {
-        let _turn = self.turn().await?;
+        let _turn = turn(&self.writing).await?;
         let RunToWrite { checkpoint, delta, identity, groups, .. } = work;
         self.env.fault(FaultPoint::RunUploadBefore)?;
         let path = paths::run(identity.attempt, &identity.operator, identity.subtask, identity.number);
@@ -101,12 +104,13 @@ impl Uploads {
     }
 
     async fn merge_now(&self, runs: &[Run], includes_oldest: bool, identity: RunIdentity) -> Result<Run> {
-        let _turn = self.turn().await?;
+        let _turn = turn(&self.merging).await?;
         let path = paths::run(identity.attempt, &identity.operator, identity.subtask, identity.number);
         merge(&self.env, &*self.store, runs, includes_oldest, identity, &path).await
     }
+}
 
-    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>> {
-        self.one_at_a_time.acquire().await.map_err(|_| Error::internal("the upload semaphore is closed"))
-    }
+/// One at a time.
+async fn turn(semaphore: &Semaphore) -> Result<tokio::sync::SemaphorePermit<'_>> {
+    semaphore.acquire().await.map_err(|_| Error::internal("the upload semaphore is closed"))
 }
