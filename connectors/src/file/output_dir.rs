@@ -150,7 +150,7 @@ impl OutputDir {
         }
         // Also when another process published them: it may have died before it came to this.
         self.sync(&self.path)?;
-        self.sync(&self.pending)?;
+        self.sync_emptied()?;
         Ok(CommitOutcome::Committed)
     }
 
@@ -207,7 +207,7 @@ impl OutputDir {
                 return Ok(false);
             }
         }
-        self.sync(&self.pending)?;
+        self.sync_emptied()?;
         Ok(true)
     }
 
@@ -227,7 +227,7 @@ impl OutputDir {
                 self.remove(&path)?;
             }
         }
-        self.sync(&self.pending)
+        self.sync_emptied()
     }
 
     /// The newest published checkpoint of each lineage.
@@ -283,6 +283,15 @@ impl OutputDir {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(failed("remove", path, error)),
+        }
+    }
+
+    /// Makes durable what was taken out of `.pending`. Where it is missing (a copy of the output may leave an empty
+    /// directory out) nothing can come back.
+    fn sync_emptied(&self) -> Result<()> {
+        match self.files.sync_dir(&self.pending) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|error| failed("sync", &self.pending, error)),
         }
     }
 

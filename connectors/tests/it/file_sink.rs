@@ -266,6 +266,21 @@ fn a_published_file_that_changed_is_noticed() {
     });
 }
 
+/// A copy of the output may leave empty directories out.
+#[test]
+fn a_commit_made_again_needs_no_directory_of_pending_files() {
+    let sim = Simulation::new(11);
+    sim.run(async |env| {
+        let mut open = Open::new(&env, &FileSink::lines("/out")).await.unwrap();
+        open.write(10..16).await.unwrap();
+        let prepared = open.prepare().await.unwrap();
+        open.committer.commit(&open.id, &prepared).await.unwrap();
+        env.files().rename_new(Path::new("/out/.pending"), Path::new("/elsewhere")).unwrap();
+        let mut later = FileSink::<u64>::lines("/out").committer(&context(&env, "sink", 2)).await.unwrap();
+        assert_eq!(later.commit(&open.id, &prepared).await.unwrap(), CommitOutcome::Committed);
+    });
+}
+
 #[test]
 fn publishing_replaces_nothing() {
     Simulation::new(10).run(async |env| {
