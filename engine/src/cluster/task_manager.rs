@@ -202,9 +202,10 @@ impl TaskManager {
         match work.into_values().find(|it| !it.commit.is_empty() || !it.revoke.is_empty()) {
             None => Ok(()),
             Some(left) => Err(Error::incompatible(format!(
-                "sink {} still holds transactions that the job history completed, but the job has no such sink: start \
-                 once with it, or give them up with --abandon-pending",
-                left.uid
+                "sink {} still holds transactions that the job history {}, but the job has no such sink: start once with \
+                 it, or give them up with --abandon-pending",
+                left.uid,
+                if left.commit.is_empty() { "revoked" } else { "completed" }
             ))),
         }
     }

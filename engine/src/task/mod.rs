@@ -4,12 +4,13 @@
 //! - [`input`]: the channels in, blocked by alignment. [`chain`]: the operators, depth first, never more than about a
 //!   batch ahead of the channels out.
 //! - [`source`] and [`sink`]: the two ends that touch the outside.
-//! - [`snapshot`]: from the flip at a barrier to the acknowledgement. [`upload`]: run files, in the background.
-//!   [`restore`]: the way back.
+//! - [`cut`]: the cut at a barrier, and the slices of work after it. [`snapshot`]: which pieces the acknowledgement still
+//!   waits for. [`upload`]: run files, in the background. [`restore`]: the way back.
 //! - [`message`]: what a task is told and what it reports. [`guard`]: user code that panics.
 //!   [`load`]: how much of its time a task is busy.
 
 pub(crate) mod chain;
+mod cut;
 pub(crate) mod guard;
 pub(crate) mod input;
 pub(crate) mod load;

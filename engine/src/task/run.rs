@@ -10,20 +10,19 @@ use checkpoint::{
 };
 use env::{Env, Limits, Message, Monotonic, Receiver, Sender, Store, channel};
 use futures::future;
-use statebackend::plan_merge;
-use types::{AttemptId, CheckpointId, Error, JobId, KeyGroupRange, Result, Timestamp, Uid};
+use types::{AttemptId, Error, JobId, KeyGroupRange, Result, Timestamp, Uid};
 
 use super::{
     chain::{Chain, Step},
     guard,
     input::{InputGate, TimeStep},
     load::{Load, Wait, measured},
-    message::{StepCost, TaskCommand, TaskReport},
+    message::{TaskCommand, TaskReport},
     restore::{self, OperatorRestore},
     sink::{CommitterEvent, SinkTail},
-    snapshot::{Cut, Snapshots},
+    snapshot::Snapshots,
     source::SourceHead,
-    upload::{RunToWrite, UploadEvent, Uploads},
+    upload::{UploadEvent, Uploads},
 };
 use crate::{
     api::erased::ReaderEvent,
@@ -123,17 +122,17 @@ struct Asked {
     announced: bool,
 }
 
-struct Running {
-    task: Task,
-    snapshots: Snapshots,
-    uploaded: (Sender<Message<UploadEvent>>, Receiver<Message<UploadEvent>>),
+pub(super) struct Running {
+    pub(super) task: Task,
+    pub(super) snapshots: Snapshots,
+    pub(super) uploaded: (Sender<Message<UploadEvent>>, Receiver<Message<UploadEvent>>),
     asked: VecDeque<Asked>,
     /// Cells changed before a barrier and not yet drained.
-    undrained: usize,
+    pub(super) undrained: usize,
     next_marks: Monotonic,
     flush_at: Option<Monotonic>,
     /// When the first barrier of the checkpoint being aligned came.
-    aligning_since: Option<Monotonic>,
+    pub(super) aligning_since: Option<Monotonic>,
     finishing: bool,
 }
 
@@ -450,116 +449,6 @@ impl Running {
         }
     }
 
-    /// The cut: nothing is inside the chain. Flips all tables, seals the sink, passes the barrier on.
-    async fn cut(&mut self, barrier: Barrier) -> Result<()> {
-        let started = self.task.env.now();
-        let since = self.aligning_since.take().unwrap_or(started);
-        let alignment_us = u64::try_from(started.since(since).as_micros()).unwrap_or(u64::MAX);
-        let checkpoint = barrier.checkpoint;
-        let step = Stopwatch::start(&self.task.env);
-        let cuts = self.cuts()?;
-        let mut undrained = 0;
-        for (_, keyed) in self.task.chain.keyed() {
-            keyed.flip(checkpoint);
-            // Nothing of the new interval has changed yet.
-            undrained += keyed.changed_cells().max(usize::from(keyed.is_undrained()));
-        }
-        let flipping = step.stop(&self.task.env, 0);
-        // A flip with nothing changed still has to come out sealed.
-        self.undrained = undrained;
-        self.snapshots.begin(checkpoint, cuts, alignment_us);
-        self.snapshots.on_step(flipping);
-        if let Some(sink) = &mut self.task.sink {
-            if sink.has_committer() {
-                if sink.seal(checkpoint).await? {
-                    self.snapshots.preparing(checkpoint);
-                }
-            } else {
-                sink.flush();
-                self.snapshots.flushing(checkpoint);
-            }
-        }
-        self.task.chain.send_mark(Mark::Barrier(barrier));
-        self.take_sealed();
-        Ok(())
-    }
-
-    /// What each durable vertex holds at this moment, keyed state apart.
-    fn cuts(&mut self) -> Result<Vec<Cut>> {
-        let processing_time = self.task.env.wall();
-        let Task { durable, head, chain, groups, .. } = &mut self.task;
-        let input = match &*head {
-            Head::Source(_) => Timestamp::MIN,
-            Head::Input(gate) => gate.watermark(),
-        };
-        let mut cuts = Vec::with_capacity(durable.len());
-        for vertex in durable {
-            let (lists, watermark, keyed) = match vertex.role {
-                Role::Source => {
-                    let Head::Source(source) = &mut *head else { continue };
-                    (vec![source.reader.snapshot()?], input, false)
-                }
-                Role::Operator(at) => {
-                    let operator = &mut chain.operators[at];
-                    let keyed = operator.operator.keyed().is_some();
-                    (operator.operator.lists()?, operator.watermark, keyed)
-                }
-                Role::Sink => {
-                    (Vec::new(), chain.operators.last().map_or(input, |last| last.watermark), false)
-                }
-            };
-            cuts.push(Cut {
-                position: vertex.position,
-                uid: vertex.uid.clone(),
-                is_sink: vertex.role == Role::Sink,
-                groups: if keyed { *groups } else { KeyGroupRange { start: 0, end: 0 } },
-                lists,
-                watermark,
-                processing_time,
-            });
-        }
-        Ok(cuts)
-    }
-
-    /// Drains one slice of cells, if any wait.
-    fn slice(&mut self) -> Result<()> {
-        if self.undrained == 0 {
-            return Ok(());
-        }
-        let step = Stopwatch::start(&self.task.env);
-        let (mut left, before) = (0, self.undrained);
-        for (_, keyed) in self.task.chain.keyed() {
-            left += keyed.drain(self.task.options.slice_cells)?;
-        }
-        self.undrained = left;
-        self.snapshots.on_step(step.stop(&self.task.env, before.saturating_sub(left) as u64));
-        Ok(())
-    }
-
-    /// Hands sealed intervals to the background.
-    fn take_sealed(&mut self) {
-        let Task { chain, durable, groups, uploads, .. } = &mut self.task;
-        for (at, keyed) in chain.keyed() {
-            let Some(vertex) = durable.iter().find(|vertex| vertex.role == Role::Operator(at)) else {
-                continue;
-            };
-            while let Some((checkpoint, delta)) = keyed.take_sealed() {
-                let identity = self.snapshots.sealed(vertex.position, checkpoint, delta.is_empty());
-                let Some(identity) = identity else { continue };
-                let work =
-                    RunToWrite { operator: vertex.position, checkpoint, delta, identity, groups: *groups };
-                uploads.write(work, self.uploaded.0.clone());
-            }
-        }
-    }
-
-    fn merge(&mut self, completed: CheckpointId) {
-        let uploads = &self.task.uploads;
-        for work in self.snapshots.begin_merge(completed, |runs| plan_merge(runs, &uploads.policy)) {
-            uploads.merge(work, self.uploaded.0.clone());
-        }
-    }
-
     /// Says which source an error comes from, and where it stands.
     fn at_source(&self, error: Error) -> Error {
         let source = self.task.durable.iter().find(|vertex| vertex.role == Role::Source);
@@ -611,24 +500,6 @@ impl Running {
             Head::Input(_) => 0,
         };
         Ok(TaskReport::Finished { records, accumulators: self.task.accumulators.sums() })
-    }
-}
-
-/// Times one step of snapshot work, by the clock and by the processor.
-struct Stopwatch {
-    wall: Monotonic,
-    cpu: Duration,
-}
-
-impl Stopwatch {
-    fn start(env: &Env) -> Self {
-        Self { wall: env.now(), cpu: env.thread_cpu() }
-    }
-
-    fn stop(self, env: &Env, cells: u64) -> StepCost {
-        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        let cpu_us = micros(env.thread_cpu().saturating_sub(self.cpu));
-        StepCost { wall_us: micros(env.now().since(self.wall)), cpu_us, cells }
     }
 }
 

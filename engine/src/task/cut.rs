@@ -1,0 +1,148 @@
+//! What a task does for a checkpoint, apart from its acknowledgement: the cut at the barrier, the slices in which the
+//! changed cells are drained between batches, and handing sealed intervals and merges to the background. Called by the
+//! loop in [`run`](super::run); which pieces are still missing is counted in [`snapshot`](super::snapshot).
+
+use std::time::Duration;
+
+use checkpoint::barrier::Barrier;
+use env::{Env, Monotonic};
+use statebackend::plan_merge;
+use types::{CheckpointId, KeyGroupRange, Result, Timestamp};
+
+use super::{
+    message::StepCost,
+    run::{Head, Role, Running, Task},
+    snapshot::Cut,
+    upload::RunToWrite,
+};
+use crate::record::Mark;
+
+impl Running {
+    /// The cut: nothing is inside the chain. Flips all tables, seals the sink, passes the barrier on.
+    pub(super) async fn cut(&mut self, barrier: Barrier) -> Result<()> {
+        let started = self.task.env.now();
+        let since = self.aligning_since.take().unwrap_or(started);
+        let alignment_us = u64::try_from(started.since(since).as_micros()).unwrap_or(u64::MAX);
+        let checkpoint = barrier.checkpoint;
+        let step = Stopwatch::start(&self.task.env);
+        let cuts = self.cuts()?;
+        let mut undrained = 0;
+        for (_, keyed) in self.task.chain.keyed() {
+            keyed.flip(checkpoint);
+            // Nothing of the new interval has changed yet.
+            undrained += keyed.changed_cells().max(usize::from(keyed.is_undrained()));
+        }
+        let flipping = step.stop(&self.task.env, 0);
+        // A flip with nothing changed still has to come out sealed.
+        self.undrained = undrained;
+        self.snapshots.begin(checkpoint, cuts, alignment_us);
+        self.snapshots.on_step(flipping);
+        if let Some(sink) = &mut self.task.sink {
+            if sink.has_committer() {
+                if sink.seal(checkpoint).await? {
+                    self.snapshots.preparing(checkpoint);
+                }
+            } else {
+                sink.flush();
+                self.snapshots.flushing(checkpoint);
+            }
+        }
+        self.task.chain.send_mark(Mark::Barrier(barrier));
+        self.take_sealed();
+        Ok(())
+    }
+
+    /// What each durable vertex holds at this moment, keyed state apart.
+    fn cuts(&mut self) -> Result<Vec<Cut>> {
+        let processing_time = self.task.env.wall();
+        let Task { durable, head, chain, groups, .. } = &mut self.task;
+        let input = match &*head {
+            Head::Source(_) => Timestamp::MIN,
+            Head::Input(gate) => gate.watermark(),
+        };
+        let mut cuts = Vec::with_capacity(durable.len());
+        for vertex in durable {
+            let (lists, watermark, keyed) = match vertex.role {
+                Role::Source => {
+                    let Head::Source(source) = &mut *head else { continue };
+                    (vec![source.reader.snapshot()?], input, false)
+                }
+                Role::Operator(at) => {
+                    let operator = &mut chain.operators[at];
+                    let keyed = operator.operator.keyed().is_some();
+                    (operator.operator.lists()?, operator.watermark, keyed)
+                }
+                Role::Sink => {
+                    (Vec::new(), chain.operators.last().map_or(input, |last| last.watermark), false)
+                }
+            };
+            cuts.push(Cut {
+                position: vertex.position,
+                uid: vertex.uid.clone(),
+                is_sink: vertex.role == Role::Sink,
+                groups: if keyed { *groups } else { KeyGroupRange { start: 0, end: 0 } },
+                lists,
+                watermark,
+                processing_time,
+            });
+        }
+        Ok(cuts)
+    }
+
+    /// Drains one slice of cells, if any wait.
+    pub(super) fn slice(&mut self) -> Result<()> {
+        if self.undrained == 0 {
+            return Ok(());
+        }
+        let step = Stopwatch::start(&self.task.env);
+        let (mut left, before) = (0, self.undrained);
+        for (_, keyed) in self.task.chain.keyed() {
+            left += keyed.drain(self.task.options.slice_cells)?;
+        }
+        self.undrained = left;
+        self.snapshots.on_step(step.stop(&self.task.env, before.saturating_sub(left) as u64));
+        Ok(())
+    }
+
+    /// Hands sealed intervals to the background.
+    pub(super) fn take_sealed(&mut self) {
+        let Task { chain, durable, groups, uploads, .. } = &mut self.task;
+        for (at, keyed) in chain.keyed() {
+            let Some(vertex) = durable.iter().find(|vertex| vertex.role == Role::Operator(at)) else {
+                continue;
+            };
+            while let Some((checkpoint, delta)) = keyed.take_sealed() {
+                let identity = self.snapshots.sealed(vertex.position, checkpoint, delta.is_empty());
+                let Some(identity) = identity else { continue };
+                let work =
+                    RunToWrite { operator: vertex.position, checkpoint, delta, identity, groups: *groups };
+                uploads.write(work, self.uploaded.0.clone());
+            }
+        }
+    }
+
+    pub(super) fn merge(&mut self, completed: CheckpointId) {
+        let uploads = &self.task.uploads;
+        for work in self.snapshots.begin_merge(completed, |runs| plan_merge(runs, &uploads.policy)) {
+            uploads.merge(work, self.uploaded.0.clone());
+        }
+    }
+}
+
+/// Times one step of snapshot work, by the clock and by the processor.
+struct Stopwatch {
+    wall: Monotonic,
+    cpu: Duration,
+}
+
+impl Stopwatch {
+    fn start(env: &Env) -> Self {
+        Self { wall: env.now(), cpu: env.thread_cpu() }
+    }
+
+    fn stop(self, env: &Env, cells: u64) -> StepCost {
+        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let cpu_us = micros(env.thread_cpu().saturating_sub(self.cpu));
+        StepCost { wall_us: micros(env.now().since(self.wall)), cpu_us, cells }
+    }
+}
