@@ -28,8 +28,8 @@ pub use statebackend;
 /// Everything that a program with a job needs: `use tidegate::prelude::*`.
 pub mod prelude {
     pub use connectors::{
-        collect::CollectSink, collection::CollectionSource, discard::DiscardSink, file::FileSink,
-        file::FileSource, generator::GeneratorSource, print::PrintSink, socket::SocketSource,
+        collect::CollectSink, collection::CollectionSource, discard::DiscardSink, file_sink::FileSink,
+        file_source::FileSource, generator::GeneratorSource, print::PrintSink, socket::SocketSource,
     };
     pub use engine::prelude::*;
 }

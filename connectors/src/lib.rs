@@ -11,12 +11,14 @@
 //! Sources keep the contract of [`engine::api::source`], sinks that of [`engine::api::sink`]; the kits in
 //! `conformance` (feature `test-util`) check both, for connectors outside this crate too.
 
+mod background;
 pub mod collect;
 pub mod collection;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 pub mod discard;
-pub mod file;
+pub mod file_sink;
+pub mod file_source;
 pub mod generator;
 pub mod print;
 mod range;
@@ -25,7 +27,8 @@ pub mod socket;
 pub use collect::{CollectSink, Collected, PlainCollectSink};
 pub use collection::CollectionSource;
 pub use discard::{DiscardSink, Discarded};
-pub use file::{FileSink, FileSource};
+pub use file_sink::FileSink;
+pub use file_source::FileSource;
 pub use generator::GeneratorSource;
 pub use print::PrintSink;
 pub use range::RangeSplit;

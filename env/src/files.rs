@@ -37,6 +37,22 @@ pub trait ReadFile: Send + Sync {
     /// # Errors
     /// As the operating system says.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// Reads from `offset` until `buf` is full or the file ends; returns how many bytes.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn read_full(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            match self.read_at(offset + filled as u64, &mut buf[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
     /// The length now.
     ///
     /// # Errors
@@ -138,4 +154,43 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// As the operating system says.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Gives its bytes two at a time, and is interrupted before each time.
+    struct Halting(&'static [u8], AtomicUsize);
+
+    impl ReadFile for Halting {
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+            if self.1.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let left = self.0.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+            let read = left.len().min(buf.len()).min(2);
+            buf[..read].copy_from_slice(&left[..read]);
+            Ok(read)
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+    }
+
+    #[test]
+    fn a_full_read_ends_where_the_buffer_or_the_file_ends() {
+        let file = Halting(b"0123456789", AtomicUsize::new(0));
+        let mut bytes = [b'x'; 5];
+        assert_eq!(file.read_full(2, &mut bytes).unwrap(), 5);
+        assert_eq!(&bytes, b"23456");
+        assert_eq!(file.read_full(7, &mut bytes).unwrap(), 3);
+        assert_eq!(&bytes, b"78956");
+        assert_eq!(file.read_full(11, &mut bytes).unwrap(), 0);
+    }
 }

@@ -112,10 +112,7 @@ impl<'a> Log<'a> {
             other => other?,
         };
         let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(usize::MAX)];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            filled += file.read_at(filled as u64, &mut bytes[filled..])?;
-        }
+        file.read_full(0, &mut bytes)?;
         Ok(Some(bytes))
     }
 }

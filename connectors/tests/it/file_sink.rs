@@ -14,7 +14,7 @@ use env::{Env, sim::Simulation};
 use tidegate_connectors::{
     FileSink,
     conformance::{SinkSubject, crash, kill, sink},
-    file::{FileCommitter, FileWriter, PreparedFiles},
+    file_sink::{FileCommitter, FileWriter, PreparedFiles},
 };
 use types::{AttemptId, CheckpointId, Error, ErrorKind, JobId, Lineage, Result, SubtaskIndex, Uid};
 
@@ -70,10 +70,7 @@ fn published(files: &dyn env::Files, dir: &Path) -> io::Result<Vec<PathBuf>> {
 fn read(files: &dyn env::Files, path: &Path) -> io::Result<String> {
     let file = files.open(path)?;
     let mut bytes = vec![0; usize::try_from(file.len()?).unwrap()];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        filled += file.read_at(filled as u64, &mut bytes[filled..])?;
-    }
+    file.read_full(0, &mut bytes)?;
     Ok(String::from_utf8(bytes).unwrap())
 }
 

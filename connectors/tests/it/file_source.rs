@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tidegate_connectors::{
     FileSource,
     conformance::source::{context, contract},
-    file::{FileSplit, LineOutput},
+    file_source::{FileSplit, LineOutput},
 };
 use types::{ErrorKind, Result};
 

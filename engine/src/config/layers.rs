@@ -56,14 +56,8 @@ fn file(env: &Env, named: Option<&str>) -> Result<Option<(String, String)>> {
     };
     let mut bytes = vec![0; usize::try_from(meta.len.min(1 << 20)).unwrap_or(0)];
     let open = files.open(Path::new(name)).map_err(io)?;
-    let mut at = 0;
-    while at < bytes.len() {
-        match open.read_at(at as u64, &mut bytes[at..]).map_err(io)? {
-            0 => break,
-            read => at += read,
-        }
-    }
-    bytes.truncate(at);
+    let filled = open.read_full(0, &mut bytes).map_err(io)?;
+    bytes.truncate(filled);
     let text = String::from_utf8(bytes).map_err(|error| {
         Error::invalid_job(format!(
             "configuration file {name} is not UTF-8 at byte {}",

@@ -222,15 +222,7 @@ impl Directory {
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(wanted).map_err(|_| io::ErrorKind::OutOfMemory)?;
         bytes.resize(wanted, 0);
-        let mut filled = 0;
-        while filled < wanted {
-            match file.read_at(start + filled as u64, &mut bytes[filled..]) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let filled = file.read_full(start, &mut bytes)?;
         bytes.truncate(filled);
         Ok(Some(bytes.into()))
     }

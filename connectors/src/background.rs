@@ -1,4 +1,5 @@
-//! Blocking work that goes on while its task does: file reads ahead of the parser, file writes behind the encoder.
+//! Blocking work that goes on while its task does: the file source reads ahead of its parser with it, the file sink
+//! writes behind its encoder.
 
 use std::{
     future::Future,
@@ -11,13 +12,13 @@ use futures::channel::oneshot;
 use types::{Error, Result};
 
 /// The result of work that was started at once. Cancel-safe: poll it by reference and nothing is lost.
-pub(super) struct Background<T> {
+pub(crate) struct Background<T> {
     result: BoxFuture<'static, Result<T>>,
 }
 
 impl<T: Send + 'static> Background<T> {
     /// Starts `work` away from the tasks. It goes on when this is dropped.
-    pub(super) fn start(
+    pub(crate) fn start(
         env: &Env,
         name: &'static str,
         work: impl FnOnce() -> Result<T> + Send + 'static,

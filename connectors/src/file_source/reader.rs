@@ -11,7 +11,8 @@ use env::Env;
 use memchr::memchr;
 use types::{Digest, Error, Result, Timestamp};
 
-use super::{background::Background, input::InputFile, split::FileSplit};
+use super::{input::InputFile, split::FileSplit};
+use crate::background::Background;
 
 /// Bytes read at a time.
 const CHUNK: u64 = 1 << 20;

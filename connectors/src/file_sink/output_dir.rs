@@ -23,7 +23,6 @@ use serde::{Deserialize, Serialize};
 use types::{AttemptId, CheckpointId, Digest, DigestBuilder, Error, ErrorKind, Lineage, Result};
 
 use super::{
-    input::fill,
     naming::{self, PART, PENDING, PartName},
     owner::Owner,
 };
@@ -324,7 +323,7 @@ fn digest(files: &dyn Files, path: &Path) -> io::Result<PreparedFile> {
     let (mut len, mut digest) = (0, DigestBuilder::default());
     let mut piece = vec![0; PIECE];
     loop {
-        let read = fill(&*file, len, &mut piece)?;
+        let read = file.read_full(len, &mut piece)?;
         digest.update(&piece[..read]);
         len += read as u64;
         if read < PIECE {

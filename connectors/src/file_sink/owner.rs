@@ -12,7 +12,7 @@ use std::{io, path::Path};
 use env::Files;
 use types::{Digest, Error, JobId, Result, Uid};
 
-use super::{input::fill, naming::OWNER, output_dir::failed};
+use super::{naming::OWNER, output_dir::failed};
 
 /// The longest file that is read: many times what one can be.
 const LONGEST: usize = 4096;
@@ -114,7 +114,7 @@ impl Owner {
 fn read(files: &dyn Files, path: &Path) -> io::Result<Vec<u8>> {
     let file = files.open(path)?;
     let mut text = vec![0; LONGEST];
-    let filled = fill(&*file, 0, &mut text)?;
+    let filled = file.read_full(0, &mut text)?;
     text.truncate(filled);
     Ok(text)
 }

@@ -6,10 +6,10 @@ use env::{Env, Monotonic, WriteFile};
 use types::{DigestBuilder, Error, Result};
 
 use super::{
-    background::Background,
     naming::PartName,
     output_dir::{OutputDir, PreparedFile},
 };
+use crate::background::Background;
 
 /// Bytes that are encoded before they are handed to the disk: large enough that a hand-over costs nothing beside the
 /// copy, small enough that what a barrier leaves to be written is little.

@@ -56,7 +56,7 @@ impl InputFile {
     /// # Errors
     /// `BadInput` if the file has become too short.
     pub(super) fn read_exact(&self, from: u64, buffer: &mut [u8]) -> Result<()> {
-        let read = fill(&*self.file, from, buffer).map_err(|error| unreadable(&self.path, error))?;
+        let read = self.file.read_full(from, buffer).map_err(|error| unreadable(&self.path, error))?;
         if read < buffer.len() { Err(self.too_short(from + read as u64)) } else { Ok(()) }
     }
 
@@ -67,20 +67,6 @@ impl InputFile {
             self.path, self.len
         ))
     }
-}
-
-/// Reads until the buffer is full or the file ends; returns how many bytes.
-pub(super) fn fill(file: &dyn ReadFile, from: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(from + filled as u64, &mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 fn unreadable(path: &str, error: io::Error) -> Error {
