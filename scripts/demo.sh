@@ -6,6 +6,8 @@ export LC_ALL=C
 
 programs=$1
 size_mb=${DEMO_MB:-50}
+# Nine million words are to last until the job has been killed twice, however fast the machine is.
+words_per_second=2000000
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tidegate-demo
 work=$(mktemp -d)
 job_pid= watcher_pid=
@@ -53,7 +55,8 @@ write_input() {
 
 start_job() {
     "$programs/examples/word_count" --input "$work/input.txt" --output "$work/output" \
-        --checkpoints "$work/checkpoints" --interval 500ms --parallelism 2 --rest off &
+        --checkpoints "$work/checkpoints" --interval 500ms --parallelism 2 --rest off \
+        --set "source.records-per-second=$words_per_second" &
     job_pid=$!
 }
 

@@ -75,6 +75,15 @@ impl Scene {
         command
     }
 
+    /// The same, reading at most so many words a second: a life that is to be ended from outside must not come to its end
+    /// before, however fast the machine is.
+    #[must_use]
+    pub fn paced_command(&self, parallelism: u64, words_per_second: u64) -> Command {
+        let mut command = self.command(parallelism);
+        command.args(["--set", &format!("source.records-per-second={words_per_second}")]);
+        command
+    }
+
     /// All words of the text.
     #[must_use]
     pub fn words(&self) -> Vec<String> {

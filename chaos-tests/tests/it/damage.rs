@@ -11,6 +11,8 @@ use tidegate_chaos_tests::{
 /// Little text: each byte of metadata is changed once, and each time all files are read.
 const TEXT_BYTES: u64 = 4 << 20;
 const PARALLELISM: u64 = 2;
+/// The text lasts ten seconds: many times what the checkpoints take.
+const WORDS_PER_SECOND: u64 = 100_000;
 /// The job dies after each of these checkpoints.
 const DEATHS: [u64; 2] = [2, 4];
 const LIFE_LIMIT: Duration = Duration::from_secs(30);
@@ -86,7 +88,7 @@ pub(crate) fn killed_job(seeded: &mut Seeded) -> Scene {
 
 /// One life that is shot once a checkpoint has completed and the hint has followed.
 fn live_until(scene: &mut Scene, checkpoint: u64) {
-    let mut command = scene.command(PARALLELISM);
+    let mut command = scene.paced_command(PARALLELISM, WORDS_PER_SECOND);
     let life = scene.start(&mut command);
     let completed = await_answer(LIFE_LIMIT, || {
         let newest = scene.history();

@@ -11,8 +11,9 @@ const KILLS_PER_JOB: u64 = 7;
 /// More jobs than this are never needed; if they are, the kills come too late.
 const JOBS_MAX: u64 = 30;
 const PARALLELISMS: [u64; 3] = [1, 2, 4];
-/// Enough text for several checkpoints at full speed.
-const TEXT_BYTES: u64 = 8 << 20;
+const TEXT_BYTES: u64 = 12 << 20;
+/// Three million words last for several checkpoints, however fast the machine is.
+const WORDS_PER_SECOND: u64 = 1_500_000;
 /// A kill comes up to this long after a checkpoint was seen: one and a half checkpoint intervals.
 const DELAY_MAX_MS: u64 = 75;
 /// Records flow if the process has moved as many bytes since that checkpoint: more than its records and manifests.
@@ -66,7 +67,7 @@ fn random_kills() {
 /// Starts the job, awaits a checkpoint of its own, waits a little longer, and shoots.
 fn live_and_die(scene: &mut Scene, parallelism: u64, seeded: &mut Seeded) -> Death {
     let before = scene.history().attempt;
-    let mut command = scene.command(parallelism);
+    let mut command = scene.paced_command(parallelism, WORDS_PER_SECOND);
     let mut life = scene.start(&mut command);
     let completed = await_answer(LIFE_LIMIT, || {
         let newest = scene.history();

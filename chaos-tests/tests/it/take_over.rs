@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use tidegate_chaos_tests::{Life, Scene, Seeded, await_answer};
 
-/// Enough text for the job to outlive what is done to it.
 const TEXT_BYTES: u64 = 16 << 20;
+/// The text lasts twenty seconds: the job outlives what is done to it.
+const WORDS_PER_SECOND: u64 = 200_000;
 /// By then exactly one process runs and completes checkpoints.
 const TAKE_OVER_LIMIT: Duration = Duration::from_secs(10);
 /// The exit codes of the errors `conflict` and `fenced`.
@@ -48,7 +49,7 @@ fn one_of_two_goes_on() {
 /// A process that has completed a checkpoint of its own.
 fn running_life(scene: &mut Scene, parallelism: u64, take_over: bool) -> Life {
     let before = scene.history().attempt;
-    let mut command = scene.command(parallelism);
+    let mut command = scene.paced_command(parallelism, WORDS_PER_SECOND);
     if take_over {
         command.arg("--take-over");
     }

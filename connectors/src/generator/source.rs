@@ -1,9 +1,11 @@
-//! [`GeneratorSource`] and its reader, with a rate limit that neither drifts nor depends on when it is asked.
+//! [`GeneratorSource`] and its reader.
 
-use std::{marker::PhantomData, time::Duration};
+use std::marker::PhantomData;
 
-use engine::api::source::{Boundedness, ReadStatus, Source, SourceContext, SourceOutput, SplitReader};
-use env::{Env, Monotonic};
+use engine::api::{
+    pace::Pace,
+    source::{Boundedness, ReadStatus, Source, SourceContext, SourceOutput, SplitReader},
+};
 use types::{Error, Result};
 
 use super::random::Random;
@@ -11,11 +13,6 @@ use crate::range::RangeSplit;
 
 /// How many splits there are by default: enough for most machines, few enough to cost nothing.
 const SPLITS: u32 = 8;
-/// The shortest sleep. Timers are no finer; faster rates emit several records at a time.
-const TICK: Duration = Duration::from_millis(1);
-/// How much of its time a reader may catch up after it was held back.
-const CATCH_UP: Duration = Duration::from_secs(1);
-
 /// Makes records from the numbers 0, 1, 2, ...
 ///
 /// With [`count`](Self::count) the source is bounded, and at parallelism 1 its records come in the order of their
@@ -152,7 +149,7 @@ where
         let mut records = left.min(out.room() as u64);
         if let Some(pace) = &mut self.pace {
             records = records.min(pace.due().await);
-            pace.emitted += records;
+            pace.emitted(records);
         }
         let RangeSplit { next, step, .. } = self.split;
         // In local variables, so that the loop is nothing but the function and the push.
@@ -167,63 +164,5 @@ where
 
     fn position(&self) -> RangeSplit {
         self.split.clone()
-    }
-}
-
-/// How many records may be emitted by now. Counted from a fixed start, so that late wake-ups add up to nothing.
-struct Pace {
-    env: Env,
-    per_second: f64,
-    /// From when on records are counted; set at the first read.
-    start: Option<Monotonic>,
-    /// Records emitted since `start`.
-    emitted: u64,
-}
-
-impl Pace {
-    fn new(env: &Env, per_second: f64) -> Self {
-        Self { env: env.clone(), per_second, start: None, emitted: 0 }
-    }
-
-    /// Waits until at least one record is due; returns how many are. Cancel-safe: it changes nothing that the next call
-    /// would not find out again.
-    async fn due(&mut self) -> u64 {
-        loop {
-            let now = self.env.now();
-            let due = self.due_at(now);
-            if due > 0 {
-                return due;
-            }
-            self.env.sleep(self.until_next(now).max(TICK)).await;
-        }
-    }
-
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "counts"
-    )]
-    fn due_at(&mut self, now: Monotonic) -> u64 {
-        let start = *self.start.get_or_insert(now);
-        let allowed = (now.since(start).as_secs_f64() * self.per_second) as u64;
-        let due = allowed.saturating_sub(self.emitted);
-        let most = (CATCH_UP.as_secs_f64() * self.per_second).max(1.0) as u64;
-        if due > most {
-            // Held back for long: the time that cannot be caught up is forgotten.
-            let span = Duration::from_secs_f64(most as f64 / self.per_second);
-            self.start = Some(Monotonic(now.0.saturating_sub(span)));
-            self.emitted = 0;
-            return most;
-        }
-        due
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "counts")]
-    fn until_next(&self, now: Monotonic) -> Duration {
-        let at = (self.emitted + 1) as f64 / self.per_second;
-        let gone = self.start.map_or(Duration::ZERO, |start| now.since(start));
-        // A rate of one record in ages is a wait for ever.
-        Duration::try_from_secs_f64(at).unwrap_or(Duration::MAX / 2).saturating_sub(gone)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`job`] and [`stream`], [`keyed_stream`], [`sink_stream`] describe the graph; [`function`] and [`process`] are the
 //! functions with a life, [`declare`] what they keep; [`watermark`] is event time; [`source`] and [`sink`] are the
-//! contracts of connectors, [`into_sink`] what makes `stream.sink(..)` take both kinds. [`erased`] is what the runtime
+//! contracts of connectors, [`pace`] their rate limit, [`into_sink`] what makes `stream.sink(..)` take both kinds. [`erased`] is what the runtime
 //! sees of sources, sinks and exchanges.
 
 pub mod data;
@@ -12,6 +12,7 @@ pub mod function;
 pub mod into_sink;
 pub mod job;
 pub mod keyed_stream;
+pub mod pace;
 pub mod process;
 pub mod run;
 pub mod sink;

@@ -14,6 +14,7 @@ use super::message::AttemptInfo;
 use crate::{
     api::{
         erased::{AnySink, AnySource, ExchangeContext},
+        pace::Pace,
         sink::SinkContext,
         source::SourceContext,
     },
@@ -216,7 +217,9 @@ impl Workshop {
             parallelism: chain.parallelism,
         };
         let reader = source.reader(context);
-        Ok(Head::Source(SourceHead::new(reader, Injector::new(restored), source.boundedness())))
+        let rate = self.options.task.source_rate;
+        let pace = rate.map(|rate| Pace::new(&self.env, f64::from(rate) / f64::from(chain.parallelism)));
+        Ok(Head::Source(SourceHead::new(reader, Injector::new(restored), pace, source.boundedness())))
     }
 
     async fn sink(

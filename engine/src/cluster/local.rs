@@ -232,6 +232,7 @@ fn options(settings: &Settings) -> RuntimeOptions {
     RuntimeOptions {
         task: TaskOptions {
             batch_records: settings.batch_records,
+            source_rate: settings.source_rate,
             flush: settings.batch_flush,
             watermark_interval: settings.watermark_interval,
             slice_cells: settings.slice_cells,

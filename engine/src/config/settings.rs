@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use checkpoint::{barrier::CheckpointMode, coordinator, restart::RestartStrategy};
 use types::{Error, Result, Uid};
 
-use super::values::{boolean, bytes, count, duration, optional_duration, restart};
+use super::values::{boolean, bytes, count, duration, optional_count, optional_duration, restart};
 
 /// The presets of working state and checkpoint storage, under the names that users know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub struct Settings {
     pub allow_dropped_state: BTreeSet<Uid>,
     /// Where REST listens.
     pub rest: RestAddress,
+    /// The greatest number of records that each source emits per second, all its subtasks together.
+    pub source_rate: Option<u32>,
     /// The greatest number of records in a batch.
     pub batch_records: usize,
     /// How long a partial batch waits for more records.
@@ -99,6 +101,7 @@ impl Default for Settings {
             accept_foreign_output: false,
             allow_dropped_state: BTreeSet::new(),
             rest: RestAddress::At("127.0.0.1:8081".to_owned()),
+            source_rate: None,
             batch_records: 1024,
             batch_flush: Duration::from_millis(5),
             // With one full batch on its way in, one and a part on its way out: 6,144 records between two ends.
@@ -179,6 +182,8 @@ settings! {
         |settings, text| settings.allow_dropped_state = uids(text)?;
     "rest", "HOST:PORT, or off (127.0.0.1:8081)",
         |settings, text| settings.rest = rest(text);
+    "source.records-per-second", "records of each source per second at the most, all its subtasks together; off for no limit (off)",
+        |settings, text| settings.source_rate = optional_count(text)?;
     "batch.records", "records in a batch at the most (1024)",
         |settings, text| settings.batch_records = limited(text, 1024)?;
     "batch.flush", "how long a partial batch waits (5ms)",

@@ -13,6 +13,11 @@ pub(super) fn count(text: &str) -> Result<u32> {
     }
 }
 
+/// A number of at least 1, or `off`.
+pub(super) fn optional_count(text: &str) -> Result<Option<u32>> {
+    if text == "off" { Ok(None) } else { count(text).map(Some) }
+}
+
 pub(super) fn boolean(text: &str) -> Result<bool> {
     match text {
         "true" => Ok(true),

@@ -35,6 +35,8 @@ use crate::{
 pub(crate) struct TaskOptions {
     /// The greatest number of records in a batch.
     pub(crate) batch_records: usize,
+    /// The greatest number of records that each source emits per second, all its subtasks together.
+    pub(crate) source_rate: Option<u32>,
     /// How long a partial batch waits for more records.
     pub(crate) flush: Duration,
     /// How often watermarks are made.
@@ -279,7 +281,7 @@ impl Running {
                 } => Event::Element(input, element),
                 event = async {
                     match source {
-                        Some(source) => guard::caught(source.reader.next(options.batch_records)).await,
+                        Some(source) => guard::caught(source.next(options.batch_records)).await,
                         None => future::pending().await,
                     }
                 } => Event::Read(event),
@@ -459,7 +461,7 @@ impl Running {
     fn on_read(&mut self, event: ReaderEvent) -> Result<()> {
         let Head::Source(source) = &mut self.task.head else { return Ok(()) };
         if let ReaderEvent::Batch(batch) = event {
-            source.records += batch.records.len() as u64;
+            source.emitted(batch.records.len() as u64);
             self.task.chain.push_batch(batch);
             self.slice()?;
         }

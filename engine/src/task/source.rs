@@ -1,5 +1,5 @@
 //! The reading end of a source task: splits come from the JobManager, records go into the chain, barriers are put
-//! between two records.
+//! between two records. A source may be told to keep a pace.
 
 use checkpoint::barrier::{
     Barrier,
@@ -11,7 +11,8 @@ use types::Result;
 use super::message::TaskReport;
 use crate::{
     api::{
-        erased::{AnyReader, SplitState},
+        erased::{AnyReader, ReaderEvent, SplitState},
+        pace::Pace,
         source::Boundedness,
     },
     operators::source::decode_splits,
@@ -21,6 +22,7 @@ use crate::{
 pub(crate) struct SourceHead {
     pub(crate) reader: Box<dyn AnyReader>,
     injector: Injector,
+    pace: Option<Pace>,
     bounded: bool,
     /// Asked for a split and not answered yet.
     asked: bool,
@@ -31,10 +33,16 @@ pub(crate) struct SourceHead {
 }
 
 impl SourceHead {
-    pub(crate) fn new(reader: Box<dyn AnyReader>, injector: Injector, boundedness: Boundedness) -> Self {
+    pub(crate) fn new(
+        reader: Box<dyn AnyReader>,
+        injector: Injector,
+        pace: Option<Pace>,
+        boundedness: Boundedness,
+    ) -> Self {
         Self {
             reader,
             injector,
+            pace,
             bounded: boundedness == Boundedness::Bounded,
             asked: false,
             no_more: false,
@@ -46,6 +54,26 @@ impl SourceHead {
     /// Whether to read now.
     pub(crate) fn reads(&self) -> bool {
         self.injector.may_emit() && self.reader.open_splits() > 0
+    }
+
+    /// Waits for the next records, at most `records`, and not before the pace allows one. Cancel-safe.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub(crate) async fn next(&mut self, records: usize) -> Result<ReaderEvent> {
+        let records = match &mut self.pace {
+            Some(pace) => records.min(usize::try_from(pace.due().await).unwrap_or(records)),
+            None => records,
+        };
+        self.reader.next(records).await
+    }
+
+    /// Notes that so many records came.
+    pub(crate) fn emitted(&mut self, records: u64) {
+        self.records += records;
+        if let Some(pace) = &mut self.pace {
+            pace.emitted(records);
+        }
     }
 
     /// Whether the watermark strategies behind this source may make marks.

@@ -11,7 +11,7 @@ use tidegate_engine::{
 
 use crate::{
     numbers::Numbers,
-    world::{simulate, start, with_settings},
+    world::{run, simulate, start, with_settings},
 };
 
 /// A sink for which a record takes this long.
@@ -96,4 +96,23 @@ fn a_sink_may_be_busy_for_a_part_of_its_time() {
     assert_eq!(source, [0, 0, 1_000]);
     assert!(sink[0].abs_diff(300) <= 30 && sink[1] == 0, "{sink:?}");
     assert_eq!(sink.iter().sum::<u64>(), 1_000);
+}
+
+#[test]
+fn a_source_keeps_to_the_records_per_second() {
+    // 3,000 records at 300 a second: a second's worth comes before nine more seconds have passed, and never earlier.
+    for parallelism in ["1", "3"] {
+        simulate(async |sim, env| {
+            let settings =
+                [("source.records-per-second", "300"), ("parallelism", parallelism), ("batch.records", "64")];
+            let job = with_settings(Job::new("paced"), &settings).unwrap();
+            drop(job.source("numbers", Numbers::new(6, 500)).sink("paced", Paced(Duration::ZERO)));
+            let began = env.now();
+            let ended = run(sim, job).await.unwrap();
+            let took = env.now().since(began);
+            assert_eq!(ended.records, 3_000);
+            let about_ten = Duration::from_millis(9_900)..Duration::from_millis(10_300);
+            assert!(about_ten.contains(&took), "at parallelism {parallelism}: {took:?}");
+        });
+    }
 }
