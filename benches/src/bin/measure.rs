@@ -24,6 +24,10 @@ struct Args {
     /// A text for the word count; it is read in as many copies as make 50 MB
     #[arg(long)]
     text: Option<PathBuf>,
+    /// The program that runs the peer's jobs and prints a line of JSON with `records_per_s` for each run: called as
+    /// `PEER wordcount --repeat 3` and `PEER updates --keys N --records N --repeat 3`
+    #[arg(long, value_name = "PROGRAM")]
+    peer: Option<PathBuf>,
     /// What to measure: all of it unless named
     questions: Vec<Question>,
 }
@@ -38,6 +42,8 @@ enum Question {
     Delta,
     /// The word count against one written by hand
     Words,
+    /// Word count and keyed updates against the best of three runs of the peer, in turn
+    Peer,
 }
 
 fn main() -> ExitCode {
@@ -68,6 +74,12 @@ fn measure(args: &Args) -> io::Result<()> {
         match &args.text {
             Some(text) => words(&bench, args.runs, text)?,
             None => eprintln!("no word count: name a text with --text"),
+        }
+    }
+    if asked(Question::Peer) {
+        match (&args.text, &args.peer) {
+            (Some(text), Some(peer)) => against(&bench, args.runs, text, peer)?,
+            _ => eprintln!("no comparison: name a text with --text, and a peer with --peer"),
         }
     }
     Ok(())
@@ -139,21 +151,12 @@ fn delta(bench: &Bench, runs: usize) -> io::Result<()> {
 }
 
 fn words(bench: &Bench, runs: usize, text: &Path) -> io::Result<()> {
-    let folder = bench.fresh("text")?;
-    let copies = 50_000_000_u64.div_ceil(std::fs::metadata(text)?.len());
-    for copy in 0..copies {
-        std::fs::copy(text, folder.join(format!("{copy}.txt")))?;
-    }
-    let folder = folder.display().to_string();
+    let folder = bench.copies(text)?;
     let (mut hand, mut ours, mut ratio) = (vec![], vec![], vec![]);
     for _ in 0..runs {
         let out = bench.fresh("out")?.display().to_string();
         let by_hand = rate_in(&bench.run("hand_word_count", &[&folder, &out])?)?;
-        let out = bench.fresh("out")?.display().to_string();
-        let checkpoints = bench.fresh("checkpoints")?.display().to_string();
-        let job = ["--input", &folder, "--output", &out, "--checkpoints", &checkpoints];
-        let flags = ["--interval", "1s", "--parallelism", "2", "--rest", "off"];
-        let engine = rate_in(&bench.run("examples/word_count", &[&job[..], &flags[..]].concat())?)?;
+        let engine = bench.word_count(&folder)?;
         hand.push(by_hand / 1e6);
         ours.push(engine / 1e6);
         ratio.push(engine / by_hand);
@@ -161,6 +164,34 @@ fn words(bench: &Bench, runs: usize, text: &Path) -> io::Result<()> {
     row("word count by hand, million words/s", &hand);
     row("word count with checkpoints, million words/s", &ours);
     row("word count: ours to the one by hand", &ratio);
+    Ok(())
+}
+
+/// Each of our runs stands beside the best of three of the peer's: its first ones warm it up.
+fn against(bench: &Bench, runs: usize, text: &Path, peer: &Path) -> io::Result<()> {
+    let (folder, peer) = (bench.copies(text)?, &std::path::absolute(peer)?);
+    let updates = |keys, records| ["--keys", keys, "--records", records];
+    // The peer's number of records keeps it busy for about ten seconds.
+    let jobs = [
+        ("updates, 500 k cells of 16 bytes", updates("500000", "150000000"), updates("500000", "20000000")),
+        ("updates, 5 M cells of 16 bytes", updates("5000000", "60000000"), updates("5000000", "20000000")),
+    ];
+    let mut rates = vec![(vec![], vec![]); jobs.len() + 1];
+    for _ in 0..runs {
+        rates[0].0.push(bench.word_count(&folder)?);
+        rates[0].1.push(bench.peer(peer, "wordcount", &[])?);
+        for ((_, ours, theirs), rates) in jobs.iter().zip(&mut rates[1..]) {
+            rates.0.push(bench.figures("keyed_updates", ours, Some("1s"))?.rate());
+            rates.1.push(bench.peer(peer, "updates", theirs)?);
+        }
+    }
+    for (name, (ours, theirs)) in ["word count"].into_iter().chain(jobs.map(|job| job.0)).zip(&rates) {
+        let millions = |rates: &[f64]| rates.iter().map(|rate| rate / 1e6).collect::<Vec<_>>();
+        row(&format!("{name}: million records/s"), &millions(ours));
+        row(&format!("{name}: the peer's best of three"), &millions(theirs));
+        let ratios: Vec<_> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+        row(&format!("{name}: ours to the peer's"), &ratios);
+    }
     Ok(())
 }
 
@@ -195,12 +226,42 @@ impl Bench {
         Ok(folder)
     }
 
-    /// What a program prints.
-    fn run(&self, name: &str, args: &[&str]) -> io::Result<String> {
+    /// A folder with as many copies of a text as make 50 MB.
+    fn copies(&self, text: &Path) -> io::Result<String> {
+        let folder = self.fresh("text")?;
+        let copies = 50_000_000_u64.div_ceil(std::fs::metadata(text)?.len());
+        for copy in 0..copies {
+            std::fs::copy(text, folder.join(format!("{copy}.txt")))?;
+        }
+        Ok(folder.display().to_string())
+    }
+
+    /// The words per second of the example.
+    fn word_count(&self, input: &str) -> io::Result<f64> {
+        let out = self.fresh("out")?.display().to_string();
+        let checkpoints = self.fresh("checkpoints")?.display().to_string();
+        let job = ["--input", input, "--output", &out, "--checkpoints", &checkpoints];
+        let flags = ["--interval", "1s", "--parallelism", "2", "--rest", "off"];
+        rate_in(&self.run("examples/word_count", &[&job[..], &flags[..]].concat())?)
+    }
+
+    /// The best of three runs of the peer, in records per second.
+    fn peer(&self, peer: &Path, job: &str, args: &[&str]) -> io::Result<f64> {
+        let lines = self.run(peer, &[&[job][..], args, &["--repeat", "3"]].concat())?;
+        let rates = lines.lines().map(|line| {
+            let figures: serde_json::Value = serde_json::from_str(line)?;
+            figures["records_per_s"].as_f64().ok_or_else(|| io::Error::other(format!("no rate in: {line}")))
+        });
+        Ok(rates.collect::<io::Result<Vec<_>>>()?.into_iter().fold(0.0, f64::max))
+    }
+
+    /// What a program prints: one of ours by its name, or any by its whole path.
+    fn run(&self, name: impl AsRef<Path>, args: &[&str]) -> io::Result<String> {
+        let name = name.as_ref();
         let mut command = Command::new(self.binaries.join(name));
         let output = command.args(args).stderr(Stdio::null()).output()?;
         if !output.status.success() {
-            return Err(io::Error::other(format!("{name} {} ended with {}", args.join(" "), output.status)));
+            return Err(io::Error::other(format!("{} {} ended with {}", name.display(), args.join(" "), output.status)));
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
