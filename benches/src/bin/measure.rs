@@ -261,7 +261,12 @@ impl Bench {
         let mut command = Command::new(self.binaries.join(name));
         let output = command.args(args).stderr(Stdio::null()).output()?;
         if !output.status.success() {
-            return Err(io::Error::other(format!("{} {} ended with {}", name.display(), args.join(" "), output.status)));
+            return Err(io::Error::other(format!(
+                "{} {} ended with {}",
+                name.display(),
+                args.join(" "),
+                output.status
+            )));
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }

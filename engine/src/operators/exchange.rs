@@ -5,12 +5,12 @@
 use std::{collections::VecDeque, marker::PhantomData, sync::Arc};
 
 use statebackend::KeyRef;
-use types::{Error, MaxParallelism, Result, Timestamp, key_hash, ordered};
+use types::{Error, Result, Timestamp};
 
 use super::operator::OutBatch;
 use crate::{
     api::{
-        data::{Data, Key},
+        data::Data,
         erased::{AnyOutput, Exchange, ExchangeContext},
     },
     record::{AnyBatch, Batch, BatchBuilder, Record},
@@ -19,6 +19,14 @@ use crate::{
 /// Says where a record goes, by putting it there.
 trait Router<T>: Send {
     fn route(&mut self, record: Record<'_, T>, targets: &mut Targets<T>) -> Result<()>;
+
+    /// The same for all records of a batch. Where this fails, the record that is to blame is the last one taken.
+    fn route_all(&mut self, batch: &mut Batch<T>, targets: &mut Targets<T>) -> Result<()> {
+        while let Some(record) = batch.next() {
+            self.route(record, targets)?;
+        }
+        Ok(())
+    }
 
     /// The target of whole batches, where records need not be looked at one by one.
     fn whole(&self) -> Option<usize> {
@@ -49,19 +57,18 @@ impl<T: Send + 'static> Targets<T> {
 
     #[inline]
     fn add(&mut self, target: usize, value: T, time: Option<Timestamp>) {
-        self.partial[target].push(value, time);
-        self.added(target);
+        let partial = &mut self.partial[target];
+        partial.push(value, time);
+        partial.add_bytes(self.bytes_each);
+        if partial.len() >= self.batch_records || partial.weight() >= self.batch_bytes {
+            self.seal(target);
+        }
     }
 
     #[inline]
     fn add_keyed(&mut self, target: usize, value: T, time: Option<Timestamp>, key: KeyRef<'_>) {
-        self.partial[target].push_keyed(value, time, key);
-        self.added(target);
-    }
-
-    #[inline]
-    fn added(&mut self, target: usize) {
         let partial = &mut self.partial[target];
+        partial.push_keyed(value, time, key);
         partial.add_bytes(self.bytes_each);
         if partial.len() >= self.batch_records || partial.weight() >= self.batch_bytes {
             self.seal(target);
@@ -91,10 +98,7 @@ impl<T: Send + 'static, R: Router<T>> Output<T, R> {
             self.targets.ready.push_back((target, OutBatch::new(std::mem::take(batch))));
             return Ok(());
         }
-        while let Some(record) = batch.next() {
-            self.router.route(record, &mut self.targets)?;
-        }
-        Ok(())
+        self.router.route_all(batch, &mut self.targets)
     }
 
     /// Small batches are better collected, and nothing may overtake a partial batch.
@@ -185,66 +189,6 @@ impl<T: Data> Router<T> for RoundRobin {
     fn whole(&self) -> Option<usize> {
         (self.targets == 1).then_some(0)
     }
-}
-
-/// By key group: the key is encoded once, into a buffer that is used again, and travels with the record.
-pub(crate) fn hash<T, F>(encode: F) -> Arc<dyn Exchange>
-where
-    T: Data,
-    F: Fn(&T, &mut Vec<u8>) -> Result<()> + Send + Sync + 'static,
-{
-    let encode = Arc::new(encode);
-    exchange::<T, _, _>(move |context| Hash::new(Arc::clone(&encode), context))
-}
-
-struct Hash<F> {
-    encode: Arc<F>,
-    max_parallelism: MaxParallelism,
-    /// The target that owns each key group.
-    owners: Vec<u32>,
-    scratch: Vec<u8>,
-}
-
-impl<F> Hash<F> {
-    fn new(encode: Arc<F>, context: &ExchangeContext) -> Self {
-        let max_parallelism = context.max_parallelism;
-        let parallelism = u32::try_from(context.targets).expect("parallelism fits in 32 bits");
-        let owner = |group| max_parallelism.owner(group, parallelism).0;
-        let owners = max_parallelism.all().iter().map(owner).collect();
-        Self { encode, max_parallelism, owners, scratch: Vec::new() }
-    }
-}
-
-impl<T, F> Router<T> for Hash<F>
-where
-    T: Data,
-    F: Fn(&T, &mut Vec<u8>) -> Result<()> + Send + Sync,
-{
-    #[inline]
-    fn route(&mut self, record: Record<'_, T>, targets: &mut Targets<T>) -> Result<()> {
-        self.scratch.clear();
-        (self.encode)(&record.value, &mut self.scratch)?;
-        let hash = key_hash(&self.scratch);
-        let group = self.max_parallelism.key_group(hash);
-        let key = KeyRef { hash, group, bytes: &self.scratch };
-        let target = self.owners[usize::from(group.0)] as usize;
-        targets.add_keyed(target, record.value, record.time, key);
-        Ok(())
-    }
-}
-
-/// The key that `selector` makes.
-pub(crate) fn encode_owned<T, K: Key>(
-    selector: impl Fn(&T) -> K + Send + Sync,
-) -> impl Fn(&T, &mut Vec<u8>) -> Result<()> + Send + Sync {
-    move |record, into| ordered::encode_into(&selector(record), into)
-}
-
-/// The key that `selector` finds in the record.
-pub(crate) fn encode_borrowed<T, K: Key>(
-    selector: impl Fn(&T) -> &K + Send + Sync,
-) -> impl Fn(&T, &mut Vec<u8>) -> Result<()> + Send + Sync {
-    move |record, into| ordered::encode_into(selector(record), into)
 }
 
 /// At random, each subtask with its own seeded generator.
@@ -345,5 +289,8 @@ impl<T: Data, F: Fn(&T, usize) -> usize + Send + Sync> Router<T> for Custom<F> {
     }
 }
 
+mod hash;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use hash::{encode_borrowed, encode_owned, hash};

@@ -1,6 +1,8 @@
 //! Where records go, and that all of them go there, in order and in batches of bounded size.
 #![allow(clippy::unwrap_used)]
 
+use types::{MaxParallelism, key_hash, ordered};
+
 use super::*;
 use crate::testing::ends::runtime_context;
 
@@ -161,4 +163,29 @@ fn batches_are_bounded_by_the_bytes_they_are_known_to_hold() {
         found.push((batch.records.len(), batch.bytes));
     }
     assert_eq!(found, [(2, 984), (2, 984), (2, 984), (1, 492)]);
+}
+
+#[test]
+fn a_record_whose_key_cannot_be_made_is_the_last_one_taken() {
+    let bad = |&record: &u64| -> u64 {
+        assert!(record != 150, "no key");
+        record % 7
+    };
+    let selectors: [Arc<dyn Exchange>; 2] = [
+        hash::<u64, _>(encode_owned(bad)),
+        hash::<u64, _>(|&record, into| match record {
+            150 => Err(Error::user("no key")),
+            _ => ordered::encode_into(&record, into),
+        }),
+    ];
+    for exchange in selectors {
+        let mut output = exchange.output(&context(0, 2));
+        let mut batch = Batch::from((0..200).collect::<Vec<u64>>());
+        let error = output.push(&mut batch).unwrap_err();
+        assert!(error.to_string().contains("no key"), "{error}");
+        assert_eq!(batch.as_slice().first(), Some(&151));
+        output.flush();
+        let ready = std::iter::from_fn(|| output.take_ready());
+        assert_eq!(ready.map(|(_, batch)| batch.records.len()).sum::<usize>(), 150);
+    }
 }
