@@ -35,6 +35,39 @@ fn the_map_names_nothing_else() {
 }
 
 #[test]
+fn the_map_names_functions_that_are_there() {
+    let source = |path: &str| tree::read(path);
+    tree::assert_none(
+        "functions in ARCHITECTURE.md that are not in the file named with them:",
+        &missing_functions(&tree::read("ARCHITECTURE.md"), source),
+    );
+    let source = |_: &str| "    pub(super) async fn cut(&mut self) {}\n fn on_barrier<T>() {}".to_owned();
+    let text =
+        "cuts: `a/b.rs` (`cut`, `on_barrier`), `a/b.rs`\n(`slice`, not a `folder/`) and (`none`) `on_b`";
+    assert_eq!(missing_functions(text, source), ["a/b.rs: slice"]);
+}
+
+/// Of functions that the map names in parentheses after a file, those that the file does not define.
+fn missing_functions(map: &str, source: impl Fn(&str) -> String) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (at, _) in map.match_indices(".rs`") {
+        let path = map[..at + ".rs".len()].rsplit('`').next().unwrap_or_default();
+        let after = map[at + ".rs`".len()..].trim_start();
+        let Some((named, _)) = after.strip_prefix('(').and_then(|rest| rest.split_once(')')) else {
+            continue;
+        };
+        let code = source(path);
+        let is_name = |span: &&str| span.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        for name in named.split('`').skip(1).step_by(2).filter(is_name) {
+            if ![format!("fn {name}("), format!("fn {name}<")].iter().any(|head| code.contains(head)) {
+                missing.push(format!("{path}: {name}"));
+            }
+        }
+    }
+    missing
+}
+
+#[test]
 fn the_readme_shows_the_example() {
     let (readme, example) = (tree::read("README.md"), tree::read("examples/word_count.rs"));
     let code = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next());

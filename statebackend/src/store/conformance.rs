@@ -1,6 +1,6 @@
 //! What every store must do: one check for all, run by each store's test against a store that it opens empty.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
 use types::{Error, Result};
 
@@ -8,19 +8,21 @@ use super::{Change, KeyBatch, KeyValueStore, Order, SortedEntries, WriteBatch, s
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Holds a store to the contract of [`KeyValueStore`]: `open` gives a new empty one at each call. Panics where it fails.
+/// Holds a store to the contract of [`KeyValueStore`]. `open` opens one in a directory, which it makes and wipes if need
+/// be; directories are below `dir`, where nothing else may be. A store in memory has no use for them.
 ///
 /// # Panics
 /// If the store does not do what the contract says.
-pub fn conformance(mut open: impl FnMut() -> Box<dyn KeyValueStore>) {
-    an_empty_store_has_nothing(&*open());
-    later_changes_of_a_batch_win(&mut *open());
-    a_bulk_load_is_read_and_changed(&mut *open());
-    errors_of_the_caller_come_back(&mut *open());
+pub fn conformance(dir: &Path, mut open: impl FnMut(&Path) -> Box<dyn KeyValueStore>) {
+    an_empty_store_has_nothing(&*open(&dir.join("empty")));
+    later_changes_of_a_batch_win(&mut *open(&dir.join("batch")));
+    a_bulk_load_is_read_and_changed(&mut *open(&dir.join("load")));
+    errors_of_the_caller_come_back(&mut *open(&dir.join("errors")));
     for seed in 1..=4 {
-        behaves_as_a_sorted_map(&mut *open(), seed);
+        behaves_as_a_sorted_map(&mut *open(&dir.join(format!("random-{seed}"))), seed);
     }
-    stores_are_separate(&mut open);
+    stores_are_separate(open(&dir.join("one")), open(&dir.join("other")));
+    a_store_begins_empty(&mut || open(&dir.join("again")));
 }
 
 fn an_empty_store_has_nothing(store: &dyn KeyValueStore) {
@@ -101,10 +103,23 @@ fn behaves_as_a_sorted_map(store: &mut dyn KeyValueStore, seed: u64) {
     assert!(model.len() > 1, "seed {seed} has left nothing to compare");
 }
 
-fn stores_are_separate(open: &mut impl FnMut() -> Box<dyn KeyValueStore>) {
-    let (mut first, second) = (open(), open());
+fn stores_are_separate(mut first: Box<dyn KeyValueStore>, second: Box<dyn KeyValueStore>) {
     write(&mut *first, &mut Model::new(), &[Change::Put(b"k", b"v")]);
     check(&*second, &Model::new(), &[vec![]]);
+}
+
+/// Whatever a directory held belonged to an attempt that is over: a start fills the store again.
+fn a_store_begins_empty(open: &mut dyn FnMut() -> Box<dyn KeyValueStore>) {
+    let mut first = open();
+    write(&mut *first, &mut Model::new(), &[Change::Put(b"b", b"v"), Change::Put(b"c", b"v")]);
+    drop(first);
+    let mut second = open();
+    check(&*second, &Model::new(), &[vec![]]);
+    // Less than what was there, so that a load would not go.
+    let mut entries = SortedEntries::default();
+    entries.push(b"a", b"w");
+    second.bulk_load(&entries).expect("a bulk load");
+    check(&*second, &Model::from([(b"a".to_vec(), b"w".to_vec())]), &[vec![]]);
 }
 
 /// Small seeded numbers: the check needs variety and no crate for it.
@@ -146,6 +161,8 @@ fn check(store: &dyn KeyValueStore, model: &Model, prefixes: &[Vec<u8>]) {
         };
         let mut expected: Vec<_> = model.iter().filter(|(key, _)| below(key)).map(owned).collect();
         assert_eq!(scan(store, prefix, Order::Ascending, usize::MAX), expected, "below {prefix:?}");
+        let first: Vec<_> = expected.iter().take(1).cloned().collect();
+        assert_eq!(scan(store, prefix, Order::Ascending, 1), first, "the first below {prefix:?}");
         expected.reverse();
         assert_eq!(
             scan(store, prefix, Order::Descending, usize::MAX),

@@ -1,15 +1,14 @@
 //! Declarations: mistakes are found before anything runs, and snapshots that do not fit are refused by name.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter};
 
 use serde::{Deserialize, Serialize};
 use statebackend::{
     Action, Data, Declared, KeyedState, StateDeclarations, StateSpec, check_compatible, restore,
-    store::sorted_map::SortedMapStore,
 };
 use types::{CheckpointId, ErrorKind, Result, Uid};
 
-use crate::fixture::{Context, MAX, Subtask, declare, key, simulated};
+use crate::fixture::{Behind, Context, MAX, STORES, Subtask, declare, key, simulated};
 
 fn declared<H>(fill: impl Fn(&mut StateDeclarations) -> H) -> Result<Declared> {
     let mut states = StateDeclarations::new();
@@ -99,12 +98,9 @@ impl Serialize for Fussy {
 }
 
 /// Empty states to restore into.
-fn with_and_without_store(declared: &Declared) -> [KeyedState; 2] {
-    let behind = Box::new(SortedMapStore::default());
-    [
-        KeyedState::new(declared.clone(), MAX.all(), CheckpointId(2)),
-        KeyedState::with_store(declared.clone(), MAX.all(), CheckpointId(2), behind, 4),
-    ]
+fn with_and_without_store(declared: &Declared) -> impl Iterator<Item = KeyedState> {
+    let behind = iter::once(Behind::Nothing).chain(STORES.iter().map(|(_, open)| Behind::store(*open, 4).0));
+    behind.map(|behind| behind.state(declared.clone(), MAX.all(), CheckpointId(2)))
 }
 
 #[test]

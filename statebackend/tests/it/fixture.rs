@@ -1,18 +1,31 @@
 //! A subtask without an engine: state, a store, and the list of runs that a checkpoint would hold.
 
-use std::sync::Arc;
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock},
+};
 
-use env::{Env, Store};
+use env::{Env, Files, Store, sim::Simulation};
 use statebackend::{
     Declared, KeyRef, KeyedContext, KeyedState, ListState, MapState, StateDeclarations, ValueState, restore,
     run_of,
-    store::sorted_map::{Gauge, SortedMapStore},
+    store::{KeyValueStore, sorted_map::SortedMapStore},
     write_run,
 };
+use tempfile::TempDir;
 use types::{
     AttemptId, CheckpointId, JobId, KeyGroupRange, MaxParallelism, Result, Run, RunIdentity, SubtaskIndex,
     Uid,
 };
+
+use crate::gauge::{Gauge, Gauged};
+
+/// Opens an empty store: with these files if it reaches them through `Env`, in this directory if it needs one.
+pub(crate) type Open = fn(Arc<dyn Files>, &Path) -> Box<dyn KeyValueStore>;
+
+/// Every store that may stand behind the tables. All tests of what stands there run with each: a new one gets its line
+/// here.
+pub(crate) const STORES: &[(&str, Open)] = &[("sorted map", |_, _| Box::new(SortedMapStore::open()))];
 
 /// Few groups, so that each holds several keys.
 pub(crate) const MAX: MaxParallelism = MaxParallelism(8);
@@ -62,29 +75,47 @@ pub(crate) fn identity(subtask: u32, number: u64) -> RunIdentity {
     }
 }
 
+/// The files of stores that reach them through `Env`: one simulated disk, kept to the end of the process, since a world
+/// must not end inside of another one.
+pub(crate) fn files() -> Arc<dyn Files> {
+    static FILES: LazyLock<Arc<dyn Files>> =
+        LazyLock::new(|| Box::leak(Box::new(Simulation::new(0))).env().files());
+    FILES.clone()
+}
+
 /// What stands behind the tables.
 #[derive(Clone)]
 pub(crate) enum Behind {
     Nothing,
-    /// A sorted map, with a table of so many cells in front.
-    SortedMap(usize, Arc<Gauge>),
+    /// A store, with a table of so many cells in front.
+    Store(Open, usize, Arc<Gauge>),
 }
 
 impl Behind {
-    pub(crate) fn sorted_map(cells: usize) -> (Self, Arc<Gauge>) {
+    pub(crate) fn store(open: Open, cells: usize) -> (Self, Arc<Gauge>) {
         let gauge = Arc::new(Gauge::default());
-        (Self::SortedMap(cells, gauge.clone()), gauge)
+        (Self::Store(open, cells, gauge.clone()), gauge)
     }
 
-    fn state(&self, groups: KeyGroupRange, first: CheckpointId) -> KeyedState {
-        let (declared, _) = declare();
+    pub(crate) fn state(&self, declared: Declared, groups: KeyGroupRange, first: CheckpointId) -> KeyedState {
         match self {
             Self::Nothing => KeyedState::new(declared, groups, first),
-            Self::SortedMap(cells, gauge) => {
-                let store = Box::new(SortedMapStore::open(gauge.clone()));
-                KeyedState::with_store(declared, groups, first, store, *cells)
+            Self::Store(open, cells, gauge) => {
+                let dir = TempDir::new().unwrap();
+                let store = open(files(), dir.path());
+                let store = Gauged::new(store, gauge.clone(), dir);
+                KeyedState::with_store(declared, groups, first, Box::new(store), *cells)
             }
         }
+    }
+}
+
+/// Runs a test with each store, which it puts behind a table of as many cells as it says.
+#[expect(clippy::disallowed_macros, reason = "a test that fails must say with which store")]
+pub(crate) fn each_store(test: impl Fn(&dyn Fn(usize) -> (Behind, Arc<Gauge>))) {
+    for &(name, open) in STORES {
+        println!("behind the table: {name}");
+        test(&|cells| Behind::store(open, cells));
     }
 }
 
@@ -103,7 +134,7 @@ impl Subtask {
     }
 
     pub(crate) fn before(behind: &Behind, groups: KeyGroupRange, index: u32, first: CheckpointId) -> Self {
-        Self { state: behind.state(groups, first), groups, runs: Vec::new(), index, next_run: 1 }
+        Self { state: behind.state(declare().0, groups, first), groups, runs: Vec::new(), index, next_run: 1 }
     }
 
     /// A new owner of `groups`, restored from what others wrote; run numbers begin at `next_run`.
@@ -163,7 +194,7 @@ impl Subtask {
 
 /// Runs `body` in a simulated world with an empty store.
 pub(crate) fn simulated<T>(seed: u64, body: impl AsyncFnOnce(Env, Arc<dyn Store>) -> T) -> T {
-    env::sim::Simulation::new(seed).run(async |env: Env| {
+    Simulation::new(seed).run(async |env: Env| {
         let store = env.open_store("memory:state").unwrap();
         body(env, store).await
     })

@@ -14,7 +14,7 @@ use statebackend::{
 };
 use types::{CheckpointId, KeyGroup, Run, SubtaskIndex, Timestamp};
 
-use crate::fixture::{Behind, Context, Handles, MAX, Subtask, declare, identity, key, simulated};
+use crate::fixture::{Behind, Context, Handles, MAX, Subtask, declare, each_store, identity, key, simulated};
 
 const KEYS: usize = 7;
 
@@ -430,16 +430,18 @@ const FEW: usize = 4;
 
 #[test]
 fn state_behind_a_small_table_is_what_the_model_says() {
-    let evicted = std::cell::Cell::new(0);
-    let cases = (proptest::collection::vec(step(), 1..250), any::<u64>(), 1..3 * FEW);
-    let run = TestRunner::new(config(96)).run(&cases, |(steps, seed, cells)| {
-        let (behind, _) = Behind::sorted_map(cells);
-        let went = simulated(seed, async |env, store| live(env, store, behind, &steps).await);
-        evicted.set(evicted.get() + went);
-        Ok(())
+    each_store(|with_cells| {
+        let evicted = std::cell::Cell::new(0);
+        let cases = (proptest::collection::vec(step(), 1..250), any::<u64>(), 1..3 * FEW);
+        let run = TestRunner::new(config(96)).run(&cases, |(steps, seed, cells)| {
+            let (behind, _) = with_cells(cells);
+            let went = simulated(seed, async |env, store| live(env, store, behind, &steps).await);
+            evicted.set(evicted.get() + went);
+            Ok(())
+        });
+        run.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(evicted.get() > 1000, "only {} cells were evicted: the store was not used", evicted.get());
     });
-    run.unwrap_or_else(|failure| panic!("{failure}"));
-    assert!(evicted.get() > 1000, "only {} cells were evicted: the store was not used", evicted.get());
 }
 
 /// The deltas of a subtask, as the bytes of their runs; everything is drained, in slices.
@@ -457,44 +459,46 @@ fn deltas(subtask: &mut Subtask, slice: usize) -> Vec<(CheckpointId, Vec<u8>)> {
 /// with a store behind, too. Their runs are the same.
 #[test]
 fn the_bytes_of_a_run_depend_on_the_cut_alone() {
-    let evicted = std::cell::Cell::new(0);
-    let cases = (proptest::collection::vec(step(), 1..200), 1..3 * FEW);
-    let run = TestRunner::new(config(128)).run(&cases, |(steps, cells)| {
-        let (_, handles) = declare();
-        let behind = [Behind::Nothing, Behind::Nothing, Behind::sorted_map(cells).0];
-        let mut subtasks = behind.map(|behind| Subtask::before(&behind, MAX.all(), 0, CheckpointId(1)));
-        let mut models = [(); 3].map(|()| Model::default());
-        let mut next = CheckpointId(1);
-        for step in steps.iter().chain([&Step::Barrier, &Step::Seal(2)]) {
-            match step {
-                Step::Change(index, change) => {
-                    for (model, subtask) in models.iter_mut().zip(&mut subtasks) {
-                        model.change(subtask, handles, *index, change);
+    each_store(|with_cells| {
+        let evicted = std::cell::Cell::new(0);
+        let cases = (proptest::collection::vec(step(), 1..200), 1..3 * FEW);
+        let run = TestRunner::new(config(128)).run(&cases, |(steps, cells)| {
+            let (_, handles) = declare();
+            let behind = [Behind::Nothing, Behind::Nothing, with_cells(cells).0];
+            let mut subtasks = behind.map(|behind| Subtask::before(&behind, MAX.all(), 0, CheckpointId(1)));
+            let mut models = [(); 3].map(|()| Model::default());
+            let mut next = CheckpointId(1);
+            for step in steps.iter().chain([&Step::Barrier, &Step::Seal(2)]) {
+                match step {
+                    Step::Change(index, change) => {
+                        for (model, subtask) in models.iter_mut().zip(&mut subtasks) {
+                            model.change(subtask, handles, *index, change);
+                        }
                     }
-                }
-                Step::Barrier => {
-                    subtasks.iter_mut().for_each(|subtask| subtask.state.flip(next));
-                    next = next.next();
-                }
-                Step::Prepare(keys) => subtasks.iter_mut().for_each(|subtask| prepare(subtask, *keys)),
-                Step::Drain(cells) => {
-                    for subtask in &mut subtasks[1..] {
-                        subtask.state.drain(*cells).unwrap();
+                    Step::Barrier => {
+                        subtasks.iter_mut().for_each(|subtask| subtask.state.flip(next));
+                        next = next.next();
                     }
+                    Step::Prepare(keys) => subtasks.iter_mut().for_each(|subtask| prepare(subtask, *keys)),
+                    Step::Drain(cells) => {
+                        for subtask in &mut subtasks[1..] {
+                            subtask.state.drain(*cells).unwrap();
+                        }
+                    }
+                    Step::Seal(slice) => {
+                        let expected = deltas(&mut subtasks[0], usize::MAX);
+                        prop_assert_eq!(&deltas(&mut subtasks[1], *slice), &expected, "in slices");
+                        prop_assert_eq!(&deltas(&mut subtasks[2], *slice), &expected, "with a store");
+                    }
+                    _ => {}
                 }
-                Step::Seal(slice) => {
-                    let expected = deltas(&mut subtasks[0], usize::MAX);
-                    prop_assert_eq!(&deltas(&mut subtasks[1], *slice), &expected, "in slices");
-                    prop_assert_eq!(&deltas(&mut subtasks[2], *slice), &expected, "with a store");
-                }
-                _ => {}
             }
-        }
-        evicted.set(evicted.get() + subtasks[2].state.evicted_cells());
-        Ok(())
+            evicted.set(evicted.get() + subtasks[2].state.evicted_cells());
+            Ok(())
+        });
+        run.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(evicted.get() > 1000, "only {} cells were evicted: the store was not used", evicted.get());
     });
-    run.unwrap_or_else(|failure| panic!("{failure}"));
-    assert!(evicted.get() > 1000, "only {} cells were evicted: the store was not used", evicted.get());
 }
 
 proptest! {

@@ -1,24 +1,20 @@
 //! A sorted map in memory as a store: what the path through a store is tested with, and the folder to copy for a new one.
-//!
-//! [`Gauge`] counts what is asked of it, and lets a write fail.
 
 mod bulk_load;
 mod open;
 mod read;
 mod write;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use types::Result;
 
 use super::{Answer, KeyBatch, KeyValueStore, Order, SortedEntries, Visit, WriteBatch};
-pub use open::Gauge;
 
 /// A store that is a sorted map.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SortedMapStore {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
-    gauge: Arc<Gauge>,
 }
 
 impl KeyValueStore for SortedMapStore {
