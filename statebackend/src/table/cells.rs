@@ -12,7 +12,7 @@ use hashbrown::{
 };
 use types::{Error, KeyBytes, KeyGroup, KeyGroupRange, Result, key_hash};
 
-use super::{Drained, pieces::Pieces};
+use super::{Drained, chunks::Chunks, pieces::Pieces};
 use crate::{
     key::{KeyRef, ShortKey, index_hash},
     run::entry::Entry,
@@ -100,6 +100,8 @@ pub(crate) struct Intervals {
     /// Elements of lists, entries of maps.
     items: usize,
     graves: Vec<Box<dyn Grave>>,
+    /// The memory that intervals are drained into.
+    chunks: Chunks,
     /// Whether a store stands behind the table. Then a cell stays when it is drained, also if it is vacant, until what
     /// was drained is in the store; and what draining writes is resolved before it becomes a run.
     pub(super) has_store: bool,
@@ -123,6 +125,10 @@ pub(crate) struct Work {
 }
 
 impl Work {
+    fn new(chunks: &Chunks) -> Self {
+        Self { drained: Drained::new(chunks.clone()), ..Self::default() }
+    }
+
     /// The next number of a list chunk among all of the interval.
     pub(crate) fn next_chunk(&mut self) -> u32 {
         self.chunks += 1;
@@ -132,13 +138,15 @@ impl Work {
 
 impl Intervals {
     fn new() -> Self {
+        let chunks = Chunks::default();
         Self {
             open: 1,
-            queue: VecDeque::from([Work::default()]),
+            queue: VecDeque::from([Work::new(&chunks)]),
             failure: None,
             epoch_base: 0,
             items: 0,
             graves: Vec::new(),
+            chunks,
             has_store: false,
         }
     }
@@ -228,7 +236,7 @@ impl Intervals {
         // Cells drained early may have moved it past lists that were filled again.
         self.work(open).next_group = 0;
         self.open = next;
-        self.queue.push_back(Work::default());
+        self.queue.push_back(Work::new(&self.chunks));
     }
 
     fn take_oldest(&mut self) -> Drained {

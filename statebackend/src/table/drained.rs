@@ -4,15 +4,18 @@
 use serde::Serialize;
 use types::{Bincode, Codec, Error, KeyGroup, Result};
 
+use super::chunks::{CHUNK, Chunks};
 use crate::run::entry::{Entry, EntryKind, Item, Items, MAX_PART, push_entry, push_head};
 
 /// Drained entries of one state and one checkpoint. Each is its key group (two bytes) and the entry as a block holds it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Drained {
     chunks: Vec<Vec<u8>>,
     entries: u64,
     tombstones: u64,
     scratch: Vec<u8>,
+    /// Where full chunks come from, and go when the run is written.
+    source: Chunks,
     /// Up to where the store behind the table has it.
     stored: Position,
 }
@@ -41,11 +44,28 @@ pub(crate) struct Line<'a> {
 
 /// Chunks do not grow: a full one is left and the next one begun. The first is small, since most deltas are.
 const FIRST_CHUNK: usize = 8 << 10;
-const CHUNK: usize = 128 << 10;
 /// More than the two bytes of the group, a tag and three lengths.
 const HEAD_MAX: usize = 2 + 1 + 3 * 5;
 
+impl Default for Drained {
+    fn default() -> Self {
+        Self::new(Chunks::default())
+    }
+}
+
 impl Drained {
+    /// Nothing yet; chunks will come from `source`.
+    pub(crate) fn new(source: Chunks) -> Self {
+        Self {
+            chunks: Vec::new(),
+            entries: 0,
+            tombstones: 0,
+            scratch: Vec::new(),
+            source,
+            stored: Position::default(),
+        }
+    }
+
     /// The chunks; no entry crosses from one to the next.
     pub(crate) fn chunks(&self) -> &[Vec<u8>] {
         &self.chunks
@@ -163,10 +183,20 @@ impl Drained {
     fn chunk(&mut self, len: usize) -> &mut Vec<u8> {
         let has_room = self.chunks.last().is_some_and(|chunk| chunk.capacity() - chunk.len() >= len);
         if !has_room {
-            let size = if self.chunks.is_empty() { FIRST_CHUNK } else { CHUNK };
-            self.chunks.push(Vec::with_capacity(size.max(len)));
+            self.chunks.push(match len {
+                _ if self.chunks.is_empty() => Vec::with_capacity(FIRST_CHUNK.max(len)),
+                0..=CHUNK => self.source.take(),
+                _ => Vec::with_capacity(len),
+            });
         }
         self.chunks.last_mut().expect("a chunk was pushed if there was none")
+    }
+}
+
+/// The run is written, or nobody wants it any more: its chunks serve the next interval.
+impl Drop for Drained {
+    fn drop(&mut self) {
+        self.source.give_back(std::mem::take(&mut self.chunks));
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod backing;
 mod cells;
+mod chunks;
 mod drained;
 mod keyed_state;
 mod list;
