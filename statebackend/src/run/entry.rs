@@ -91,8 +91,15 @@ pub(crate) fn is_tombstone(bytes: &[u8]) -> bool {
 /// The entry whose encoded bytes are at the front of `bytes`, where they were read as one before.
 #[inline]
 pub(crate) fn decode(bytes: &[u8]) -> Entry<'_> {
-    match Items::new(bytes, 0).next() {
-        Ok(Some(Item::Entry(entry))) => entry,
+    first(bytes).0
+}
+
+/// The entry at the front of `bytes`, where it was read as one before, and its encoded bytes.
+#[inline]
+pub(crate) fn first(bytes: &[u8]) -> (Entry<'_>, &[u8]) {
+    let mut items = Items::new(bytes, 0);
+    match items.next() {
+        Ok(Some(Item::Entry(entry))) => (entry, &bytes[..items.position()]),
         _ => unreachable!("the bytes were read as an entry before"),
     }
 }
@@ -171,6 +178,28 @@ impl<'a> Items<'a> {
     /// The next item, `None` at the end.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Item<'a>>> {
+        if let Some(entry) = self.short() {
+            return Ok(Some(Item::Entry(entry)));
+        }
+        self.any()
+    }
+
+    /// The next item if it is of the kind that most are: a value under a key, each of less than 128 bytes.
+    #[inline]
+    fn short(&mut self) -> Option<Entry<'a>> {
+        let &[tag::PUT, key_len @ 0..0x80, value_len @ 0..0x80] = self.bytes.get(self.at..)?.first_chunk()?
+        else {
+            return None;
+        };
+        let (begin, key_len) = (self.at + 3, usize::from(key_len));
+        let end = begin + key_len + usize::from(value_len);
+        let (key, value) = self.bytes.get(begin..end)?.split_at(key_len);
+        self.at = end;
+        Some(Entry { kind: EntryKind::Put, key, sub: &[], value })
+    }
+
+    /// The next item, whatever it is.
+    fn any(&mut self) -> Result<Option<Item<'a>>> {
         if self.at == self.bytes.len() {
             return Ok(None);
         }

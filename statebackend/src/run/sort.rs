@@ -1,22 +1,28 @@
 //! Puts the drained entries of a state into the order of a run: by key group, key, and place below the key.
 //!
 //! What is sorted is small: the first eight bytes of a key as a number, and where the entry lies. The entries themselves
-//! are copied once, to their final place.
+//! are copied once, to their final place. Where there are many, they are dealt out by the bits in which those numbers
+//! differ first, without comparing any; what that does not tell apart is compared.
 
 use types::{Error, KeyGroup, KeyGroupRange, Result};
 
-use super::entry::{Entry, EntryKind, Item, Items, decode};
+use super::entry::{Entry, EntryKind, Item, Items, decode, first};
 use crate::table::Drained;
 
-/// An entry, where it lies, and the beginning of its key as a number that sorts alike.
-struct Handle<'a> {
+/// The beginning of an entry's key as a number that sorts alike, and where the entry lies.
+#[derive(Clone, Copy, Debug, Default)]
+struct Handle {
     prefix: u64,
-    bytes: &'a [u8],
+    chunk: u32,
+    /// Its first byte in the chunk. Chunks are shorter than 4 GiB: an entry has three parts of at most 1 GiB.
+    at: u32,
 }
 
-impl<'a> Handle<'a> {
-    fn new(entry: &Entry<'a>, bytes: &'a [u8]) -> Self {
-        Self { prefix: prefix(entry.key), bytes }
+impl Handle {
+    /// The bytes of a chunk from the entry on.
+    #[inline]
+    fn bytes<'a>(&self, chunks: &'a [Vec<u8>]) -> &'a [u8] {
+        &chunks[self.chunk as usize][self.at as usize..]
     }
 }
 
@@ -42,22 +48,70 @@ pub(crate) fn visit_sorted(
     groups: KeyGroupRange,
     mut visit: impl FnMut(KeyGroup, &[u8]) -> Result<()>,
 ) -> Result<()> {
+    let chunks = drained.chunks();
+    let mut spare = Vec::new();
     for (mut handles, group) in by_group(drained, groups)?.into_iter().zip(groups.iter()) {
-        handles.sort_unstable_by(|a, b| {
-            // Keys are decoded again only where eight bytes do not decide.
-            a.prefix.cmp(&b.prefix).then_with(|| place(&decode(a.bytes)).cmp(&place(&decode(b.bytes))))
-        });
+        sort(&mut handles, &mut spare, chunks);
         for handle in &handles {
-            visit(group, handle.bytes)?;
+            visit(group, first(handle.bytes(chunks)).1)?;
         }
     }
     Ok(())
 }
 
+/// Fewer handles than this are compared from the start.
+const DEAL_MIN: usize = 256;
+/// How many bits one deal looks at; there are two.
+const DIGIT_BITS: u32 = 8;
+
+fn sort(handles: &mut [Handle], spare: &mut Vec<Handle>, chunks: &[Vec<u8>]) {
+    if handles.len() < DEAL_MIN {
+        return compare(handles, chunks);
+    }
+    let (low, high) =
+        handles.iter().fold((u64::MAX, 0), |(low, high), it| (low.min(it.prefix), high.max(it.prefix)));
+    let shift = (u64::BITS - (high - low).leading_zeros()).saturating_sub(2 * DIGIT_BITS);
+    let number = |handle: &Handle| ((handle.prefix - low) >> shift) as usize;
+    let digit = (1 << DIGIT_BITS) - 1;
+    spare.resize(handles.len(), Handle::default());
+    deal(handles, spare, |handle| number(handle) & digit);
+    deal(spare, handles, |handle| number(handle) >> DIGIT_BITS);
+    for alike in handles.chunk_by_mut(|a, b| number(a) == number(b)) {
+        compare(alike, chunks);
+    }
+}
+
+/// Copies `from` to `to`, sorted by one digit; those of one digit stay in order.
+fn deal(from: &[Handle], to: &mut [Handle], digit: impl Fn(&Handle) -> usize) {
+    let mut ends = [0; 1 << DIGIT_BITS];
+    for handle in from {
+        ends[digit(handle)] += 1;
+    }
+    let mut next = 0;
+    for place in &mut ends {
+        (*place, next) = (next, next + *place);
+    }
+    for handle in from {
+        let place = &mut ends[digit(handle)];
+        to[*place] = *handle;
+        *place += 1;
+    }
+}
+
+fn compare(handles: &mut [Handle], chunks: &[Vec<u8>]) {
+    if handles.len() > 1 {
+        handles.sort_unstable_by(|a, b| {
+            // Keys are read again only where eight bytes do not decide.
+            let of = |handle: &Handle| decode(handle.bytes(chunks));
+            a.prefix.cmp(&b.prefix).then_with(|| place(&of(a)).cmp(&place(&of(b))))
+        });
+    }
+}
+
 /// The entries of each key group, in the order in which they were drained.
-fn by_group(drained: &Drained, groups: KeyGroupRange) -> Result<Vec<Vec<Handle<'_>>>> {
-    let mut handles: Vec<Vec<Handle<'_>>> = groups.iter().map(|_| Vec::new()).collect();
-    for chunk in drained.chunks() {
+fn by_group(drained: &Drained, groups: KeyGroupRange) -> Result<Vec<Vec<Handle>>> {
+    let mut handles: Vec<Vec<Handle>> = groups.iter().map(|_| Vec::new()).collect();
+    for (number, chunk) in drained.chunks().iter().enumerate() {
         let mut at = 0;
         while let Some(group) = chunk.get(at..at + 2) {
             let group = KeyGroup(u16::from_le_bytes([group[0], group[1]]));
@@ -65,7 +119,7 @@ fn by_group(drained: &Drained, groups: KeyGroupRange) -> Result<Vec<Vec<Handle<'
             let Some(Item::Entry(entry)) = items.next()? else {
                 return Err(Error::internal("a drained chunk holds something that is no entry"));
             };
-            let handle = Handle::new(&entry, &chunk[at + 2..items.position()]);
+            let handle = Handle { prefix: prefix(entry.key), chunk: number as u32, at: at as u32 + 2 };
             handles
                 .get_mut(usize::from(group.0.wrapping_sub(groups.start)))
                 .ok_or_else(|| Error::internal(format!("key group {group} was drained outside of {groups}")))?
@@ -74,4 +128,63 @@ fn by_group(drained: &Drained, groups: KeyGroupRange) -> Result<Vec<Vec<Handle<'
         }
     }
     Ok(handles)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Drains a value under each key and checks that the keys come out as a comparing sort puts them.
+    fn check(keys: &[Vec<u8>]) {
+        let groups = KeyGroupRange { start: 3, end: 5 };
+        let group = |key: &[u8]| KeyGroup(3 + u16::from(key.len().is_multiple_of(3)));
+        let mut drained = Drained::default();
+        for key in keys {
+            drained.put(group(key), key, &[], &1_u64).unwrap();
+        }
+        let mut found = Vec::new();
+        let visit = |group, bytes: &[u8]| {
+            found.push((group, decode(bytes).key.to_vec()));
+            Ok(())
+        };
+        visit_sorted(&drained, groups, visit).unwrap();
+        let mut expected: Vec<_> = keys.iter().map(|key| (group(key), key.clone())).collect();
+        expected.sort();
+        assert!(found == expected, "{} keys of which the first is {:?}", keys.len(), keys.first());
+    }
+
+    /// Distinct numbers in no order.
+    fn numbers(count: u64) -> impl Iterator<Item = u64> {
+        (0..count).map(move |number| number * 7919 % count)
+    }
+
+    #[test]
+    fn keys_of_every_distribution_are_sorted() {
+        let count = 5000;
+        let keys = |make: &dyn Fn(u64) -> Vec<u8>| numbers(count).map(make).collect::<Vec<_>>();
+        check(&keys(&|number| number.to_be_bytes().to_vec()));
+        // Around a power of two, where all bits change at once.
+        check(&keys(&|number| (number + (1 << 40) - 2500).to_be_bytes().to_vec()));
+        // All over the place, and up to the ends.
+        check(&keys(&|number| (number.wrapping_mul(u64::MAX / count)).to_be_bytes().to_vec()));
+        check(&[&keys(&|number| number.to_be_bytes().to_vec())[..], &[vec![0xff; 8]]].concat());
+        // Alike in their first eight bytes, and of different lengths.
+        check(&keys(&|number| format!("a long beginning {number}").into_bytes()));
+        check(&keys(&|number| vec![0; number as usize]));
+        // Far more in one place than elsewhere.
+        check(&keys(&|number| (number * number * number * number).to_be_bytes().to_vec()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn any_keys_are_sorted(keys in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..12), 0..2000)) {
+            let mut seen = std::collections::BTreeSet::new();
+            let distinct: Vec<_> = keys.into_iter().filter(|key| seen.insert(key.clone())).collect();
+            check(&distinct);
+        }
+    }
 }
