@@ -243,7 +243,7 @@ struct Batch {
 const BATCH_LEN: usize = 1 << 20;
 
 impl Sink for Batch {
-    fn push(&mut self, home: Home, _: &Entry<'_>, bytes: &[u8]) -> Result<()> {
+    fn push(&mut self, home: Home, bytes: &[u8]) -> Result<()> {
         self.entries.push((home, self.bytes.len()));
         self.bytes.extend_from_slice(bytes);
         Ok(())
@@ -255,7 +255,8 @@ impl Sink for Batch {
 }
 
 impl Sink for RunWriter {
-    fn push(&mut self, home: Home, _: &Entry<'_>, bytes: &[u8]) -> Result<()> {
+    #[inline]
+    fn push(&mut self, home: Home, bytes: &[u8]) -> Result<()> {
         RunWriter::push(self, home.state, home.group, bytes)
     }
 
@@ -279,8 +280,8 @@ impl FileSink for RunWriter {
 
 /// Never full: [`summarize`] merges in one step.
 impl Sink for Summarizer {
-    fn push(&mut self, home: Home, entry: &Entry<'_>, _: &[u8]) -> Result<()> {
-        Summarizer::push(self, home, entry)
+    fn push(&mut self, home: Home, bytes: &[u8]) -> Result<()> {
+        Summarizer::push(self, home, &decode(bytes))
     }
 
     fn is_full(&self) -> bool {
@@ -289,8 +290,8 @@ impl Sink for Summarizer {
 }
 
 impl Sink for CanonicalWriter {
-    fn push(&mut self, home: Home, entry: &Entry<'_>, bytes: &[u8]) -> Result<()> {
-        CanonicalWriter::push(self, home, entry, bytes)
+    fn push(&mut self, home: Home, bytes: &[u8]) -> Result<()> {
+        CanonicalWriter::push(self, home, &decode(bytes), bytes)
     }
 
     fn is_full(&self) -> bool {

@@ -2,20 +2,24 @@
 //!
 //! [`Merger`] does no I/O: it says which source needs its next window, and hands entries to a [`Sink`]. It is given the
 //! runs oldest first; between runs that order decides, never a name or a number in a file.
+//!
+//! Sources are compared by [`Rank`]s, numbers that nearly always decide; entries are taken apart only where they do not.
+
+use std::cmp::Ordering;
 
 use types::{KeyGroupRange, Result};
 
 use super::{
     block::Home,
-    entry::{Entry, EntryKind, decode},
+    entry::{Entry, EntryKind, decode, is_tombstone},
     reader::{PlainBlock, Window},
     sort::{place, prefix},
 };
 
 /// Takes merged entries, in order.
 pub(crate) trait Sink {
-    /// Takes an entry and its encoded bytes.
-    fn push(&mut self, home: Home, entry: &Entry<'_>, bytes: &[u8]) -> Result<()>;
+    /// Takes an entry by its encoded bytes.
+    fn push(&mut self, home: Home, bytes: &[u8]) -> Result<()>;
     /// Whether the caller should empty it before more comes.
     fn is_full(&self) -> bool;
 }
@@ -31,6 +35,38 @@ pub(crate) enum Step {
     Done,
 }
 
+/// Where an entry belongs, in a number: state, key group, the first eight bytes of the key, and in the last byte how long
+/// the key is, where these four are all there is to it, or [`Rank::LONG`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Rank(u128);
+
+impl Rank {
+    /// The entry is not told apart by its rank alone: its key is longer, there is something below the key, or it is a
+    /// range tombstone.
+    const LONG: u8 = u8::MAX;
+
+    #[inline]
+    fn new(home: Home, entry: &Entry<'_>) -> Self {
+        let is_short = entry.key.len() <= 8 && entry.sub.is_empty() && entry.kind != EntryKind::Clear;
+        let len = if is_short { entry.key.len() as u8 } else { Self::LONG };
+        let home = u128::from(home.state) << 16 | u128::from(home.group.0);
+        Self(home << 72 | u128::from(prefix(entry.key)) << 8 | u128::from(len))
+    }
+
+    #[inline]
+    fn home(self) -> Home {
+        Home { state: (self.0 >> 88) as u16, group: types::KeyGroup((self.0 >> 72) as u16) }
+    }
+
+    /// Compares two entries, as far as their ranks tell.
+    #[inline]
+    fn cmp(self, other: Self) -> Option<Ordering> {
+        let is_long = self.0 as u8 == Self::LONG || other.0 as u8 == Self::LONG;
+        // Short keys of one number end in zeros, so the shorter one is the beginning of the longer one.
+        if is_long && self.0 >> 8 == other.0 >> 8 { None } else { Some(self.0.cmp(&other.0)) }
+    }
+}
+
 /// One run on its way through a merge.
 struct Source {
     /// Entries of other key groups are passed over.
@@ -39,35 +75,37 @@ struct Source {
     states: Vec<u16>,
     blocks: Box<dyn Iterator<Item = Result<PlainBlock>> + Send>,
     block: Option<PlainBlock>,
-    head: Head,
-}
-
-/// The entry of a source that comes next, in short: compared often, decoded rarely.
-#[derive(Clone, Copy, Default)]
-struct Head {
-    home: Option<Home>,
-    prefix: u64,
+    /// Where the entry that comes next lies in the block.
     begin: usize,
     end: usize,
 }
 
+/// The entry of a source that comes next, in short.
+#[derive(Clone, Copy)]
+struct Head {
+    rank: Rank,
+    source: usize,
+}
+
 impl Source {
-    /// Moves to the next entry; `false` if another window is needed first.
-    fn advance(&mut self) -> Result<bool> {
+    /// Moves to the next entry; `None` if another window is needed first.
+    #[inline]
+    fn advance(&mut self) -> Result<Option<Rank>> {
         loop {
             let Some(block) = &mut self.block else {
-                let Some(block) = self.blocks.next() else { return Ok(false) };
-                self.block = Some(block?);
-                continue;
+                if self.open()? {
+                    continue;
+                }
+                return Ok(None);
             };
             match block.next() {
                 Ok(Some((home, entry, bytes))) if self.groups.contains(home.group) => {
-                    let (prefix, len) = (prefix(entry.key), bytes.len());
+                    let len = bytes.len();
                     let state = self.states[usize::from(home.state)];
-                    let end = block.walk.position();
-                    let home = Some(Home { state, group: home.group });
-                    self.head = Head { home, prefix, begin: end - len, end };
-                    return Ok(true);
+                    let rank = Rank::new(Home { state, group: home.group }, &entry);
+                    self.end = block.walk.position();
+                    self.begin = self.end - len;
+                    return Ok(Some(rank));
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => self.block = None,
@@ -76,20 +114,24 @@ impl Source {
         }
     }
 
-    fn bytes(&self) -> &[u8] {
-        self.block.as_ref().map_or(&[], |block| &block.plain[self.head.begin..self.head.end])
+    /// Begins the next block of the window, if there is one.
+    #[inline(never)]
+    fn open(&mut self) -> Result<bool> {
+        self.block = self.blocks.next().transpose()?;
+        Ok(self.block.is_some())
     }
 
-    fn entry(&self) -> Entry<'_> {
-        decode(self.bytes())
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], |block| &block.plain[self.begin..self.end])
     }
 }
 
 /// Merges sorted sources.
 pub(crate) struct Merger {
     sources: Vec<Source>,
-    /// Sources that have a head; the first one's comes next.
-    heap: Vec<usize>,
+    /// The heads of sources that have one: a heap, the first comes next, of one place the newest.
+    heap: Vec<Head>,
     /// Sources whose next window is needed before anything else can be decided.
     hungry: Vec<usize>,
     /// Whether nothing older exists, so that tombstones have nothing left to hide.
@@ -118,7 +160,8 @@ impl Merger {
                 states,
                 blocks: Box::new(std::iter::empty()),
                 block: None,
-                head: Head::default(),
+                begin: 0,
+                end: 0,
             })
             .collect();
         let hungry = (0..sources.len()).rev().collect();
@@ -144,90 +187,114 @@ impl Merger {
             if sink.is_full() {
                 return Ok(Step::Full);
             }
-            let Some(winner) = self.pop() else { return Ok(Step::Done) };
-            while let Some(&loser) = self.heap.first() {
-                if !self.is_same_place(winner, loser) {
-                    break;
-                }
-                self.pop();
-                self.advance(loser)?;
-            }
+            let Some(&winner) = self.heap.first() else { return Ok(Step::Done) };
             self.emit(winner, sink)?;
-            self.advance(winner)?;
+            while let Some(at) = self.older_of_same_place() {
+                self.advance_at(at)?;
+            }
+            self.advance_at(0)?;
         }
     }
 
-    fn emit(&mut self, winner: usize, sink: &mut impl Sink) -> Result<()> {
-        let source = &self.sources[winner];
-        let entry = source.entry();
-        let Some(home) = source.head.home else { return Ok(()) };
-        let cleared_by =
-            self.cleared.as_ref().filter(|cleared| cleared.home == home && cleared.key == entry.key);
-        if cleared_by.is_some_and(|cleared| winner < cleared.by) {
-            return Ok(());
+    #[inline]
+    fn emit(&mut self, winner: Head, sink: &mut impl Sink) -> Result<()> {
+        let (home, bytes) = (winner.rank.home(), self.sources[winner.source].bytes());
+        if self.cleared.is_none() && !is_tombstone(bytes) {
+            return sink.push(home, bytes);
         }
+        let entry = decode(bytes);
+        let cleared = self.cleared.take().filter(|cleared| cleared.home == home && cleared.key == entry.key);
+        let is_hidden = cleared.as_ref().is_some_and(|cleared| winner.source < cleared.by);
         // A tombstone is needed only while something older may show: below a range tombstone nothing does.
-        let needless = self.includes_oldest || cleared_by.is_some();
-        if !(entry.is_tombstone() && needless) {
-            sink.push(home, &entry, source.bytes())?;
+        let needless = entry.is_tombstone() && (self.includes_oldest || cleared.is_some());
+        if !is_hidden && !needless {
+            sink.push(home, bytes)?;
         }
-        if entry.kind == EntryKind::Clear {
-            self.cleared = Some(Cleared { home, key: entry.key.to_vec(), by: winner });
-        }
+        self.cleared = match entry.kind {
+            EntryKind::Clear if !is_hidden => {
+                Some(Cleared { home, key: entry.key.to_vec(), by: winner.source })
+            }
+            _ => cleared,
+        };
         Ok(())
     }
 
-    /// Moves a source that is not in the heap to its next entry.
+    /// Gives a source without a head its next entry, if it has one at hand.
     fn advance(&mut self, source: usize) -> Result<()> {
-        if self.sources[source].advance()? {
-            self.push(source);
-        } else {
-            self.hungry.push(source);
+        match self.sources[source].advance()? {
+            Some(rank) => self.push(Head { rank, source }),
+            None => self.hungry.push(source),
         }
         Ok(())
     }
 
-    fn is_same_place(&self, a: usize, b: usize) -> bool {
-        let (a, b) = (&self.sources[a], &self.sources[b]);
-        a.head.home == b.head.home && a.head.prefix == b.head.prefix && place(&a.entry()) == place(&b.entry())
-    }
-
-    /// Whether the head of `a` comes before that of `b`; of one place, the newer source's does.
-    fn is_before(&self, a: usize, b: usize) -> bool {
-        let (first, second) = (&self.sources[a], &self.sources[b]);
-        let short = (first.head.home, first.head.prefix).cmp(&(second.head.home, second.head.prefix));
-        short.then_with(|| place(&first.entry()).cmp(&place(&second.entry()))).then_with(|| b.cmp(&a)).is_lt()
-    }
-
-    fn push(&mut self, source: usize) {
-        self.heap.push(source);
-        let mut at = self.heap.len() - 1;
-        while at > 0 {
-            let parent = (at - 1) / 2;
-            if !self.is_before(self.heap[at], self.heap[parent]) {
-                break;
+    /// Moves the source whose head stands at `at` to its next entry: at the top, or next to it while the top stays.
+    #[inline]
+    fn advance_at(&mut self, at: usize) -> Result<()> {
+        let source = self.heap[at].source;
+        match self.sources[source].advance()? {
+            Some(rank) => self.heap[at].rank = rank,
+            None => {
+                self.hungry.push(source);
+                self.heap.swap_remove(at);
             }
-            self.heap.swap(at, parent);
-            at = parent;
+        }
+        self.sift_down(at);
+        Ok(())
+    }
+
+    /// A head of the same place as the top, if there is one. Those stand next to the top before all others.
+    #[inline]
+    fn older_of_same_place(&self) -> Option<usize> {
+        let top = self.heap.first()?;
+        (1..self.heap.len().min(3)).find(|&at| self.cmp(top, &self.heap[at]).is_eq())
+    }
+
+    /// Compares the places of two heads.
+    #[inline]
+    fn cmp(&self, a: &Head, b: &Head) -> Ordering {
+        a.rank.cmp(b.rank).unwrap_or_else(|| self.cmp_places(a.source, b.source))
+    }
+
+    #[inline(never)]
+    fn cmp_places(&self, a: usize, b: usize) -> Ordering {
+        let of = |source: usize| decode(self.sources[source].bytes());
+        place(&of(a)).cmp(&place(&of(b)))
+    }
+
+    /// Whether the head at `a` comes before that at `b`.
+    #[inline]
+    fn is_before(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (&self.heap[a], &self.heap[b]);
+        self.cmp(a, b).then_with(|| b.source.cmp(&a.source)).is_lt()
+    }
+
+    fn push(&mut self, head: Head) {
+        self.heap.push(head);
+        let mut at = self.heap.len() - 1;
+        while at > 0 && self.is_before(at, (at - 1) / 2) {
+            self.heap.swap(at, (at - 1) / 2);
+            at = (at - 1) / 2;
         }
     }
 
-    fn pop(&mut self) -> Option<usize> {
-        let last = self.heap.len().checked_sub(1)?;
-        self.heap.swap(0, last);
-        let top = self.heap.pop();
-        let mut at = 0;
+    #[inline]
+    fn sift_down(&mut self, mut at: usize) {
         loop {
-            let children = (2 * at + 1)..(2 * at + 3).min(self.heap.len());
-            let least =
-                children.reduce(|a, b| if self.is_before(self.heap[b], self.heap[a]) { b } else { a });
-            match least {
-                Some(child) if self.is_before(self.heap[child], self.heap[at]) => {
-                    self.heap.swap(child, at);
-                    at = child;
+            let mut least = at;
+            for child in 2 * at + 1..(2 * at + 3).min(self.heap.len()) {
+                if self.is_before(child, least) {
+                    least = child;
                 }
-                _ => return top,
             }
+            if least == at {
+                return;
+            }
+            self.heap.swap(at, least);
+            at = least;
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

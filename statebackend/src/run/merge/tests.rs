@@ -1,0 +1,151 @@
+//! Merges against a model that takes every entry apart and knows nothing of ranks, heaps or blocks.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use env::{Env, Payload, Store};
+use proptest::prelude::*;
+use types::{AttemptId, JobId, KeyGroup, Run, RunIdentity, Shape, SubtaskIndex, Uid};
+
+use super::*;
+use crate::{
+    declare::{StateKind, StateSpec},
+    run::{
+        driver::{merge, scan},
+        reader::RunReader,
+        schema::Schema,
+        writer::RunWriter,
+    },
+};
+
+/// State, group, key, whether it is no range tombstone, and what is below the key: the order of a run.
+type At = (u16, u16, Vec<u8>, bool, Vec<u8>);
+/// The entries of a run: the value of each place, `None` for a tombstone.
+type Entries = BTreeMap<At, Option<Vec<u8>>>;
+
+const GROUPS: KeyGroupRange = KeyGroupRange { start: 0, end: 2 };
+
+/// Two states; a run may have the second alone, so that places in the merge differ from those in the run.
+fn schema(first: u16) -> Schema {
+    let spec = |name: &str| {
+        let (name, codec) = (name.to_owned(), "bincode-2".to_owned());
+        StateSpec { name, kind: StateKind::Map, codec, shape: Shape::Unit, map_key: Some(Shape::Unit) }
+    };
+    Schema::new(None, ["a", "b"][first.into()..].iter().map(|name| spec(name).into()))
+}
+
+fn identity(number: u64) -> RunIdentity {
+    let (job, attempt, subtask) = (JobId(1), AttemptId(1), SubtaskIndex(0));
+    RunIdentity { job, attempt, operator: Uid::new("sum").unwrap(), subtask, number }
+}
+
+fn entry_of<'a>(at: &'a At, value: &'a Option<Vec<u8>>) -> Entry<'a> {
+    let kind = match value {
+        _ if !at.3 => EntryKind::Clear,
+        Some(_) => EntryKind::Put,
+        None => EntryKind::Delete,
+    };
+    Entry { kind, key: &at.2, sub: &at.4, value: value.as_deref().unwrap_or_default() }
+}
+
+async fn write(store: &dyn Store, number: u64, entries: &Entries) -> Run {
+    let first = u16::from(entries.keys().all(|at| at.0 == 1));
+    let mut writer = RunWriter::new(identity(number), GROUPS, schema(first)).unwrap();
+    let mut payload = Payload::new();
+    for (at, value) in entries {
+        writer.push_entry(at.0 - first, KeyGroup(at.1), &entry_of(at, value)).unwrap();
+        payload.extend(writer.take_piece());
+    }
+    let (last, written) = writer.finish().unwrap();
+    payload.push(last);
+    let path = format!("run-{number}");
+    store.put(&path, payload).await.unwrap();
+    written.into_run(&path)
+}
+
+async fn read(store: &dyn Store, run: &Run) -> Entries {
+    let reader = RunReader::open(store, run).await.unwrap();
+    let mut found = Entries::new();
+    let names: Vec<_> = reader.schema.states.iter().map(|state| state.spec.name.clone()).collect();
+    for window in reader.windows(GROUPS) {
+        for block in reader.read(store, window).await.unwrap().into_blocks() {
+            let visited = block.unwrap().for_each(|(home, entry, _)| {
+                let state = u16::from(names[usize::from(home.state)] == "b");
+                let is_no_clear = entry.kind != EntryKind::Clear;
+                let at = (state, home.group.0, entry.key.to_vec(), is_no_clear, entry.sub.to_vec());
+                assert!(found.last_key_value().is_none_or(|(last, _)| *last < at), "out of order: {at:?}");
+                found.insert(at, (entry.kind == EntryKind::Put).then(|| entry.value.to_vec()));
+                Ok(())
+            });
+            visited.unwrap();
+        }
+    }
+    found
+}
+
+/// What the runs (oldest first) come to.
+fn model(runs: &[Entries], includes_oldest: bool) -> Entries {
+    let mut merged: BTreeMap<At, (usize, Option<Vec<u8>>)> = BTreeMap::new();
+    for (age, run) in runs.iter().enumerate() {
+        for (at, value) in run {
+            merged.insert(at.clone(), (age, value.clone()));
+        }
+    }
+    let cleared = |at: &At| merged.get(&(at.0, at.1, at.2.clone(), false, vec![])).map(|(age, _)| *age);
+    let kept = merged.iter().filter(|(at, (age, value))| match cleared(at) {
+        Some(_) if !at.3 => !includes_oldest,
+        Some(by) => *age >= by && value.is_some(),
+        None => value.is_some() || !includes_oldest,
+    });
+    kept.map(|(at, (_, value))| (at.clone(), value.clone())).collect()
+}
+
+/// Keys that are alike for eight bytes, or end in zeros, or are the beginning of another.
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    let short = proptest::collection::vec(0_u8..2, 0..4);
+    let eight = (0_u64..20).prop_map(|number| number.to_be_bytes().to_vec());
+    let long = proptest::collection::vec(0_u8..2, 0..3).prop_map(|end| [&[0; 7][..], &end].concat());
+    prop_oneof![short, eight, long]
+}
+
+fn entries() -> impl Strategy<Value = Entries> {
+    let value = prop_oneof![0_usize..4, 120_usize..140, Just(30_000)];
+    let value = (value, any::<u8>()).prop_map(|(len, byte)| vec![byte; len]);
+    let what = prop_oneof![
+        8 => value.prop_map(Some),
+        2 => Just(None),
+    ];
+    let below = proptest::collection::vec(0_u8..2, 0..2);
+    let at = (0_u16..2, 0_u16..2, key(), prop_oneof![9 => Just(true), 1 => Just(false)], below);
+    proptest::collection::vec((at, what), 0..60).prop_map(|entries| {
+        let clear_has_nothing = |(at, what): (At, Option<Vec<u8>>)| match at {
+            (state, group, key, false, _) => ((state, group, key, false, vec![]), None),
+            at => (at, what),
+        };
+        entries.into_iter().map(clear_has_nothing).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn a_merge_is_what_the_model_says(runs in proptest::collection::vec(entries(), 1..8)) {
+        env::sim::Simulation::new(1).run(async |env: Env| {
+            let store = env.open_store("memory:runs").unwrap();
+            let mut written = Vec::new();
+            for (number, run) in (1..).zip(&runs) {
+                written.push(write(&*store, number, run).await);
+            }
+            for (number, includes_oldest) in [(100, false), (101, true)] {
+                let path = format!("run-{number}");
+                let merged = merge(&env, &*store, &written, includes_oldest, identity(number), &path).await.unwrap();
+                let expected = model(&runs, includes_oldest);
+                assert!(read(&*store, &merged).await == expected, "includes the oldest: {includes_oldest}");
+                assert_eq!(merged.entries, expected.len() as u64);
+            }
+            let mut live = 0;
+            scan(&env, &*store, &written, |entry| { live += u64::from(!entry.entry.is_tombstone()); Ok(()) }).await.unwrap();
+            assert_eq!(live, model(&runs, true).len() as u64);
+        });
+    }
+}
