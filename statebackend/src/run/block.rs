@@ -1,6 +1,6 @@
 //! Blocks: about 64 KiB of entries, compressed together, with a checksum over the stored bytes.
 //!
-//! [`BlockBuilder`] fills them, [`open`] takes one apart, [`Walk`] reads what is in it.
+//! [`BlockBuilder`] fills them, [`Opener`] takes one apart, [`Walk`] reads what is in it.
 
 use types::{Error, KeyGroup, Result};
 use zstd::bulk::{Compressor, Decompressor};
@@ -24,6 +24,41 @@ pub(crate) struct BlockBuilder {
     mark: Option<(u16, KeyGroup)>,
     first: Option<(u16, KeyGroup, Box<[u8]>)>,
     compressor: Compressor<'static>,
+    thrift: Thrift,
+}
+
+/// Whether trying to compress is worth its while: processor time for bytes. What does not compress costs as much to try
+/// as what does, so after a block that shrank too little some are stored as they are, and more each time.
+#[derive(Default)]
+struct Thrift {
+    /// Blocks to be stored without a try.
+    skip: u32,
+    /// How many that will be after the next failure.
+    after_failure: u32,
+}
+
+impl Thrift {
+    /// A try has paid if it took a fifth off: with less, writing the bytes costs less than compressing them.
+    const LEAST_SAVING: usize = 5;
+    /// The most blocks stored between two tries: 1 MiB.
+    const MAX_SKIP: u32 = 16;
+
+    /// Whether the next block is to be compressed.
+    fn tries(&mut self) -> bool {
+        let tries = self.skip == 0;
+        self.skip = self.skip.saturating_sub(1);
+        tries
+    }
+
+    /// Notes what a try has come to.
+    fn tried(&mut self, plain: usize, compressed: usize) {
+        if compressed <= plain - plain / Self::LEAST_SAVING {
+            self.after_failure = 0;
+        } else {
+            self.after_failure = (2 * self.after_failure).clamp(1, Self::MAX_SKIP);
+            self.skip = self.after_failure;
+        }
+    }
 }
 
 impl BlockBuilder {
@@ -31,7 +66,7 @@ impl BlockBuilder {
         let compressor = Compressor::new(ZSTD_LEVEL)
             .map_err(|error| Error::internal("cannot set up zstd").with_source(error))?;
         let plain = Vec::with_capacity(TARGET_LEN + (TARGET_LEN >> 2));
-        Ok(Self { plain, entries: 0, mark: None, first: None, compressor })
+        Ok(Self { plain, entries: 0, mark: None, first: None, compressor, thrift: Thrift::default() })
     }
 
     /// Whether the block should be closed before anything is added.
@@ -88,14 +123,19 @@ impl BlockBuilder {
         Ok(meta)
     }
 
-    /// Compresses if that helps and a reader would accept the ratio.
+    /// Compresses if that helps and a reader would accept the ratio. Depends on the blocks of this run alone.
     fn compress(&mut self, out: &mut Vec<u8>) -> Result<Compression> {
+        if !self.thrift.tries() {
+            out.extend_from_slice(&self.plain);
+            return Ok(Compression::Raw);
+        }
         let begin = out.len();
         let bound = zstd::zstd_safe::compress_bound(self.plain.len());
         out.resize(begin + bound, 0);
         let compressed = self.compressor.compress_to_buffer(&self.plain, &mut out[begin..]);
         let len =
             compressed.map_err(|error| Error::internal("zstd failed to compress").with_source(error))?;
+        self.thrift.tried(self.plain.len(), len);
         if len < self.plain.len() && is_allowed_ratio(len, self.plain.len()) {
             out.truncate(begin + len);
             return Ok(Compression::Zstd);
@@ -106,28 +146,41 @@ impl BlockBuilder {
     }
 }
 
-/// Checks the stored bytes of a block and gives back the plain ones.
-pub(crate) fn open(meta: &BlockMeta, stored: &[u8]) -> Result<Vec<u8>> {
-    if stored.len() != meta.stored_len as usize {
-        return Err(Error::corrupt("the file ends within a block"));
+/// Opens blocks, with the same tools for all.
+#[derive(Default)]
+pub(crate) struct Opener(Option<Decompressor<'static>>);
+
+impl Opener {
+    fn decompressor(&mut self) -> Result<&mut Decompressor<'static>> {
+        if self.0.is_none() {
+            let fresh = Decompressor::new();
+            self.0 = Some(fresh.map_err(|error| Error::internal("cannot set up zstd").with_source(error))?);
+        }
+        Ok(self.0.as_mut().expect("it was made if there was none"))
     }
-    let crc = crc32fast::hash(stored);
-    if crc != meta.crc {
-        return Err(Error::corrupt(format!("block checksum is {crc:08x}, expected {:08x}", meta.crc)));
-    }
-    let plain_len = meta.plain_len as usize;
-    match meta.compression {
-        Compression::Raw => Ok(stored.to_vec()),
-        Compression::Zstd => {
-            let mut decompressor = Decompressor::new()
-                .map_err(|error| Error::internal("cannot set up zstd").with_source(error))?;
-            let plain = decompressor
-                .decompress(stored, plain_len)
-                .map_err(|error| Error::corrupt("a block cannot be decompressed").with_source(error))?;
-            if plain.len() != plain_len {
-                return Err(Error::corrupt("a block is of another length than the index says"));
+
+    /// Checks the stored bytes of a block and gives back the plain ones.
+    pub(crate) fn open(&mut self, meta: &BlockMeta, stored: &[u8]) -> Result<Vec<u8>> {
+        if stored.len() != meta.stored_len as usize {
+            return Err(Error::corrupt("the file ends within a block"));
+        }
+        let crc = crc32fast::hash(stored);
+        if crc != meta.crc {
+            return Err(Error::corrupt(format!("block checksum is {crc:08x}, expected {:08x}", meta.crc)));
+        }
+        let plain_len = meta.plain_len as usize;
+        match meta.compression {
+            Compression::Raw => Ok(stored.to_vec()),
+            Compression::Zstd => {
+                let plain = self
+                    .decompressor()?
+                    .decompress(stored, plain_len)
+                    .map_err(|error| Error::corrupt("a block cannot be decompressed").with_source(error))?;
+                if plain.len() != plain_len {
+                    return Err(Error::corrupt("a block is of another length than the index says"));
+                }
+                Ok(plain)
             }
-            Ok(plain)
         }
     }
 }
@@ -206,5 +259,57 @@ impl Walk {
     #[cold]
     fn miscounted() -> Error {
         Error::corrupt("a block holds another number of entries than the index says")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::entry::push_entry;
+
+    /// Builds blocks of values that are noise or zeros; tells how each was stored.
+    fn stored(noisy: impl IntoIterator<Item = bool>) -> Vec<Compression> {
+        let mut builder = BlockBuilder::new().expect("zstd is there");
+        let (mut out, mut opener, mut found) = (Vec::new(), Opener::default(), Vec::new());
+        for (number, noisy) in (0_u64..).zip(noisy) {
+            let mut noise = number + 1;
+            let mut value = vec![0_u8; 1 << 16];
+            for byte in value.iter_mut().filter(|_| noisy) {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                *byte = (noise >> 56) as u8;
+            }
+            let mut bytes = Vec::new();
+            let key = number.to_be_bytes();
+            push_entry(
+                &mut bytes,
+                &Entry { kind: crate::EntryKind::Put, key: &key, sub: &[], value: &value },
+            );
+            builder.push(0, KeyGroup(0), &bytes);
+            let begin = out.len();
+            let meta = builder.close(begin as u64, &mut out).expect("it is small");
+            let plain = opener.open(&meta, &out[begin..]).expect("it is whole");
+            assert!(plain.ends_with(&bytes), "block {number}");
+            found.push(meta.compression);
+        }
+        found
+    }
+
+    #[test]
+    fn what_does_not_compress_is_seldom_tried() {
+        let tries = |noisy: usize| {
+            // After so much noise, how long it takes until zeros are compressed again.
+            let found = stored((0..noisy + 20).map(|number| number < noisy));
+            assert_eq!(found[..noisy], vec![Compression::Raw; noisy]);
+            let first =
+                found.iter().position(|it| *it == Compression::Zstd).expect("zeros are tried at last");
+            assert!(found[first..].iter().all(|it| *it == Compression::Zstd));
+            first - noisy
+        };
+        assert_eq!(tries(0), 0);
+        assert_eq!(tries(1), 1);
+        // Tried are the blocks 0, 2, 5, 10, 19, 36, 53, ...
+        assert_eq!(tries(3), 2);
+        assert_eq!(tries(20), 16);
+        assert_eq!(tries(54), 16);
     }
 }

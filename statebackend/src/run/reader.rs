@@ -9,7 +9,7 @@ use env::Store;
 use types::{Error, KeyGroupRange, Result, Run};
 
 use super::{
-    block::{self, Bounds, Walk},
+    block::{self, Bounds, Opener, Walk},
     footer::{FOOTER_LEN, Footer, HEADER_LEN, Section, check_header},
     index::{self, BlockMeta},
     schema::Schema,
@@ -141,11 +141,12 @@ impl Window {
     pub(crate) fn into_blocks(self) -> impl Iterator<Item = Result<PlainBlock>> {
         let Self { path, bounds, blocks, bytes } = self;
         let begin = blocks.first().map_or(0, |first| first.offset);
+        let mut opener = Opener::default();
         blocks.into_iter().map(move |meta| {
             let from = (meta.offset - begin) as usize;
             let until = (from + meta.stored_len as usize).min(bytes.len());
             let stored = bytes.get(from..until).unwrap_or_default();
-            let plain = block::open(&meta, stored).map_err(at(&path, meta.offset))?;
+            let plain = opener.open(&meta, stored).map_err(at(&path, meta.offset))?;
             let walk = Walk::new(&meta);
             Ok(PlainBlock { path: path.clone(), offset: meta.offset, bounds, plain, walk })
         })
