@@ -105,7 +105,14 @@ impl Store for DirStore {
         let object = path.to_owned();
         let (staged, file) = self.run("store writer", move |dir| dir.open_staged(&object)).await?;
         let (dir, blocking) = (Arc::clone(&self.dir), Arc::clone(&self.blocking));
-        Ok(Box::new(DirWriter { path: path.to_owned(), staged, file: Some(file), dir, blocking }))
+        Ok(Box::new(DirWriter {
+            path: path.to_owned(),
+            staged,
+            file: Some(file),
+            unsynced: 0,
+            dir,
+            blocking,
+        }))
     }
 
     async fn get(&self, path: &str) -> Result<Option<Bytes>> {
@@ -146,9 +153,15 @@ struct DirWriter {
     staged: PathBuf,
     /// `None` after a failed write.
     file: Option<Box<dyn WriteFile>>,
+    /// Bytes written and not yet synced.
+    unsynced: usize,
     dir: Arc<Directory>,
     blocking: Blocking,
 }
+
+/// A long object is synced each time it has grown by so many bytes: a file system may let a short object beside it wait
+/// for all that it has not written yet, and that short object is what a checkpoint waits for.
+const SYNC_LEN: usize = 8 << 20;
 
 impl DirWriter {
     fn take_file(&mut self) -> Result<Box<dyn WriteFile>> {
@@ -163,8 +176,15 @@ impl StoreWriter for DirWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         let mut file = self.take_file()?;
         let path = self.path.clone();
+        self.unsynced += bytes.len();
+        let syncs = self.unsynced >= SYNC_LEN;
+        if syncs {
+            self.unsynced = 0;
+        }
         let written = run(&self.dir, &self.blocking, "store write", move |dir| {
-            file.write_all(&bytes).map_err(|error| dir.not_created(&path, error))?;
+            let written = file.write_all(&bytes);
+            let synced = written.and_then(|()| if syncs { file.sync_all() } else { Ok(()) });
+            synced.map_err(|error| dir.not_created(&path, error))?;
             Ok(file)
         });
         self.file = Some(written.await?);

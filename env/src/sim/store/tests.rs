@@ -129,6 +129,27 @@ fn a_failed_sync_of_a_directory_ends_the_store() {
 }
 
 #[test]
+fn a_long_object_is_synced_as_it_grows() {
+    let sim = Simulation::new(6);
+    sim.run(async |env| {
+        let store = env.open_store("/store").unwrap();
+        let mut writer = store.writer("long").await.unwrap();
+        let begun = sim.disk().syncs();
+        let mut syncs = Vec::new();
+        for _ in 0..5 {
+            writer.write(Bytes::from(vec![0; 3 << 20])).await.unwrap();
+            syncs.push(sim.disk().syncs() - begun);
+        }
+        assert_eq!(syncs, [0, 0, 1, 1, 1], "each 8 MiB, in whole pieces");
+        sim.disk().fail_sync(1);
+        let error = writer.write(Bytes::from(vec![0; 3 << 20])).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(writer.finish().await.is_err());
+        assert_eq!(store.get("long").await.unwrap(), None);
+    });
+}
+
+#[test]
 fn a_full_disk_leaves_nothing_half_done() {
     let sim = Simulation::new(5);
     sim.run(async |env| {
