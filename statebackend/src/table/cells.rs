@@ -12,7 +12,11 @@ use hashbrown::{
 };
 use types::{Error, KeyBytes, KeyGroup, KeyGroupRange, Result, key_hash};
 
-use super::{Drained, chunks::Chunks, pieces::Pieces};
+use super::{
+    Drained,
+    chunks::Chunks,
+    pieces::{Pieces, Spare},
+};
 use crate::{
     key::{KeyRef, ShortKey, index_hash},
     run::entry::Entry,
@@ -102,6 +106,8 @@ pub(crate) struct Intervals {
     graves: Vec<Box<dyn Grave>>,
     /// The memory that intervals are drained into.
     chunks: Chunks,
+    /// The memory of dirty lists that are drained.
+    spare: Spare<u64>,
     /// Whether a store stands behind the table. Then a cell stays when it is drained, also if it is vacant, until what
     /// was drained is in the store; and what draining writes is resolved before it becomes a run.
     pub(super) has_store: bool,
@@ -147,6 +153,7 @@ impl Intervals {
             items: 0,
             graves: Vec::new(),
             chunks,
+            spare: Spare::default(),
             has_store: false,
         }
     }
@@ -236,6 +243,7 @@ impl Intervals {
         // Cells drained early may have moved it past lists that were filled again.
         self.work(open).next_group = 0;
         self.open = next;
+        self.spare.turn();
         self.queue.push_back(Work::new(&self.chunks));
     }
 
@@ -251,24 +259,24 @@ pub(crate) struct DirtyLists(VecDeque<(Interval, Pieces<u64>)>);
 
 impl DirtyLists {
     #[inline]
-    fn push(&mut self, interval: Interval, hash: u64) {
+    fn push(&mut self, interval: Interval, hash: u64, spare: &mut Spare<u64>) {
         match self.0.back_mut() {
-            Some((last, hashes)) if *last == interval => hashes.push(hash),
+            Some((last, hashes)) if *last == interval => hashes.push_with(hash, spare),
             _ => {
                 let mut hashes = Pieces::default();
-                hashes.push(hash);
+                hashes.push_with(hash, spare);
                 self.0.push_back((interval, hashes));
             }
         }
     }
 
     #[inline]
-    fn pop(&mut self, interval: Interval) -> Option<u64> {
+    fn pop(&mut self, interval: Interval, spare: &mut Spare<u64>) -> Option<u64> {
         let (first, hashes) = self.0.front_mut()?;
         if *first != interval {
             return None;
         }
-        let hash = hashes.pop();
+        let hash = hashes.pop_with(spare);
         if hash.is_none() {
             self.0.pop_front();
         }
@@ -368,7 +376,7 @@ impl Recorder<'_> {
     #[inline]
     pub(crate) fn list(&mut self) {
         let open = self.intervals.open;
-        self.dirty.push(open, self.hash);
+        self.dirty.push(open, self.hash, &mut self.intervals.spare);
         self.intervals.work(open).listed = true;
     }
 }
@@ -502,7 +510,7 @@ impl<S: Slot> Cells<S> {
                 self.warm.read = read.fold(self.warm.read, u32::wrapping_add);
             }
             ahead -= 1;
-            let Some(hash) = group.dirty.pop(interval) else {
+            let Some(hash) = group.dirty.pop(interval, &mut self.intervals.spare) else {
                 self.intervals.work(interval).next_group += 1;
                 ahead = 0;
                 continue;

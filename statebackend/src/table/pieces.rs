@@ -13,6 +13,47 @@ impl<T> Default for Pieces<T> {
     }
 }
 
+/// Empty full-sized pieces, kept for the lists to come: a slice that empties lists neither frees nor allocates.
+///
+/// As many are kept as one interval gave back, and where that becomes less, what is too much goes by and by.
+#[derive(Debug)]
+pub(crate) struct Spare<T> {
+    pieces: Vec<Vec<T>>,
+    /// How many came back since the last turn, and between the two turns before.
+    returned: usize,
+    wanted: usize,
+}
+
+impl<T> Default for Spare<T> {
+    fn default() -> Self {
+        Self { pieces: Vec::new(), returned: 0, wanted: 0 }
+    }
+}
+
+impl<T> Spare<T> {
+    /// An interval begins.
+    pub(crate) fn turn(&mut self) {
+        (self.wanted, self.returned) = (self.returned, 0);
+    }
+
+    fn take(&mut self) -> Option<Vec<T>> {
+        self.pieces.pop()
+    }
+
+    fn give_back(&mut self, piece: Vec<T>) {
+        if piece.capacity() < Pieces::<T>::PIECE {
+            return;
+        }
+        self.returned += 1;
+        let enough = self.wanted.max(self.returned);
+        if self.pieces.len() < enough {
+            self.pieces.push(piece);
+        } else if self.pieces.len() > enough {
+            self.pieces.pop();
+        }
+    }
+}
+
 impl<T> Pieces<T> {
     /// Items in a full piece: 8 KiB of hashes.
     const PIECE: usize = 1024;
@@ -24,16 +65,40 @@ impl<T> Pieces<T> {
 
     #[inline]
     pub(crate) fn push(&mut self, item: T) {
-        if self.last.len() == Self::PIECE {
-            self.full.push(std::mem::replace(&mut self.last, Vec::with_capacity(Self::PIECE)));
+        self.push_with(item, &mut Spare::default());
+    }
+
+    /// Pushes; a piece that is needed is taken from `spare` if there is one.
+    #[inline]
+    pub(crate) fn push_with(&mut self, item: T, spare: &mut Spare<T>) {
+        if self.last.len() == self.last.capacity() {
+            self.make_room(spare);
         }
         self.last.push(item);
     }
 
+    #[inline(never)]
+    fn make_room(&mut self, spare: &mut Spare<T>) {
+        if self.last.capacity() == 0 {
+            // Where there is none, the first piece grows: most lists are short.
+            self.last = spare.take().unwrap_or_default();
+        } else if self.last.len() >= Self::PIECE {
+            let next = spare.take().unwrap_or_else(|| Vec::with_capacity(Self::PIECE));
+            self.full.push(std::mem::replace(&mut self.last, next));
+        }
+    }
+
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
+        self.pop_with(&mut Spare::default())
+    }
+
+    /// Pops; a piece that is empty then goes to `spare`.
+    #[inline]
+    pub(crate) fn pop_with(&mut self, spare: &mut Spare<T>) -> Option<T> {
         if self.last.is_empty() {
-            self.last = self.full.pop()?;
+            let empty = std::mem::replace(&mut self.last, self.full.pop().unwrap_or_default());
+            spare.give_back(empty);
         }
         self.last.pop()
     }
@@ -68,5 +133,33 @@ mod tests {
         assert_eq!(pieces.len(), 0);
         assert_eq!(pieces.top(1), []);
         assert_eq!(pieces.pop(), None);
+    }
+
+    #[test]
+    fn empty_pieces_serve_again_and_go_by_and_by() {
+        let mut spare = Spare::default();
+        let fill = |count: usize, spare: &mut Spare<usize>| {
+            let mut pieces = Pieces::default();
+            (0..count).for_each(|item| pieces.push_with(item, spare));
+            let left = spare.pieces.len();
+            assert!((0..count).rev().all(|item| pieces.pop_with(spare) == Some(item)));
+            assert_eq!(pieces.pop_with(spare), None);
+            left
+        };
+        fill(10 * 1024, &mut spare);
+        assert_eq!(spare.pieces.len(), 10);
+        spare.turn();
+        assert_eq!(fill(10 * 1024, &mut spare), 0, "all serve again");
+        assert_eq!(spare.pieces.len(), 10);
+        assert!(spare.pieces.iter().all(|piece| piece.is_empty() && piece.capacity() == 1024));
+        // Fewer are needed: those of the interval before stay until another one has shown it.
+        spare.turn();
+        fill(1024, &mut spare);
+        assert_eq!(spare.pieces.len(), 10);
+        for _ in 0..6 {
+            spare.turn();
+            fill(1024, &mut spare);
+        }
+        assert_eq!(spare.pieces.len(), 1);
     }
 }
