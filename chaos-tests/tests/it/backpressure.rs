@@ -27,7 +27,7 @@ const BATCHES: [usize; 3] = [1, 100, 1_024];
 /// Records between source and sink at the most, whatever the size of batches.
 const UNDER_WAY_MAX: u64 = 6_144;
 /// Each job takes as many checkpoints before its memory is watched: by then each of its threads has what it needs.
-const CHECKPOINTS: usize = 5;
+const CHECKPOINTS: usize = 10;
 /// What a checkpoint may take beside the time in which the sink takes what is ahead of its barrier.
 const CHECKPOINT_SLACK: Duration = Duration::from_secs(2);
 const CANCEL_MAX: Duration = Duration::from_secs(1);
@@ -72,8 +72,9 @@ impl SlowJob {
         command.args(["--parallelism", "1", "--interval", "1s", "--rest", &address]);
         command.args(["--rate", &rate.to_string(), "--set", &format!("batch.records={batch}")]);
         command.arg("--checkpoints").arg(folder.path().join("checkpoints"));
-        // Memory in pages as they are used: huge ones would make each step one of 2 MiB.
-        command.env("MIMALLOC_ALLOW_THP", "0");
+        // Memory in pages as they are used: huge ones would make each step one of 2 MiB. And one heap for what C libraries
+        // take (the compressor): with one for each thread, memory grows until each thread has compressed once.
+        command.env("MIMALLOC_ALLOW_THP", "0").env("MALLOC_ARENA_MAX", "1");
         let life = Life::start(&mut command, &folder.path().join("life")).unwrap();
         Self { folder, life, address, batch, rate, memory: None }
     }
