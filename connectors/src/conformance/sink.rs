@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use engine::{
-    api::sink::{CommitOutcome, Committer, SinkContext, TransactionId, TwoPhaseSink, TwoPhaseWriter},
+    api::sink::{CommitOutcome, Committer, Marker, SinkContext, TransactionId, TwoPhaseSink, TwoPhaseWriter},
     record::Batch,
 };
 use env::Env;
 use types::{CheckpointId, ErrorKind, JobId, Lineage};
 
-use super::subject::{LINEAGE, SinkSubject, context, visible};
+use super::subject::{LINEAGE, SinkSubject, context, renamed, visible};
 
 /// Runs all checks, each with a subject of its own below `dir`.
 ///
@@ -24,6 +24,7 @@ pub async fn contract<S: SinkSubject>(env: &Env, dir: &Path) {
     reports_what_is_lost::<S>(env, &dir.join("lost")).await;
     revokes_what_is_not_committed::<S>(env, &dir.join("revoke")).await;
     tells_what_it_holds::<S>(env, &dir.join("held")).await;
+    takes_over_from_a_former_name::<S>(env, &dir.join("renamed")).await;
     keeps_large_transactions_whole::<S>(env, &dir.join("large")).await;
 }
 
@@ -296,6 +297,35 @@ async fn tells_what_it_holds<S: SinkSubject>(env: &Env, dir: &Path) {
     let found = async { subject.sink().committer(&foreign).await?.held().await };
     let error = found.await.expect_err("the place belongs to another job");
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
+/// A renamed sink: one committer for each name, all that was prepared committed before anything is swept.
+async fn takes_over_from_a_former_name<S: SinkSubject>(env: &Env, dir: &Path) {
+    let (subject, [mut first, mut second]) = open::<S>(env, dir).await;
+    let done = first.prepared(&subject, 1, 0..3).await;
+    assert_eq!(done.commit(&mut first.committer).await, CommitOutcome::Committed);
+    let pending = first.prepared(&subject, 2, 3..6).await;
+    let dropped = second.prepared(&subject, 3, 6..9).await;
+    drop((first, second));
+
+    let [present, former] = renamed(env, 2);
+    let mut new = subject.sink().committer(&present).await.expect("a committer can be opened");
+    let mut old = subject.sink().committer(&former).await.expect("a committer can be opened");
+    let mut held = new.held().await.expect("the sink can be asked under its new name");
+    held.extend(old.held().await.expect("the sink can be asked under its former name"));
+    let expected = |marker: &Marker| marker.lineage == LINEAGE && marker.checkpoint == CheckpointId(1);
+    assert!(!held.is_empty() && held.iter().all(expected), "what was committed is still known: {held:?}");
+    assert_eq!(pending.commit(&mut old).await, CommitOutcome::Committed, "under the former name");
+    new.sweep(&[]).await.expect("the place can be swept under the new name");
+    old.sweep(&[]).await.expect("the place can be swept under the former name");
+    assert!(
+        matches!(dropped.commit(&mut old).await, CommitOutcome::Lost(_)),
+        "what was swept must not be committed any more"
+    );
+    let mut pair = Pair::open(&subject, present).await.expect("a writer can be opened under the new name");
+    let next = pair.prepared(&subject, 4, 9..12).await;
+    assert_eq!(next.commit(&mut pair.committer).await, CommitOutcome::Committed);
+    assert_eq!(visible(&subject, env).await, [0, 1, 2, 3, 4, 5, 9, 10, 11]);
 }
 
 async fn keeps_large_transactions_whole<S: SinkSubject>(env: &Env, dir: &Path) {

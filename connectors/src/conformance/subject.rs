@@ -31,8 +31,10 @@ pub(super) const LINEAGE: Lineage = Lineage(0x11);
 
 /// Where a sink of the kits runs.
 pub(super) fn context(env: &Env, lineage: Lineage, attempt: u64, writer: u32) -> SinkContext {
+    let uid = Uid::new("conformance").expect("the name is allowed");
     SinkContext {
-        uid: Uid::new("conformance").expect("the name is allowed"),
+        names: vec![uid.clone()],
+        uid,
         env: env.clone(),
         job: JOB,
         lineage,
@@ -40,6 +42,15 @@ pub(super) fn context(env: &Env, lineage: Lineage, attempt: u64, writer: u32) ->
         subtask: SubtaskIndex(writer),
         parallelism: 2,
     }
+}
+
+/// The same after the sink was renamed: for its new name, and for the one that it had before.
+pub(super) fn renamed(env: &Env, attempt: u64) -> [SinkContext; 2] {
+    let former = context(env, LINEAGE, attempt, 0);
+    let new = Uid::new("renamed").expect("the name is allowed");
+    let names = vec![new.clone(), former.uid.clone()];
+    let present = SinkContext { uid: new, names: names.clone(), ..former.clone() };
+    [present, SinkContext { names, ..former }]
 }
 
 /// The records that a reader sees, sorted.

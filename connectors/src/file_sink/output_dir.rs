@@ -20,11 +20,11 @@ use std::{
 use engine::api::sink::{CommitOutcome, Marker, SinkContext, TransactionId};
 use env::{Env, FaultPoint, FileKind, Files, WriteFile};
 use serde::{Deserialize, Serialize};
-use types::{AttemptId, CheckpointId, Digest, DigestBuilder, Error, ErrorKind, Lineage, Result};
+use types::{AttemptId, CheckpointId, Digest, DigestBuilder, Error, ErrorKind, Lineage, Result, Uid};
 
 use super::{
     naming::{self, PART, PENDING, PartName},
-    owner::Owner,
+    owner::{Holder, Owner},
 };
 
 /// A whole file of a prepared transaction.
@@ -57,31 +57,42 @@ pub(super) struct OutputDir {
     path: PathBuf,
     pending: PathBuf,
     owner: Owner,
+    /// The names that the sink had before.
+    formerly: Vec<Uid>,
 }
 
 impl OutputDir {
     pub(super) fn new(path: &Path, context: &SinkContext) -> Self {
+        // Whatever name a committer works under, the directory belongs to the present one.
+        let mut names = context.names.iter().cloned();
+        let sink = names.next().unwrap_or_else(|| context.uid.clone());
         Self {
             env: context.env.clone(),
             files: context.env.files(),
             path: path.to_owned(),
             pending: path.join(PENDING),
-            owner: Owner { job: context.job, sink: context.uid.clone() },
+            owner: Owner { job: context.job, sink },
+            formerly: names.collect(),
         }
     }
 
-    /// Makes the directory if need be and takes it for this job and sink, durably.
+    /// Makes the directory if need be and takes it for this job and sink, durably; a renamed sink takes it over from its
+    /// former name.
     ///
     /// # Errors
     /// `Conflict` if it is another's, `Unavailable` if it cannot be made.
     pub(super) fn claim(&self, claimant: &str) -> Result<()> {
-        if !self.owner.owns(&*self.files, &self.path)? {
-            self.make().map_err(|error| self.not_made(error))?;
-            self.owner.claim(&*self.files, &self.path, &self.pending, claimant)?;
-        } else if self.look_at(&self.pending)?.is_none() {
+        let holder = self.owner.holder(&*self.files, &self.path, &self.formerly)?;
+        if holder != Holder::This || self.look_at(&self.pending)?.is_none() {
             self.make().map_err(|error| self.not_made(error))?;
         }
-        Ok(())
+        match holder {
+            Holder::This => Ok(()),
+            Holder::Nobody => {
+                self.owner.claim(&*self.files, &self.path, &self.pending, &self.formerly, claimant)
+            }
+            Holder::FormerName => self.owner.take_over(&*self.files, &self.path, &self.pending, claimant),
+        }
     }
 
     fn make(&self) -> io::Result<()> {
@@ -214,7 +225,7 @@ impl OutputDir {
     /// A rival that started later may be at work already: what is its own stays.
     pub(super) fn sweep(&self, attempt: AttemptId, keep: &[TransactionId]) -> Result<()> {
         let in_keep = |part: PartName| {
-            keep.iter().any(|id| id.job == self.owner.job && id.sink == self.owner.sink && part.is_of(id))
+            keep.iter().any(|id| id.job == self.owner.job && self.is_named(&id.sink) && part.is_of(id))
         };
         let kept = |name: &str| {
             naming::attempt_of(name).is_some_and(|of| of >= attempt)
@@ -229,12 +240,16 @@ impl OutputDir {
         self.sync_emptied()
     }
 
+    fn is_named(&self, sink: &Uid) -> bool {
+        *sink == self.owner.sink || self.formerly.contains(sink)
+    }
+
     /// The newest published checkpoint of each lineage.
     ///
     /// # Errors
     /// `Conflict` if the directory is another's, or nobody's and holds files that readers would take for ours.
     pub(super) fn held(&self) -> Result<Vec<Marker>> {
-        let owned = self.owner.owns(&*self.files, &self.path)?;
+        let owned = self.owner.holder(&*self.files, &self.path, &self.formerly)? != Holder::Nobody;
         let mut newest: BTreeMap<Lineage, (CheckpointId, PathBuf)> = BTreeMap::new();
         for path in self.list(&self.path)? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

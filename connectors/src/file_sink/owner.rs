@@ -1,4 +1,5 @@
-//! Whose an output directory is: `DIR/.tidegate`, four lines of text made once and never changed.
+//! Whose an output directory is: `DIR/.tidegate`, four lines of text. Made once, and replaced whole, by one rename, where
+//! a renamed sink takes its directory over: whoever reads it finds one name or the other.
 //!
 //! ```text
 //! tidegate file sink 1
@@ -7,7 +8,10 @@
 //! checksum 3f...                          xxh3-128 of the lines above
 //! ```
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use env::Files;
 use types::{Digest, Error, JobId, Result, Uid};
@@ -28,49 +32,103 @@ pub(super) struct Owner {
     pub(super) sink: Uid,
 }
 
+/// Whose a directory is, for the one who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    Nobody,
+    This,
+    /// This sink's, under a name that it had before.
+    FormerName,
+}
+
 impl Owner {
-    /// Whether the directory is this owner's; `false` if it is nobody's.
+    /// Whose the directory is; `formerly` are the names that the sink had before.
     ///
     /// # Errors
     /// `Conflict` if it is another's; `Corrupt` if nobody can tell.
-    pub(super) fn owns(&self, files: &dyn Files, dir: &Path) -> Result<bool> {
+    pub(super) fn holder(&self, files: &dyn Files, dir: &Path, formerly: &[Uid]) -> Result<Holder> {
         let path = dir.join(OWNER);
         let text = match read(files, &path) {
             Ok(text) => text,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(false);
+                return Ok(Holder::Nobody);
             }
             Err(error) => return Err(failed("read", &path, error)),
         };
         let found = Self::parse(&text).map_err(|error| error.context(path.display()))?;
         if found == *self {
-            return Ok(true);
+            return Ok(Holder::This);
         }
-        Err(Error::conflict(format!(
-            "the output directory {} belongs to sink {} of job {}, and this is sink {} of {}: choose another one, or go \
-             on with that job's checkpoint directory",
-            dir.display(),
-            found.sink,
-            found.job,
-            self.sink,
-            if self.job == NEW_JOB { "a new job".to_owned() } else { format!("job {}", self.job) }
-        )))
+        if found.job == self.job && formerly.contains(&found.sink) {
+            return Ok(Holder::FormerName);
+        }
+        Err(self.conflict(&found, dir))
+    }
+
+    fn conflict(&self, found: &Self, dir: &Path) -> Error {
+        let (dir, sink, job) = (dir.display(), &found.sink, found.job);
+        Error::conflict(if job == self.job {
+            format!(
+                "the output directory {dir} belongs to sink {sink} of this job, and this is sink {}: choose another one, \
+                 or, if it is the same sink under a new name, add .formerly(\"{sink}\")",
+                self.sink
+            )
+        } else {
+            let this = if self.job == NEW_JOB { "a new job".to_owned() } else { format!("job {}", self.job) };
+            format!(
+                "the output directory {dir} belongs to sink {sink} of job {job}, and this is sink {} of {this}: choose \
+                 another one, or go on with that job's checkpoint directory",
+                self.sink
+            )
+        })
     }
 
     /// Takes a directory that was nobody's. Of several at once one wins; the others look again.
-    pub(super) fn claim(&self, files: &dyn Files, dir: &Path, staging: &Path, claimant: &str) -> Result<()> {
-        let (staged, path) = (staging.join(format!("{OWNER}-{claimant}")), dir.join(OWNER));
-        self.stage(files, &staged).map_err(|error| failed("write", &staged, error))?;
+    pub(super) fn claim(
+        &self,
+        files: &dyn Files,
+        dir: &Path,
+        staging: &Path,
+        formerly: &[Uid],
+        claimant: &str,
+    ) -> Result<()> {
+        let (staged, path) = self.staged(files, dir, staging, claimant)?;
         match files.rename_new(&staged, &path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // The next sweep removes it otherwise; what matters is who won.
                 let _ = files.remove_file(&staged);
-                self.owns(files, dir)?;
+                self.holder(files, dir, formerly)?;
             }
             Err(error) => return Err(failed("create", &path, error)),
         }
         files.sync_dir(dir).map_err(|error| failed("sync", dir, error))
+    }
+
+    /// Takes a directory over from a former name of the sink. Made again, it changes nothing.
+    pub(super) fn take_over(
+        &self,
+        files: &dyn Files,
+        dir: &Path,
+        staging: &Path,
+        claimant: &str,
+    ) -> Result<()> {
+        let (staged, path) = self.staged(files, dir, staging, claimant)?;
+        files.rename(&staged, &path).map_err(|error| failed("replace", &path, error))?;
+        files.sync_dir(dir).map_err(|error| failed("sync", dir, error))
+    }
+
+    /// Writes the file where nobody looks for it; returns its place and the one where it belongs.
+    fn staged(
+        &self,
+        files: &dyn Files,
+        dir: &Path,
+        staging: &Path,
+        claimant: &str,
+    ) -> Result<(PathBuf, PathBuf)> {
+        let (staged, path) = (staging.join(format!("{OWNER}-{claimant}")), dir.join(OWNER));
+        self.stage(files, &staged).map_err(|error| failed("write", &staged, error))?;
+        Ok((staged, path))
     }
 
     fn stage(&self, files: &dyn Files, staged: &Path) -> io::Result<()> {

@@ -112,6 +112,7 @@ fn keeps_the_contract_on_a_real_disk() {
 fn context(env: &Env, uid: &str, attempt: u64) -> SinkContext {
     SinkContext {
         uid: Uid::new(uid).unwrap(),
+        names: vec![Uid::new(uid).unwrap()],
         env: env.clone(),
         job: JobId(1),
         lineage: Lineage(1),
@@ -301,9 +302,44 @@ fn a_directory_belongs_to_one_sink_of_one_job() {
         let mut other = sink.committer(&context(&env, "other", 1)).await.unwrap();
         for error in [other.held().await.err().unwrap(), other.sweep(&[]).await.err().unwrap()] {
             assert_eq!(error.kind(), ErrorKind::Conflict);
-            assert!(error.message().contains("belongs to sink sink of job"), "{error}");
+            assert!(error.message().contains("belongs to sink sink of this job"), "{error}");
+            assert!(error.message().contains(".formerly(\"sink\")"), "{error}");
         }
         assert!(sink.writer(&context(&env, "other", 1)).await.is_err());
+        let another_job = SinkContext { job: JobId(2), ..context(&env, "sink", 1) };
+        let error = sink.committer(&another_job).await.unwrap().held().await.unwrap_err();
+        assert!(error.message().contains(&format!("belongs to sink sink of job {}", JobId(1))), "{error}");
+    });
+}
+
+#[test]
+fn a_renamed_sink_takes_over_its_own_directory_and_no_other() {
+    Simulation::new(12).run(async |env| {
+        let sink = FileSink::<u64>::lines("/out");
+        Open::new(&env, &sink).await.unwrap();
+        let named = |names: &[&str], uid: &str| SinkContext {
+            names: names.iter().map(|name| Uid::new(name).unwrap()).collect(),
+            ..context(&env, uid, 2)
+        };
+        let other_job = SinkContext { job: JobId(2), ..named(&["new", "sink"], "new") };
+        for stranger in [named(&["new"], "new"), named(&["new", "older"], "older"), other_job] {
+            let mut committer = sink.committer(&stranger).await.unwrap();
+            assert_eq!(committer.held().await.unwrap_err().kind(), ErrorKind::Conflict);
+            assert_eq!(committer.sweep(&[]).await.unwrap_err().kind(), ErrorKind::Conflict);
+            assert_eq!(sink.writer(&stranger).await.err().unwrap().kind(), ErrorKind::Conflict);
+        }
+        // To ask changes nothing; the first sweep takes the directory over, whichever name it is made under.
+        let mut new = sink.committer(&named(&["new", "sink"], "new")).await.unwrap();
+        let mut old = sink.committer(&named(&["new", "sink"], "sink")).await.unwrap();
+        assert_eq!((new.held().await.unwrap(), old.held().await.unwrap()), (vec![], vec![]));
+        let owner = || read(&*env.files(), Path::new("/out/.tidegate")).unwrap();
+        assert!(owner().contains("sink sink\n"));
+        old.sweep(&[]).await.unwrap();
+        assert!(owner().contains("sink new\n"));
+        new.sweep(&[]).await.unwrap();
+        assert_eq!((new.held().await.unwrap(), old.held().await.unwrap()), (vec![], vec![]));
+        let mut left = sink.committer(&context(&env, "sink", 3)).await.unwrap();
+        assert!(left.held().await.unwrap_err().message().contains(".formerly(\"new\")"));
     });
 }
 

@@ -5,4 +5,5 @@
 mod file_sink;
 mod file_source;
 mod memory;
+mod renamed;
 mod socket;

@@ -194,6 +194,7 @@ fn the_collecting_sink_keeps_the_contract() {
 fn sink_context(env: &Env, subtask: u32, parallelism: u32) -> SinkContext {
     SinkContext {
         uid: Uid::new("sink").unwrap(),
+        names: vec![Uid::new("sink").unwrap()],
         env: env.clone(),
         job: JobId(1),
         lineage: Lineage(1),

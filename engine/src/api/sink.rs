@@ -15,8 +15,10 @@ use crate::record::Batch;
 /// What a sink knows about where it runs.
 #[derive(Clone, Debug)]
 pub struct SinkContext {
-    /// The sink's uid.
+    /// The sink's uid. In a committer for what the sink left outside under a former name: that name.
     pub uid: Uid,
+    /// All names of the sink, the present one first. A place outside that belongs to any of them is the sink's own.
+    pub names: Vec<Uid>,
     /// The way to the world.
     pub env: Env,
     /// The job.
@@ -216,7 +218,8 @@ pub trait Committer: Send + 'static {
 
     /// Throws away everything of this job and sink that an attempt before [`SinkContext::attempt`] left, any writer's,
     /// that is neither committed nor in `keep`. Never anything of this or a later attempt: a rival that started later
-    /// may have prepared what the history completes. Called once at each start, before any writer opens.
+    /// may have prepared what the history completes. Called at each start, once for each name of the sink, when all
+    /// that is to be committed is, and before any writer opens.
     ///
     /// # Errors
     /// As the outside says.

@@ -151,7 +151,7 @@ impl Workshop {
         let (done, committer_done) = channel(&self.env, Limits::items(64));
         let mut beside = Vec::new();
         let sink = match sink {
-            Some((sink, vertex)) => Some(self.sink(&**sink, vertex, chain, id, done, &mut beside).await?),
+            Some((sink, vertex)) => Some(self.sink(sink, vertex, chain, id, done, &mut beside).await?),
             None => None,
         };
         let (commands, command_receiver) = channel(&self.env, Limits::items(256));
@@ -224,14 +224,16 @@ impl Workshop {
 
     async fn sink(
         &self,
-        sink: &dyn AnySink,
+        sink: &Arc<dyn AnySink>,
         vertex: &Vertex,
         chain: &PlanChain,
         id: TaskId,
         done: Sender<Message<crate::task::sink::CommitterEvent>>,
         beside: &mut Vec<TaskHandle>,
     ) -> Result<SinkTail> {
-        let context = sink_context(&self.env, &self.info, uid_of(vertex)?, id.subtask, chain.parallelism);
+        let present = named(vertex, sink, chain.parallelism).into_iter().next();
+        let present = present.ok_or_else(|| Error::internal(format!("a {} has no uid", vertex.kind_name)))?;
+        let context = present.context(&self.env, &self.info, id.subtask);
         let here = |error: Error| error.context(format!("sink {}", context.uid));
         let writer = sink.writer(context.clone()).await.map_err(here)?;
         let committer = match sink.committer(context.clone()) {
@@ -280,34 +282,48 @@ impl Workshop {
     }
 }
 
-/// What a sink's writer or committer is told about where it runs.
-pub(crate) fn sink_context(
-    env: &Env,
-    info: &AttemptInfo,
-    uid: Uid,
-    subtask: SubtaskIndex,
+/// A sink of a plan, under one of its names.
+pub(crate) struct NamedSink {
+    pub(crate) uid: Uid,
+    /// All its names, the present one first.
+    names: Vec<Uid>,
+    pub(crate) sink: Arc<dyn AnySink>,
     parallelism: u32,
-) -> SinkContext {
-    let AttemptInfo { job, attempt, lineage, .. } = *info;
-    SinkContext { uid, env: env.clone(), job, lineage, attempt, subtask, parallelism }
+}
+
+impl NamedSink {
+    /// What the sink's writer or committer is told about where it runs.
+    pub(crate) fn context(&self, env: &Env, info: &AttemptInfo, subtask: SubtaskIndex) -> SinkContext {
+        let Self { uid, names, parallelism, .. } = self;
+        let AttemptInfo { job, attempt, lineage, .. } = *info;
+        let (uid, names, env) = (uid.clone(), names.clone(), env.clone());
+        SinkContext { uid, names, env, job, lineage, attempt, subtask, parallelism: *parallelism }
+    }
 }
 
 fn uid_of(vertex: &Vertex) -> Result<Uid> {
     vertex.uid.clone().ok_or_else(|| Error::internal(format!("a {} has no uid", vertex.kind_name)))
 }
 
-/// The sinks of a plan, with their parallelism; a renamed one under each of its names, since what it left pending
-/// outside bears the name that it had then.
-pub(crate) fn sinks(plan: &Plan) -> Vec<(Uid, Arc<dyn AnySink>, u32)> {
+/// The sinks of a plan; a renamed one under each of its names, since what it left pending outside bears the name that it
+/// had then.
+pub(crate) fn sinks(plan: &Plan) -> Vec<NamedSink> {
     let mut sinks = Vec::new();
     for chain in &plan.chains {
         for &id in &chain.vertices {
             let vertex = plan.vertex(id);
             if let VertexKind::Sink(sink) = &vertex.kind {
-                let names = vertex.uid.iter().chain(&vertex.formerly);
-                sinks.extend(names.map(|name| (name.clone(), Arc::clone(sink), chain.parallelism)));
+                sinks.extend(named(vertex, sink, chain.parallelism));
             }
         }
     }
     sinks
+}
+
+/// A sink under each of its names, the present one first.
+fn named(vertex: &Vertex, sink: &Arc<dyn AnySink>, parallelism: u32) -> Vec<NamedSink> {
+    let names: Vec<Uid> = vertex.uid.iter().chain(&vertex.formerly).cloned().collect();
+    let under =
+        |uid: &Uid| NamedSink { uid: uid.clone(), names: names.clone(), sink: Arc::clone(sink), parallelism };
+    names.iter().map(under).collect()
 }

@@ -262,7 +262,7 @@ impl JobManager {
         mut revoked: BTreeMap<Uid, Vec<PreparedTransaction>>,
         history: &mut JobHistory,
     ) -> Result<()> {
-        let names = sinks(&self.plan).into_iter().map(|(uid, ..)| uid);
+        let names = sinks(&self.plan).into_iter().map(|sink| sink.uid);
         let mut work: BTreeMap<Uid, Vec<PreparedTransaction>> =
             names.chain(revoked.keys().cloned()).map(|uid| (uid, Vec::new())).collect();
         for pending in &restore.pending {

@@ -15,7 +15,7 @@ use futures::FutureExt;
 use types::{AttemptId, Digest, Error, Result, SubtaskIndex, Uid};
 
 use super::{
-    build::{RuntimeOptions, Workshop, sink_context, sinks},
+    build::{RuntimeOptions, Workshop, sinks},
     link::{LinkReceiver, LinkSender},
     message::{AttemptInfo, SinkToResolve, TaskDeployment, ToJobManager, ToTaskManager},
 };
@@ -153,9 +153,10 @@ impl TaskManager {
         info: &AttemptInfo,
     ) -> Result<Vec<(Uid, Box<dyn AnyCommitter>, crate::api::sink::SinkContext)>> {
         let mut committers = Vec::new();
-        for (uid, sink, parallelism) in sinks(&self.plan) {
-            let context = sink_context(&self.env, info, uid.clone(), SubtaskIndex(0), parallelism);
-            if let Some(committer) = sink.committer(context.clone()) {
+        for named in sinks(&self.plan) {
+            let context = named.context(&self.env, info, SubtaskIndex(0));
+            if let Some(committer) = named.sink.committer(context.clone()) {
+                let uid = named.uid;
                 let committer = committer.await.map_err(|error| error.context(format!("sink {uid}")))?;
                 committers.push((uid, committer, context));
             }
@@ -175,15 +176,16 @@ impl TaskManager {
     async fn resolve_sinks(&self, info: &AttemptInfo, resolve: Vec<SinkToResolve>) -> Result<()> {
         let mut work: BTreeMap<Uid, SinkToResolve> =
             resolve.into_iter().map(|it| (it.uid.clone(), it)).collect();
-        for (uid, mut committer, context) in self.committers(info).await? {
-            let (revoke, commit) = work.remove(&uid).map(|it| (it.revoke, it.commit)).unwrap_or_default();
+        let mut committers = self.committers(info).await?;
+        for (uid, committer, context) in &mut committers {
+            let (revoke, commit) = work.remove(uid).map(|it| (it.revoke, it.commit)).unwrap_or_default();
             // Commits are in the order of checkpoints, and what is revoked is newer than what is committed.
             for transaction in &commit {
-                let id = transaction_of(&context, transaction);
-                commit_for_ever(&self.env, &mut *committer, &id, &transaction.payload).await?;
+                let id = transaction_of(context, transaction);
+                commit_for_ever(&self.env, &mut **committer, &id, &transaction.payload).await?;
             }
             for transaction in &revoke {
-                let id = transaction_of(&context, transaction);
+                let id = transaction_of(context, transaction);
                 if !committer
                     .revoke(&id, &transaction.payload)
                     .await
@@ -197,6 +199,9 @@ impl TaskManager {
                     )));
                 }
             }
+        }
+        // A renamed sink keeps what it left under all its names in one place: nothing is swept before all is committed.
+        for (uid, committer, _) in &mut committers {
             committer.sweep(&[]).await.map_err(|error| error.context(format!("sink {uid}, sweep")))?;
         }
         match work.into_values().find(|it| !it.commit.is_empty() || !it.revoke.is_empty()) {
