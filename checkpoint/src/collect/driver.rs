@@ -9,12 +9,21 @@ use std::{
 use env::{Env, FaultPoint, Store};
 use types::{CheckpointId, ErrorKind, RecordNumber, Result};
 
-use super::plan::{self, Facts};
+use super::plan::{self, Facts, Plan};
 use crate::{
     history::{CompletedCheckpoint, DeletePermit, JobHistory, Kind, Records},
     manifest::{self, Manifest},
     storage::{paths, retry::Retry},
 };
+
+/// What [`Collector::mark`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marked {
+    /// The right to delete what was marked, if anything was.
+    pub permit: Option<DeletePermit>,
+    /// No file of an older attempt is left that nothing refers to and that no mark lists.
+    pub orphans_exhausted: bool,
+}
 
 /// Collects the garbage of one attempt.
 pub struct Collector {
@@ -40,8 +49,8 @@ impl Collector {
     }
 
     /// Marks what may be deleted now, if anything. `running` are checkpoints that are being copied or read; `orphans`
-    /// also looks for files that died with older attempts, which lists the whole store: enough for an attempt until a
-    /// mark lists fewer than [`FILES_PER_MARK`](super::FILES_PER_MARK).
+    /// also looks for files that died with older attempts, which lists the whole store: an attempt does so until they
+    /// are exhausted.
     ///
     /// # Errors
     /// As [`JobHistory::append`]; `Retryable` or `Unavailable` if a manifest or the listing cannot be read.
@@ -50,7 +59,7 @@ impl Collector {
         history: &mut JobHistory,
         running: &BTreeSet<CheckpointId>,
         orphans: bool,
-    ) -> Result<Option<DeletePermit>> {
+    ) -> Result<Marked> {
         self.learn(history).await?;
         let listing = match orphans {
             true => Some(Retry::STORE.run(&self.env, "list files", || self.store.list("")).await?),
@@ -63,10 +72,12 @@ impl Collector {
             running,
             listing: listing.as_deref(),
         };
-        match plan::plan(&facts) {
-            Some(mark) => Ok(history.append(Kind::GarbageMarked(mark)).await?.delete_permit()),
-            None => Ok(None),
-        }
+        let Plan { mark, orphans_exhausted } = plan::plan(&facts);
+        let permit = match mark {
+            Some(mark) => history.append(Kind::GarbageMarked(mark)).await?.delete_permit(),
+            None => None,
+        };
+        Ok(Marked { permit, orphans_exhausted })
     }
 
     /// Reads the manifests that are not known yet and forgets those that are not held any more.
@@ -139,7 +150,7 @@ impl Collector {
         orphans: bool,
     ) -> Result<()> {
         let mut permits = history.open_garbage();
-        permits.extend(self.mark(history, running, orphans).await?);
+        permits.extend(self.mark(history, running, orphans).await?.permit);
         for permit in &permits {
             Self::delete(&self.env, &*self.store, permit).await?;
             Self::done(history, permit).await?;

@@ -10,5 +10,5 @@
 mod driver;
 mod plan;
 
-pub use driver::Collector;
-pub use plan::{FILES_PER_MARK, Facts, old_records, plan};
+pub use driver::{Collector, Marked};
+pub use plan::{FILES_PER_MARK, Facts, Plan, old_records, plan};

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// How many files a garbage mark lists before no further checkpoint is added to it: every record restates the mark until
-/// its files are gone. A mark that lists fewer lists all orphans that were found.
+/// its files are gone. Of orphans it takes as many again.
 pub const FILES_PER_MARK: usize = 256;
 
 /// All that [`plan`] judges by.
@@ -29,9 +29,23 @@ pub struct Facts<'a> {
     pub listing: Option<&'a [StoreEntry]>,
 }
 
-/// What may be deleted now. `None`: nothing, or a manifest that is needed cannot be read, so that nobody knows.
+/// What [`plan`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What may be deleted now; nothing also where a manifest that is needed cannot be read, so that nobody knows.
+    pub mark: Option<GarbageMark>,
+    /// The listing holds no further orphan than those that are marked: this attempt need not look for more.
+    pub orphans_exhausted: bool,
+}
+
+/// What may be deleted now.
 #[must_use]
-pub fn plan(facts: &Facts<'_>) -> Option<GarbageMark> {
+pub fn plan(facts: &Facts<'_>) -> Plan {
+    find(facts).unwrap_or_default()
+}
+
+/// `None` if a manifest that is needed cannot be read.
+fn find(facts: &Facts<'_>) -> Option<Plan> {
     let standing = facts.standing;
     let (dropped, kept) = dropped_and_kept(facts);
     let of_all = |checkpoints: &[CheckpointId]| -> Option<BTreeSet<&str>> {
@@ -56,15 +70,18 @@ pub fn plan(facts: &Facts<'_>) -> Option<GarbageMark> {
         mark.checkpoints.push(checkpoint);
     }
     // Dropped checkpoints that did not fit into this mark keep their files until the next one.
+    let mut orphans_exhausted = false;
     let left: Vec<_> = standing.held().iter().map(|held| held.checkpoint).collect();
     if let (Some(listing), Some(held)) = (facts.listing, of_all(&left)) {
-        let orphans = listing.iter().map(|entry| entry.path.as_str()).filter(|path| {
+        let mut orphans = listing.iter().map(|entry| entry.path.as_str()).filter(|path| {
             is_of_older_attempt(path, standing) && !held.contains(path) && !marked.contains(path)
         });
-        garbage.extend(orphans.take(FILES_PER_MARK));
+        garbage.extend(orphans.by_ref().take(FILES_PER_MARK));
+        orphans_exhausted = orphans.next().is_none();
     }
     mark.files = garbage.into_iter().map(str::to_owned).collect();
-    (!mark.checkpoints.is_empty() || !mark.files.is_empty()).then_some(mark)
+    let found = !mark.checkpoints.is_empty() || !mark.files.is_empty();
+    Some(Plan { mark: found.then_some(mark), orphans_exhausted })
 }
 
 /// The checkpoints that fall out of retention, oldest first, and all others.

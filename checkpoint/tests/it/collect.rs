@@ -9,7 +9,11 @@ use env::{
     Env, FaultPoint, Store,
     sim::{FaultAction, Simulation},
 };
-use tidegate_checkpoint::{collect::Collector, history::Standing, manifest};
+use tidegate_checkpoint::{
+    collect::{Collector, FILES_PER_MARK, Marked},
+    history::Standing,
+    manifest,
+};
 use types::{CheckpointId, ErrorKind, Result};
 
 use crate::fixture::{Job, MILESTONES_EVERY, records};
@@ -163,8 +167,39 @@ fn nothing_is_deleted_while_a_needed_manifest_cannot_be_read() {
         store.put(&newest, vec!["damage".into()]).await.unwrap();
         let before = attempt_files(&store).await;
         let mut collector = Collector::new(&env, Arc::clone(&store), 1);
-        let permit = collector.mark(&mut job.history, &BTreeSet::new(), true).await.unwrap();
-        assert!(permit.is_none());
+        let marked = collector.mark(&mut job.history, &BTreeSet::new(), true).await.unwrap();
+        assert_eq!(
+            marked,
+            Marked { permit: None, orphans_exhausted: false },
+            "nobody knows what is an orphan"
+        );
         assert_eq!(attempt_files(&store).await, before);
     });
+}
+
+#[test]
+fn orphans_are_exhausted_when_a_mark_lists_the_last_of_them() {
+    for (orphans, marks) in [(0, 1), (FILES_PER_MARK, 1), (FILES_PER_MARK + 1, 2), (2 * FILES_PER_MARK, 2)] {
+        Simulation::new(15).run(async |env| {
+            let store = env.open_store("sim:job").unwrap();
+            let mut job = Job::start(&env, &store).await.unwrap();
+            job.checkpoint().await.unwrap();
+            for number in 0..orphans {
+                store.create(&format!("attempt-0/orphan-{number}"), vec![]).await.unwrap();
+            }
+            let mut job = Job::start(&env, &store).await.unwrap();
+            let mut collector = Collector::new(&env, Arc::clone(&store), 1);
+            for round in 1..=marks {
+                // What falls out of retention is listed as well, and says nothing about orphans.
+                job.checkpoint().await.unwrap();
+                job.merge().await.unwrap();
+                let without = collector.mark(&mut job.history, &BTreeSet::new(), false).await.unwrap();
+                assert!(!without.orphans_exhausted, "nobody looked");
+                let with = collector.mark(&mut job.history, &BTreeSet::new(), true).await.unwrap();
+                assert_eq!(with.orphans_exhausted, round == marks, "{orphans} orphans, mark {round}");
+            }
+            let marked = job.history.standing().garbage.iter().flat_map(|mark| &mark.files);
+            assert_eq!(marked.filter(|path| path.contains("orphan-")).count(), orphans);
+        });
+    }
 }

@@ -305,7 +305,7 @@ impl Living {
             job.merge().await.unwrap();
             job.checkpoint().await.unwrap();
             let permit = collector.mark(&mut job.history, &BTreeSet::new(), false).await.unwrap();
-            let permit = permit.expect("there is garbage");
+            let permit = permit.permit.expect("there is garbage");
             Collector::delete(&job.env, &*self.store, &permit).await.unwrap();
             Collector::done(&mut job.history, &permit).await.unwrap();
         }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use checkpoint::{
-    collect::{Collector, FILES_PER_MARK},
+    collect::{Collector, Marked},
     history::{CommitPermit, DeletePermit, JobHistory, Kind},
 };
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
@@ -103,8 +103,9 @@ impl Worker {
 
     /// From the attempt's first completed checkpoint on, what died with older attempts is looked for until all is found.
     async fn mark(&mut self, running: &BTreeSet<CheckpointId>) -> Result<Option<DeletePermit>> {
-        let permit = self.collector.mark(&mut self.history, running, !self.swept_orphans).await?;
-        self.swept_orphans |= permit.as_ref().is_none_or(|mark| mark.files().len() < FILES_PER_MARK);
+        let Marked { permit, orphans_exhausted } =
+            self.collector.mark(&mut self.history, running, !self.swept_orphans).await?;
+        self.swept_orphans |= orphans_exhausted;
         let newest = self.history.newest().number;
         self.collector.sweep_records(self.history.records(), newest).await?;
         Ok(permit)
