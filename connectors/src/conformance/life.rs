@@ -149,11 +149,11 @@ impl<S: SinkSubject> Attempt<'_, S> {
             assert_eq!(marker.lineage, LINEAGE, "a marker of nobody: {marker:?}");
             assert!(marker.checkpoint.0 <= completed, "a marker ahead of checkpoint {completed}: {marker:?}");
         }
-        if let Some(revoked) = self.standing.revoked.clone() {
-            self.revoke(&mut committer, &revoked.transactions).await?;
-        }
         if let Some(last) = self.standing.last().filter(|last| !last.confirmed).cloned() {
             self.commit(&mut committer, last.checkpoint, &last.transactions).await?;
+        }
+        if let Some(revoked) = self.standing.revoked.clone() {
+            self.revoke(&mut committer, &revoked.transactions).await?;
         }
         self.step("sweep.before")?;
         committer.sweep(&[]).await?;

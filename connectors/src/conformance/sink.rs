@@ -23,6 +23,7 @@ pub async fn contract<S: SinkSubject>(env: &Env, dir: &Path) {
     leaves_later_attempts_alone::<S>(env, &dir.join("later")).await;
     reports_what_is_lost::<S>(env, &dir.join("lost")).await;
     revokes_what_is_not_committed::<S>(env, &dir.join("revoke")).await;
+    commits_before_it_revokes::<S>(env, &dir.join("fall-back")).await;
     tells_what_it_holds::<S>(env, &dir.join("held")).await;
     takes_over_from_a_former_name::<S>(env, &dir.join("renamed")).await;
     keeps_large_transactions_whole::<S>(env, &dir.join("large")).await;
@@ -258,6 +259,33 @@ async fn revokes_what_is_not_committed<S: SinkSubject>(env: &Env, dir: &Path) {
     let outcome = pending.commit(&mut first.committer).await;
     assert!(matches!(outcome, CommitOutcome::Lost(_)), "revoked, then committed: {outcome:?}");
     assert_eq!(visible(&subject, env).await, [3, 4, 5]);
+}
+
+/// A start that falls back: what completed before the damaged checkpoint is committed, then that one is revoked. A crash
+/// in between repeats all of it.
+async fn commits_before_it_revokes<S: SinkSubject>(env: &Env, dir: &Path) {
+    let (subject, [mut first, mut second]) = open::<S>(env, dir).await;
+    let completed = first.prepared(&subject, 1, 0..3).await;
+    let of_two = second.prepared(&subject, 1, 3..6).await;
+    let damaged = first.prepared(&subject, 2, 6..9).await;
+    for attempt in 2..4 {
+        let mut later = committer(&subject, env, LINEAGE, attempt).await;
+        for transaction in [&completed, &of_two] {
+            assert_eq!(transaction.commit(&mut later).await, CommitOutcome::Committed, "attempt {attempt}");
+        }
+        let revoked = later.revoke(&damaged.id, &damaged.prepared).await.expect("a revoke has an outcome");
+        assert!(revoked, "attempt {attempt}: it was never committed");
+        later.sweep(&[]).await.expect("the place can be swept");
+        assert_eq!(visible(&subject, env).await, [0, 1, 2, 3, 4, 5], "attempt {attempt}");
+    }
+    let outcome = damaged.commit(&mut first.committer).await;
+    assert!(matches!(outcome, CommitOutcome::Lost(_)), "revoked, then committed: {outcome:?}");
+    drop((first, second));
+    // The replay writes the same records with a later checkpoint.
+    let mut pair = Pair::open(&subject, context(env, LINEAGE, 4, 0)).await.expect("a writer can be opened");
+    let again = pair.prepared(&subject, 3, 6..9).await;
+    assert_eq!(again.commit(&mut pair.committer).await, CommitOutcome::Committed);
+    assert_eq!(visible(&subject, env).await, (0..9).collect::<Vec<_>>());
 }
 
 async fn tells_what_it_holds<S: SinkSubject>(env: &Env, dir: &Path) {
