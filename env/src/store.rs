@@ -109,6 +109,14 @@ pub trait Store: Send + Sync {
     async fn list(&self, prefix: &str) -> Result<Vec<StoreEntry>>;
     /// The local directory behind the store, if it is one: lets the caller take a file lock beside it.
     fn local_dir(&self) -> Option<std::path::PathBuf>;
+    /// Whether this handle can still be used. If not, it never will be: a job that restarts inside its process asks
+    /// this first, and ends instead.
+    ///
+    /// # Errors
+    /// `Unavailable`: why not, and what to do.
+    fn check_usable(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What a writer says when its path is taken.

@@ -105,6 +105,16 @@ impl RestartState {
         if !is_restartable(failure.kind()) {
             return RestartDecision::Fail { why: failure };
         }
+        self.restart(now, failure, jitter_unit)
+    }
+
+    /// The attempt failed at `now` over something stored that is damaged. The next start finds out whether there is
+    /// an older checkpoint to go on from: that is a restart like every other, and counts as one.
+    pub fn on_damage(&mut self, now: Monotonic, failure: Error, jitter_unit: f64) -> RestartDecision {
+        self.restart(now, failure, jitter_unit)
+    }
+
+    fn restart(&mut self, now: Monotonic, failure: Error, jitter_unit: f64) -> RestartDecision {
         let verdict = match &self.strategy {
             RestartStrategy::None => none::on_failure(),
             RestartStrategy::FixedDelay(settings) => settings.on_failure(self.restarts),

@@ -136,3 +136,17 @@ fn values_without_a_meaning_are_refused_by_name() {
         assert!(RestartStrategy::default_with(checkpoints).check().is_ok());
     }
 }
+
+#[test]
+fn damage_counts_as_a_failure_like_every_other() {
+    let settings = FixedDelay { attempts: 2, ..FixedDelay::default() };
+    let mut state = RestartState::new(RestartStrategy::FixedDelay(settings));
+    let mut damage = |seconds| state.on_damage(at(seconds), Error::corrupt("a run is damaged"), 0.0);
+    assert!(matches!(damage(1), RestartDecision::Restart { .. }));
+    assert!(matches!(damage(2), RestartDecision::Restart { .. }));
+    let RestartDecision::Fail { why } = damage(3) else { panic!("it restarts for ever") };
+    assert_eq!(why.kind(), ErrorKind::Corrupt);
+    assert!(why.to_string().contains("a run is damaged"), "{why}");
+    assert_eq!(state.restarts(), 2);
+    assert!(matches!(state.on_failure(at(4), broken(), 0.0), RestartDecision::Fail { .. }));
+}

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     recovery::savepoint::copy_savepoint,
-    task::message::{TaskCommand, TaskReport},
+    task::message::{TaskCommand, TaskReport, TaskTotals},
 };
 
 /// What a user asks of a running job.
@@ -65,18 +65,11 @@ pub(crate) enum AttemptEnd {
 /// What an attempt leaves behind.
 pub(crate) struct Ran {
     pub(crate) end: AttemptEnd,
-    pub(crate) totals: Totals,
+    pub(crate) totals: TaskTotals,
     /// Whether all input had been read.
     pub(crate) finishing: bool,
     /// An end of the job whose checkpoint is in the history, or may be: the next attempt does the rest.
     pub(crate) remaining: Option<Remaining>,
-}
-
-/// What tasks reported at their end.
-#[derive(Debug, Default)]
-pub(crate) struct Totals {
-    pub(crate) records: u64,
-    pub(crate) accumulators: BTreeMap<String, u64>,
 }
 
 /// What happens in the background of an attempt.
@@ -113,7 +106,8 @@ struct Running<'a> {
     copies: Vec<TaskHandle>,
     waiting_to_run: BTreeSet<TaskId>,
     not_finished: BTreeSet<TaskId>,
-    totals: Totals,
+    /// What each task reported last of what it has done.
+    totals: BTreeMap<TaskId, TaskTotals>,
     collecting: bool,
     finishing: bool,
     /// The end is recorded and the tasks are closing.
@@ -147,7 +141,7 @@ impl Attempt {
             copies: Vec::new(),
             waiting_to_run: tasks.clone(),
             not_finished: tasks,
-            totals: Totals::default(),
+            totals: BTreeMap::new(),
             collecting: false,
             finishing: false,
             ending: None,
@@ -157,12 +151,14 @@ impl Attempt {
         let end = running.run().await;
         let Running { attempt, copies, totals, finishing, .. } = running;
         let remaining = attempt.coordinator.remaining();
+        let mut all = TaskTotals::default();
+        totals.into_values().for_each(|of_task| all.add(of_task));
         for copy in copies {
             copy.abort();
             let _ended = copy.join().await;
         }
         attempt.journal.end().await;
-        Ran { end, totals, finishing, remaining }
+        Ran { end, totals: all, finishing, remaining }
     }
 }
 
@@ -256,9 +252,10 @@ impl Running<'_> {
                 }
                 return self.assign().await;
             }
-            TaskReport::Finished { records, accumulators } => {
+            TaskReport::Finished(totals) => {
                 self.attempt.view.show(task, TaskStatus::Finished);
-                return self.on_finished(task, records, accumulators);
+                self.totals.insert(task, totals);
+                return self.on_finished(task);
             }
             TaskReport::Failed(failure) => {
                 self.attempt.view.show(task, TaskStatus::Failed);
@@ -266,7 +263,8 @@ impl Running<'_> {
             }
             TaskReport::Injected(checkpoint) => coordinator::TaskReport::Injected { checkpoint },
             TaskReport::SourceEnded => coordinator::TaskReport::SourceFinished,
-            TaskReport::Acked { checkpoint, snapshot, stats } => {
+            TaskReport::Acked { checkpoint, snapshot, stats, totals } => {
+                self.totals.insert(task, totals);
                 self.attempt.view.update(|view| {
                     view.tasks.entry(task).or_default().last_snapshot = stats;
                     view.snapshots.add(&stats);
@@ -281,11 +279,7 @@ impl Running<'_> {
         self.step(Event::Task { attempt, task, report }).await;
     }
 
-    fn on_finished(&mut self, task: TaskId, records: u64, accumulators: BTreeMap<String, u64>) {
-        self.totals.records += records;
-        for (name, value) in accumulators {
-            *self.totals.accumulators.entry(name).or_default() += value;
-        }
+    fn on_finished(&mut self, task: TaskId) {
         self.not_finished.remove(&task);
         if self.not_finished.is_empty()
             && let Some(end) = self.ending.take()
@@ -328,6 +322,9 @@ impl Running<'_> {
             }
             JournalDone::Appended(Err(error)) => {
                 self.completing = None;
+                if let Err(unusable) = self.attempt.store.check_usable() {
+                    return self.fail(unusable).await;
+                }
                 self.step(Event::RecordFailed { error }).await;
             }
             JournalDone::Collected(result) => {

@@ -18,7 +18,7 @@ use rand::RngExt;
 use types::{AttemptId, CheckpointId, Digest, Error, ErrorKind, Result, Timestamp, Uid};
 
 use super::{
-    attempt::{AttemptEnd, Ran, Totals},
+    attempt::{AttemptEnd, Ran},
     launch::{Begun, Launch, NO_ATTEMPT},
     link::{LinkReceiver, LinkSender},
     message::{ToJobManager, ToTaskManager},
@@ -29,7 +29,10 @@ use super::{
     },
     view::SharedView,
 };
-use crate::{graph::physical::Plan, task::message::SnapshotStats};
+use crate::{
+    graph::physical::Plan,
+    task::message::{SnapshotStats, TaskTotals},
+};
 
 /// What a start was asked for.
 #[derive(Clone, Debug)]
@@ -48,9 +51,10 @@ pub struct JobResult {
     pub status: JobStatus,
     /// One word: `finished`, `stopped`, `cancelled`; with the time if an earlier run had finished.
     pub how: String,
-    /// Records emitted by the sources in the last attempt.
+    /// Records emitted by the sources in the last attempt that read any. No checkpoint holds it: a process that goes on
+    /// with the job of another one counts from there.
     pub records: u64,
-    /// The user's accumulators, added up over all subtasks of the last attempt.
+    /// The user's accumulators, added up over all subtasks of that attempt.
     pub accumulators: BTreeMap<String, u64>,
     /// From the JobManager's start to the end.
     pub elapsed: Duration,
@@ -87,6 +91,8 @@ pub(crate) struct JobManager {
 /// An end of the job whose checkpoint is in the history, or may be, and whose attempt has failed.
 pub(crate) struct Unfinished {
     pub(crate) remaining: Remaining,
+    /// What its tasks had done when they failed: nothing is left for others to do.
+    totals: TaskTotals,
     /// How the attempt failed.
     why: Error,
 }
@@ -152,7 +158,19 @@ impl JobManager {
                 }
             };
             self.view.failed(self.env.now(), error.to_string());
-            match strategy.on_failure(self.env.now(), error, unit(&mut jitter)) {
+            let error = match self.store.check_usable() {
+                Err(unusable) if error.kind() != ErrorKind::Fenced => {
+                    let _end = failing.become_state::<Failed>();
+                    return Err(unusable);
+                }
+                _ => error,
+            };
+            let (now, unit) = (self.env.now(), unit(&mut jitter));
+            let decision = match self.suspicion {
+                Some(_) => strategy.on_damage(now, error, unit),
+                None => strategy.on_failure(now, error, unit),
+            };
+            match decision {
                 RestartDecision::Restart { after, description } => {
                     self.env.warn(&format!("job {}: {description}", self.plan.job_name));
                     let restarting = failing.become_state::<Restarting>();
@@ -169,6 +187,7 @@ impl JobManager {
                     self.view.update(|view| view.restarts += 1);
                 }
                 RestartDecision::Fail { why: error } => {
+                    let error = self.with_choices(error).await;
                     if error.kind() == ErrorKind::Fenced {
                         let _end = failing.become_state::<Suspended>();
                     } else {
@@ -177,6 +196,18 @@ impl JobManager {
                     return Err(error);
                 }
             }
+        }
+    }
+
+    /// The error of a job that ends by damage that its last attempt found: if that is in the checkpoint which every start
+    /// would restore, the user learns the choices.
+    async fn with_choices(&mut self, error: Error) -> Error {
+        if self.suspicion.take().is_none() {
+            return error;
+        }
+        match self.revocation(true, true).await {
+            Err(refused) if refused.kind() == ErrorKind::Corrupt => refused,
+            _ => error,
         }
     }
 
@@ -246,6 +277,8 @@ impl JobManager {
         let Ran { end, totals, finishing, remaining } = attempt.run(&mut self.from_tasks, requests).await;
         let cancelled = self.cancel_tasks(id).await;
         self.view.update(|view| view.completed_before += std::mem::take(&mut view.checkpoints.completed));
+        // An attempt that only ends what an earlier one left undone has no tasks.
+        let totals = self.unfinished.take().map_or(totals, |unfinished| unfinished.totals);
         match (end, cancelled) {
             (AttemptEnd::Ended(end), _) => Outcome::Ended(ended(running, end, totals)),
             (AttemptEnd::Restart(error), Ok(())) => {
@@ -254,13 +287,11 @@ impl JobManager {
             }
             (AttemptEnd::Failed(error) | AttemptEnd::Restart(error), _) => {
                 let why = Error::new(error.kind(), error.to_string());
-                self.unfinished = remaining.map(|remaining| Unfinished { remaining, why });
                 if error.kind() == ErrorKind::Corrupt {
                     // The next start finds out whether there is an older checkpoint to go on from.
-                    self.view.failed(self.env.now(), error.to_string());
-                    self.suspicion = Some(error);
-                    return Outcome::RestartNow(failing(running, finishing));
+                    self.suspicion = Some(Error::new(error.kind(), error.to_string()));
                 }
+                self.unfinished = remaining.map(|remaining| Unfinished { remaining, totals, why });
                 Outcome::Failed(failing(running, finishing), error)
             }
         }
@@ -293,13 +324,17 @@ impl JobManager {
                 "finished".to_owned()
             }
         };
-        if let Some(Remaining { checkpoint, stop: Some(stop), savepoint, .. }) =
-            self.unfinished.take().map(|unfinished| unfinished.remaining)
-        {
-            let answer = Answer::Ended { end: End::Finished, checkpoint: Some(checkpoint), savepoint };
-            requests.answer(stop.request, Ok(answer));
+        let mut totals = TaskTotals::default();
+        if let Some(Unfinished { remaining, totals: done, .. }) = self.unfinished.take() {
+            totals = done;
+            if let Remaining { checkpoint, stop: Some(stop), savepoint, .. } = remaining {
+                let answer = Answer::Ended { end: End::Finished, checkpoint: Some(checkpoint), savepoint };
+                requests.answer(stop.request, Ok(answer));
+            }
         }
-        Outcome::Ended(JobResult { status: JobStatus::Finished, how, ..JobResult::default() })
+        let TaskTotals { records, accumulators } = totals;
+        let status = JobStatus::Finished;
+        Outcome::Ended(JobResult { status, how, records, accumulators, ..JobResult::default() })
     }
 
     /// Ends a job of which no attempt runs. What has begun is ended and recorded as cancelled; the next start goes on
@@ -366,7 +401,7 @@ fn launch_failed(position: Position, error: Error) -> Outcome {
     }
 }
 
-fn ended(running: At<Running>, end: End, totals: Totals) -> JobResult {
+fn ended(running: At<Running>, end: End, totals: TaskTotals) -> JobResult {
     let (status, how) = match end {
         End::Finished => {
             let _end = running.become_state::<Finishing>().become_state::<Finished>();
@@ -377,7 +412,7 @@ fn ended(running: At<Running>, end: End, totals: Totals) -> JobResult {
             (JobStatus::Cancelled, if end == End::Stopped { "stopped" } else { "cancelled" })
         }
     };
-    let Totals { records, accumulators } = totals;
+    let TaskTotals { records, accumulators } = totals;
     JobResult { status, how: how.to_owned(), records, accumulators, ..JobResult::default() }
 }
 

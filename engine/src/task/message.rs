@@ -44,6 +44,9 @@ pub enum TaskReport {
         snapshot: TaskSnapshot,
         /// What it cost.
         stats: SnapshotStats,
+        /// The task's totals so far. They stand for the job's if it ends with this checkpoint and its tasks end before
+        /// they can say more.
+        totals: TaskTotals,
     },
     /// This checkpoint cannot be taken; the next one may.
     Declined {
@@ -59,14 +62,28 @@ pub enum TaskReport {
     /// Sinks: everything up to this checkpoint is committed.
     Committed(CheckpointId),
     /// Closed and ended.
-    Finished {
-        /// Records that sources of this task emitted.
-        records: u64,
-        /// The user's accumulators.
-        accumulators: BTreeMap<String, u64>,
-    },
+    Finished(TaskTotals),
     /// Ended by an error.
     Failed(Failure),
+}
+
+/// What one task, or a job, has done in one attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskTotals {
+    /// Records that its sources emitted.
+    pub records: u64,
+    /// The user's accumulators.
+    pub accumulators: BTreeMap<String, u64>,
+}
+
+impl TaskTotals {
+    /// Adds those of another task.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.records += other.records;
+        for (name, value) in other.accumulators {
+            *self.accumulators.entry(name).or_default() += value;
+        }
+    }
 }
 
 /// What a checkpoint cost on one task.

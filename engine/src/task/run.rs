@@ -17,7 +17,7 @@ use super::{
     guard,
     input::{InputGate, TimeStep},
     load::{Load, Wait, measured},
-    message::{TaskCommand, TaskReport},
+    message::{TaskCommand, TaskReport, TaskTotals},
     restore::{self, OperatorRestore},
     sink::{CommitterEvent, SinkTail},
     snapshot::Snapshots,
@@ -220,6 +220,7 @@ impl Running {
                 checkpoint: ready.checkpoint,
                 snapshot: ready.snapshot,
                 stats: ready.stats,
+                totals: self.totals(),
             };
             self.task.reports.send(report).await?;
         }
@@ -497,11 +498,15 @@ impl Running {
             guard::catch(|| operator.operator.close())
                 .map_err(|error| error.context(format!("operator {name}, close")))?;
         }
+        Ok(TaskReport::Finished(self.totals()))
+    }
+
+    fn totals(&self) -> TaskTotals {
         let records = match &self.task.head {
             Head::Source(source) => source.records,
             Head::Input(_) => 0,
         };
-        Ok(TaskReport::Finished { records, accumulators: self.task.accumulators.sums() })
+        TaskTotals { records, accumulators: self.task.accumulators.sums() }
     }
 }
 

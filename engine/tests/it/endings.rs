@@ -6,7 +6,10 @@ use checkpoint::{
     coordinator::{Answer, End},
     snapshots,
 };
-use env::sim::{Control, StoreFaults};
+use env::{
+    FaultPoint,
+    sim::{Control, FaultAction, StoreFaults},
+};
 use tidegate_engine::{
     cluster::{
         attempt::Ask,
@@ -39,6 +42,68 @@ fn the_end_of_input_takes_a_last_checkpoint_also_without_an_interval() {
         assert_eq!((again.status, again.checkpoints, again.records), (JobStatus::Finished, 0, 0));
         assert!(again.how.contains("job subject finished at 2026-01-01T"), "{}", again.how);
     });
+}
+
+/// The tasks of the attempt that read the input are gone when another one records the end.
+#[test]
+fn a_job_that_finishes_over_a_restart_still_tells_what_it_has_done() {
+    let points = [
+        FaultPoint::CompletedRecordAfter,
+        FaultPoint::ConfirmBefore,
+        FaultPoint::ConfirmAfter,
+        FaultPoint::LastCheckpointAfter,
+        FaultPoint::FinishedRecordBefore,
+        FaultPoint::FinishedRecordAfter,
+    ];
+    for (point, more) in points.into_iter().flat_map(|point| [(point, false), (point, true)]) {
+        simulate(async |sim, _| {
+            let settings = [
+                ("checkpoints.url", "/checkpoints"),
+                ("checkpoints.interval", "off"),
+                ("parallelism", "2"),
+                ("restart", "fixed-delay:3:1s"),
+            ];
+            let ledger = Ledger::default();
+            let job = with_settings(Job::new("subject"), &settings).unwrap();
+            let counted = job.source("numbers", Numbers::new(3, 50)).key_by(|number| number % KEYS);
+            counted.process("odd", CountOdd::default()).sink("out", ledger.clone());
+            sim.arm(point, 1, FaultAction::Fail(ErrorKind::Retryable));
+            if more {
+                sim.arm(FaultPoint::StartRecordAfter, 2, FaultAction::Fail(ErrorKind::Retryable));
+            }
+            let result = run(sim, job).await.unwrap();
+            assert_eq!((result.status, &*result.how), (JobStatus::Finished, "finished"), "{point:?}");
+            assert!(result.restarts > 0 && sim.faults().contains_key(&point), "{point:?}");
+            assert_eq!(result.records, 150, "{point:?}, {more}");
+            assert_eq!(result.accumulators.get("odd"), Some(&75), "{point:?}, {more}");
+        });
+    }
+}
+
+/// Passes numbers on and counts the odd ones in an accumulator.
+#[derive(Clone, Default)]
+struct CountOdd(Option<Accumulator>);
+
+impl ProcessFunction for CountOdd {
+    type Key = u64;
+    type In = u64;
+    type Out = u64;
+    type State = ();
+
+    fn declare(_states: &mut Declarations) {}
+
+    fn open(&mut self, context: &RuntimeContext) -> Result<()> {
+        self.0 = Some(context.accumulators.get("odd"));
+        Ok(())
+    }
+
+    fn process(&mut self, number: u64, _state: &(), ctx: &mut Context<'_, Self>) -> Result<()> {
+        if let (Some(odd), 1) = (&self.0, number % 2) {
+            odd.add(1);
+        }
+        ctx.emit(number);
+        Ok(())
+    }
 }
 
 async fn stop(sim: &Control, job: Job, drain: bool, savepoint: Option<&str>) -> Answer {

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use checkpoint::coordinator::CheckpointOutcome;
-use env::Monotonic;
+use checkpoint::{coordinator::CheckpointOutcome, history};
+use env::{FaultPoint, Monotonic, sim::FaultAction};
 use tidegate_engine::{
     cluster::{attempt::Ask, status::JobStatus},
     prelude::*,
@@ -18,7 +18,7 @@ use tidegate_engine::{
 use crate::{
     ledger::{Ledger, Moods},
     numbers::Numbers,
-    world::{Kind, Row, assert_says, run, simulate, start, with_settings},
+    world::{Death, Kind, Row, assert_says, live, run, simulate, start, with_settings},
 };
 
 const URL: (&str, &str) = ("checkpoints.url", "/checkpoints");
@@ -248,6 +248,36 @@ fn a_source_error_restarts_only_where_that_can_help() {
             assert_eq!(failures.load(Ordering::Relaxed), attempts, "{kind:?}");
         }
     });
+}
+
+/// Until its start record is there, a job has not begun: the next try is a first start again.
+#[test]
+fn a_first_start_that_fails_before_its_record_is_tried_again_as_a_first_start() {
+    for (point, action) in [
+        (FaultPoint::StartRecordBefore, FaultAction::Kill),
+        (FaultPoint::StartRecordBefore, FaultAction::Fail(ErrorKind::Retryable)),
+        (FaultPoint::StartRecordAfter, FaultAction::Fail(ErrorKind::Retryable)),
+    ] {
+        for from in ["auto", "none"] {
+            simulate(async |sim, env| {
+                let settings = [URL, ("restart", "fixed-delay:1:1s"), ("from", from)];
+                let ledger = Ledger::default();
+                sim.arm(point, 1, action);
+                let (process, own) = sim.process("job");
+                let lived = live(to_ledger(&settings, numbers(), &ledger), &own, &process).await;
+                let restarts = match lived {
+                    Death::Ended(ended) => ended.unwrap().restarts,
+                    Death::Killed => {
+                        let store = env.open_store("/checkpoints").unwrap();
+                        assert!(history::open(&env, store).await.unwrap().is_none(), "nothing has begun");
+                        run(sim, to_ledger(&settings, numbers(), &ledger)).await.unwrap().restarts
+                    }
+                };
+                assert_eq!(restarts, u32::from(action != FaultAction::Kill), "{point:?}, {action:?}, {from}");
+                assert_eq!(ledger.committed().len(), 100);
+            });
+        }
+    }
 }
 
 fn to_ledger(settings: &[(&str, &str)], source: Numbers, ledger: &Ledger<Row>) -> Job {

@@ -8,6 +8,7 @@
 mod backpressure;
 mod bad_input;
 mod barrier_life;
+mod broken_store;
 mod came_and_went;
 mod cancels;
 mod counting;

@@ -34,6 +34,8 @@ struct FileNode {
     lost: bool,
     modified: Timestamp,
     open: usize,
+    /// Bytes read so far.
+    read: u64,
 }
 
 #[derive(Default)]
@@ -202,8 +204,8 @@ impl DiskState {
         if self.space == Some(0) {
             return Err(error(io::ErrorKind::StorageFull));
         }
-        let file =
-            FileNode { data: Vec::new(), durable: Vec::new(), equal: 0, lost: false, modified: now, open: 1 };
+        let (data, durable) = (Vec::new(), Vec::new());
+        let file = FileNode { data, durable, equal: 0, lost: false, modified: now, open: 1, read: 0 };
         Ok(self.add(place, Inode::File(file)))
     }
 
@@ -232,10 +234,12 @@ impl DiskState {
     }
 
     pub(super) fn read(&mut self, node: Node, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let data = &self.file(node)?.data;
+        let file = self.file(node)?;
+        let data = &file.data;
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(data.len());
         let read = buf.len().min(data.len() - from);
         buf[..read].copy_from_slice(&data[from..from + read]);
+        file.read += read as u64;
         Ok(read)
     }
 
@@ -318,6 +322,11 @@ impl DiskState {
     }
 
     /// Changes a file's bytes at rest.
+    pub(super) fn bytes_read(&mut self, path: &Path) -> io::Result<u64> {
+        let node = self.find(path)?;
+        Ok(self.file(node)?.read)
+    }
+
     pub(super) fn damage(&mut self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let node = self.find(path)?;
         let file = self.file(node)?;

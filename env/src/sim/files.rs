@@ -46,6 +46,14 @@ impl Disk {
         self.lock().syncs
     }
 
+    /// How many bytes of a file were read so far, by all processes.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn bytes_read(&self, path: &Path) -> io::Result<u64> {
+        self.lock().bytes_read(path)
+    }
+
     /// Makes the power of the machine fail just before the `n`-th change or sync from now on (the first is 1): in the
     /// middle of what a caller does in one go.
     pub fn crash_at(&self, n: u64) {

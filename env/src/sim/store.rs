@@ -212,6 +212,10 @@ impl Store for FaultyStore {
     fn local_dir(&self) -> Option<PathBuf> {
         self.inner.local_dir()
     }
+
+    fn check_usable(&self) -> Result<()> {
+        self.inner.check_usable()
+    }
 }
 
 struct FaultyWriter {

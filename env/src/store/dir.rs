@@ -6,7 +6,7 @@
 //!
 //! A failed sync is never tried again. If a file cannot be synced, its object does not come to be. If a directory
 //! cannot, nobody can know what of it is durable: this store then answers every call with an error until it is opened
-//! anew by another process.
+//! anew by another process. Whoever restarts a job inside its process asks [`Store::check_usable`] first, and ends.
 
 use std::{
     ops::Range,
@@ -145,6 +145,10 @@ impl Store for DirStore {
 
     fn local_dir(&self) -> Option<PathBuf> {
         Some(self.dir.root().to_owned())
+    }
+
+    fn check_usable(&self) -> Result<()> {
+        self.dir.usable()
     }
 }
 

@@ -125,6 +125,21 @@ fn a_failed_sync_of_a_directory_ends_the_store() {
             ErrorKind::Unavailable,
             "reading it back would show what may be lost: {error}"
         );
+        let text = store.check_usable().unwrap_err().to_string();
+        assert!(text.contains("/store could not be synced") && text.contains("start again"), "{text}");
+        for refused in [
+            store.create("b", bytes("x")).await.map(drop),
+            store.put("warm", vec![]).await,
+            store.writer("c").await.map(drop),
+            store.len("warm").await.map(drop),
+            store.delete("warm").await,
+            store.list("").await.map(drop),
+        ] {
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable);
+        }
+        let again = env.open_store("/store").unwrap();
+        again.check_usable().unwrap();
+        assert_eq!(again.create("b", bytes("x")).await.unwrap(), Created::New, "opened anew it can be used");
     });
 }
 
