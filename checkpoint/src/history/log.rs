@@ -1,13 +1,13 @@
 //! Reading and writing the history: opens it, starts attempts, appends records. Thin: what to do next is decided by the
 //! pure parts ([`step`](super::step), [`start`](mod@super::start), [`standing`](super::standing)).
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use env::{Env, FaultPoint, Store};
-use types::{AttemptId, CheckpointId, Error, ErrorKind, JobId, Lineage, RecordNumber, Result};
+use types::{AttemptId, CheckpointId, Error, ErrorKind, JobId, Lineage, RecordNumber, Result, Uid};
 
 use super::{
-    fallback,
+    fallback::{self, Fallback, SinkProof},
     lock::{self, JobLock},
     permit::{CommitPermit, DeletePermit},
     record::{Kind, Record},
@@ -87,10 +87,8 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                 records.write_hint(record.number).await?;
                 let (pending, source) =
                     prepared.take().ok_or_else(|| Error::internal("started undecided"))?;
-                let mut history = JobHistory::owning(records, &record);
-                if let Some(damaged) = request.revoke {
-                    history.append(Kind::Revoked(damaged)).await?;
-                }
+                let owed = request.revoke;
+                let history = JobHistory { owed, ..JobHistory::owning(records, &record) };
                 let plan = history.plan(pending, source);
                 return Ok(Started::Running(Box::new(history), plan));
             }
@@ -149,6 +147,8 @@ pub struct JobHistory {
     records: Records,
     newest: Arc<Record>,
     writer: Writer,
+    /// A damaged checkpoint that is to be revoked before anything else is recorded.
+    owed: Option<CheckpointId>,
 }
 
 /// Whether this attempt may append.
@@ -194,7 +194,30 @@ impl CreatedRecord {
 
 impl JobHistory {
     fn owning(records: Records, start: &Arc<Record>) -> Self {
-        Self { records, newest: Arc::clone(start), writer: Writer::Owns }
+        Self { records, newest: Arc::clone(start), writer: Writer::Owns, owed: None }
+    }
+
+    /// Revokes the damaged checkpoint that this start falls back past, if each sink still proves that nothing of it was
+    /// committed: `proofs` are to be asked for now, when the start record has fenced whoever could have gone on with it.
+    /// Does nothing if the start falls back past none.
+    ///
+    /// The inner error is the reason why it is not revoked: nothing is changed then but the start record, and a later
+    /// start decides anew. Until this has succeeded, nothing else can be appended but the attempt's end.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn revoke(
+        &mut self,
+        plan: &mut RestorePlan,
+        proofs: &BTreeMap<Uid, SinkProof>,
+    ) -> Result<Result<(), String>> {
+        let Some(damaged) = self.owed else { return Ok(Ok(())) };
+        if let Fallback::Refuse(why) = fallback::fallback(self.standing(), damaged, proofs) {
+            return Ok(Err(why));
+        }
+        self.append(Kind::Revoked(damaged)).await?;
+        plan.revoked.clone_from(&self.standing().revoked);
+        Ok(Ok(()))
     }
 
     /// Appends a record. When this returns, the record is durable and decided, and acting on it is safe.
@@ -211,6 +234,16 @@ impl JobHistory {
                 return Err(Error::retryable(
                     "an earlier history record has an unclear fate: this attempt must be restarted",
                 ));
+            }
+        }
+        match (self.owed, &kind) {
+            (None, _) | (_, Kind::Ended(_)) => {}
+            (Some(owed), Kind::Revoked(revoked)) if owed == *revoked => {}
+            (Some(owed), _) => {
+                return Err(Error::internal(format!(
+                    "{} before checkpoint {owed} is revoked, past which the attempt falls back",
+                    kind.name()
+                )));
             }
         }
         let env = self.records.env().clone();
@@ -239,6 +272,8 @@ impl JobHistory {
         self.records.write_hint(record.number).await?;
         self.newest = Arc::clone(&record);
         self.writer = Writer::Owns;
+        // Nothing else could be appended while something was owed.
+        self.owed = None;
         Ok(CreatedRecord { record })
     }
 

@@ -42,7 +42,8 @@ pub struct StartRequest {
     pub from: From,
     /// Whether this is the restart strategy's start: refused as fenced unless the last attempt is this process's own.
     pub automatic: bool,
-    /// Fall back past this damaged checkpoint, the newest; [`fallback`](super::fallback) says when that is allowed.
+    /// Fall back past this damaged checkpoint, the newest; [`fallback`](super::fallback) says when that is allowed. The
+    /// attempt restores what stood before it, and must then [revoke](JobHistory::revoke) it first of all.
     pub revoke: Option<CheckpointId>,
     /// Give up what an unrestored checkpoint left pending, instead of committing it first.
     pub abandon_pending: bool,

@@ -235,7 +235,18 @@ fn falling_back_revokes_the_damaged_checkpoint_first() {
             "it is not the newest"
         );
         let back = StartRequest { revoke: Some(damaged), ..request("job") };
-        let (history, plan) = started(&env, &store, &back).await.unwrap();
+        // A sink that commits between the first question and the second: nothing is revoked, and nothing else recorded.
+        let (mut history, mut plan) = started(&env, &store, &back).await.unwrap();
+        assert!(plan.revoked.is_empty());
+        let other = history.append(Kind::SinksConfirmed(damaged)).await.unwrap_err();
+        assert!(other.message().contains("before checkpoint 2 is revoked"), "{other}");
+        let committed = history.revoke(&mut plan, &sink(SinkProof::Committed)).await.unwrap();
+        assert_eq!(committed.unwrap_err(), format!("sink {} has committed output of it", fixture::uid()));
+        assert_eq!(history.standing().completed.len(), 2);
+
+        let (mut history, mut plan) = started(&env, &store, &back).await.unwrap();
+        let proven = sink(SinkProof::NothingCommitted);
+        history.revoke(&mut plan, &proven).await.unwrap().unwrap();
         assert_eq!(plan.revoked, [damaged]);
         assert!(plan.pending.is_empty());
         assert_eq!(history.standing().restore_point().checkpoint(), Some(CheckpointId(1)));

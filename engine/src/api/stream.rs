@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     graph::logical::{
-        Chaining, Edge, ListSpec, Partitioning, Port, SideOutputSpec, Vertex, VertexId, VertexKind,
+        Chaining, Edge, ListSpec, Partitioning, Port, SINK, SideOutputSpec, Vertex, VertexId, VertexKind,
     },
     operators::{
         apply::Apply,
@@ -236,7 +236,7 @@ impl<T: Data> Stream<T> {
         S: IntoSink<T, Guarantee>,
     {
         let uid = note(&self.graph, "sink", Uid::new(uid));
-        let vertex = Vertex { uid, ..Vertex::new("sink", VertexKind::Sink(sink.into_sink()), self.edges) };
+        let vertex = Vertex { uid, ..Vertex::new(SINK, VertexKind::Sink(sink.into_sink()), self.edges) };
         let id = self.graph.borrow_mut().add(vertex);
         SinkStream::new(self.graph, id)
     }

@@ -1,42 +1,69 @@
 //! Falling back past a damaged newest checkpoint, the one exception to "what the history completed is committed". It
-//! happens by itself only when every sink proves that nothing of that checkpoint was committed; everything is examined
-//! before anything is changed. The revocation itself is a record of the next start; then the sinks are told (`launch`).
+//! happens by itself only when every sink proves that nothing of that checkpoint was committed. Sinks are asked twice:
+//! before anything is changed, and again when the start record has fenced the process that might have committed
+//! meanwhile. Only then is the revocation a record, and then the sinks are told (`launch`).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+    sync::Arc,
+};
 
 use checkpoint::{
     history::{
-        self, CompletedCheckpoint, EndKind, From, Restores, Standing,
-        fallback::{self, Fallback},
+        self, CompletedCheckpoint, EndKind, From, JobHistory, RestorePlan, Restores, Standing,
+        fallback::{self, Fallback, SinkProof},
     },
-    manifest::{self, Manifest, PreparedTransaction},
+    manifest::{self, Manifest, OperatorSnapshot, PreparedTransaction},
     snapshots,
 };
-use types::{CheckpointId, Error, ErrorKind, Result, Uid};
+use env::{Env, Store};
+use futures::{StreamExt, stream};
+use types::{CheckpointId, Error, ErrorKind, Result, SnapshotFile, Uid};
 
-use super::{job_manager::JobManager, launch::nobody, resolve::proof};
-use crate::api::sink::Marker;
+use super::{build::sinks, job_manager::JobManager, launch::nobody, message::AttemptInfo, resolve::proof};
+use crate::{api::sink::Marker, graph::logical::SINK, recovery::compatible};
+
+/// So many files are examined at once: a store far away answers late, and each takes no more memory than one piece.
+const FILES_AT_ONCE: usize = 8;
 
 /// A checkpoint that the next start revokes.
 pub(super) struct Revocation {
-    pub(super) checkpoint: CheckpointId,
-    /// What its manifest says that sinks have prepared for it; nothing if it cannot be read: sinks then throw away all
-    /// that is not committed.
-    pub(super) prepared: BTreeMap<Uid, Vec<PreparedTransaction>>,
+    damaged: CompletedCheckpoint,
+    /// Which file is not as it was written, and how.
+    damage: String,
+    /// What its manifest says that sinks have prepared for it, if it can be read; sinks otherwise throw away all that is
+    /// not committed.
+    prepared: Option<BTreeMap<Uid, Vec<PreparedTransaction>>>,
+    /// The sinks that may have prepared something for it.
+    sinks: BTreeSet<Uid>,
     /// One line for people.
     pub(super) summary: String,
 }
 
-/// What was found of a checkpoint.
-struct Examined {
-    manifest: Option<Manifest>,
-    /// Which file is not as it was written, and how.
-    damage: Option<String>,
+impl Revocation {
+    pub(super) fn checkpoint(&self) -> CheckpointId {
+        self.damaged.checkpoint
+    }
+
+    /// What is to be revoked at each sink.
+    pub(super) fn into_prepared(self) -> BTreeMap<Uid, Vec<PreparedTransaction>> {
+        self.prepared.unwrap_or_default()
+    }
+}
+
+/// Which files of a checkpoint are to be examined.
+enum Which {
+    None,
+    All,
+    AllBut(BTreeSet<String>),
 }
 
 impl JobManager {
     /// What a continuation must revoke first, if the checkpoint that it would restore is damaged. Its manifest is always
-    /// read; its files only if `suspicious`, or if their damage would be found too late: when the sinks have committed.
+    /// read; all its files if `suspicious`. Of one whose sinks have yet to commit, only what the checkpoint before it
+    /// does not have: this damage would be found too late, when they have; from any other nobody can fall back, and the
+    /// restore finds it.
     ///
     /// # Errors
     /// `Corrupt` naming the file and the choices if the job does not fall back by itself.
@@ -54,106 +81,199 @@ impl JobManager {
             return Ok(None);
         }
         let Restores::Own(newest) = standing.restore_point() else { return Ok(None) };
-        let unconfirmed = standing.unconfirmed.contains(&newest.checkpoint);
-        let Examined { manifest, damage } = self.examine(&newest, suspicious || unconfirmed).await?;
-        let Some(damage) = damage else { return Ok(None) };
-        let directory = self.store.url().to_owned();
-        let refused = |why: String| {
-            let (checkpoint, choices) =
-                (newest.checkpoint, fallback::choices(standing, &directory, newest.checkpoint));
-            Error::corrupt(format!(
-                "checkpoint {checkpoint} cannot be used: {damage}; the job does not fall back by itself, since {why}; \
-                 {choices}"
-            ))
+        let (manifest, damage) = match self.read(&newest).await? {
+            Err(damage) => (None, Some(damage)),
+            Ok(manifest) => {
+                let which = if suspicious {
+                    Which::All
+                } else if standing.unconfirmed.contains(&newest.checkpoint) {
+                    self.only_in(standing, &newest).await?
+                } else {
+                    Which::None
+                };
+                let damage = self.examine(&manifest, &which).await?;
+                (Some(manifest), damage)
+            }
         };
-        let proofs = self.proofs(standing, &newest, manifest.as_ref()).await?;
-        let (revoke, restore) = match fallback::fallback(standing, newest.checkpoint, &proofs) {
-            Fallback::Refuse(why) => return Err(refused(why)),
-            Fallback::RevokeThenRestore { revoke, restore } => (revoke, restore),
+        let Some(damage) = damage else { return Ok(None) };
+        let since = floor(standing, fallback::instead(standing, newest.checkpoint).as_ref());
+        let prepared = manifest.map(|manifest| prepared_since(&manifest, since));
+        let sinks = prepared.iter().flat_map(BTreeMap::keys).cloned().collect();
+        let mut revocation = Revocation { damaged: newest, damage, prepared, sinks, summary: String::new() };
+        if revocation.prepared.is_none() {
+            let sinks = self.sinks_before(standing, &revocation.damaged).await?;
+            revocation.sinks = sinks.map_err(|why| self.refused(standing, &revocation, &why))?;
+        }
+        let proofs = self.proofs(standing, &revocation, &nobody(standing.job)).await?;
+        let checkpoint = revocation.checkpoint();
+        let restore = match fallback::fallback(standing, checkpoint, &proofs) {
+            Fallback::Refuse(why) => return Err(self.refused(standing, &revocation, &why)),
+            Fallback::RevokeThenRestore { restore, .. } => restore,
         };
         let instead = match &restore {
             Restores::Own(older) => {
-                if let Some(worse) = self.examine(older, true).await?.damage {
-                    return Err(refused(format!(
-                        "checkpoint {} is damaged as well: {worse}",
-                        older.checkpoint
-                    )));
+                let damage = match self.read(older).await? {
+                    Err(damage) => Some(damage),
+                    Ok(manifest) => {
+                        let place = format!("checkpoint {}", older.checkpoint);
+                        compatible::check(&self.plan, &manifest, &self.start.allow_dropped_state, &place)?;
+                        self.examine(&manifest, &Which::All).await?
+                    }
+                };
+                if let Some(worse) = damage {
+                    let why = format!("checkpoint {} is damaged as well: {worse}", older.checkpoint);
+                    return Err(self.refused(standing, &revocation, &why));
                 }
                 format!("checkpoint {}", older.checkpoint)
             }
             Restores::Foreign(foreign) => format!("the snapshot in {}", foreign.url),
             Restores::Empty => "the beginning".to_owned(),
         };
-        let summary = format!(
-            "checkpoint {revoke} cannot be used: {damage}; no sink has committed anything of it, so the job falls back to \
-             {instead}"
+        revocation.summary = format!(
+            "checkpoint {checkpoint} cannot be used: {}; no sink has committed anything of it, so the job falls back to \
+             {instead}",
+            revocation.damage
         );
-        let prepared = prepared_since(manifest.as_ref(), floor(standing, &restore));
-        Ok(Some(Revocation { checkpoint: revoke, prepared, summary }))
+        Ok(Some(revocation))
     }
 
-    async fn examine(&self, completed: &CompletedCheckpoint, files: bool) -> Result<Examined> {
-        let manifest = match manifest::read(&self.env, &*self.store, &completed.manifest).await {
-            Ok(manifest) => manifest,
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                return Ok(Examined { manifest: None, damage: Some(error.to_string()) });
+    /// Asks the sinks once more, now that older processes are fenced, and records the revocation. If one has
+    /// committed meanwhile, nothing is changed: the next start decides anew.
+    ///
+    /// # Errors
+    /// `Corrupt` as [`revocation`](Self::revocation); what the history says.
+    pub(super) async fn revoke(
+        &mut self,
+        info: &AttemptInfo,
+        revocation: &Revocation,
+        restore: &mut RestorePlan,
+        history: &mut JobHistory,
+    ) -> Result<()> {
+        let proofs = self.proofs(history.standing(), revocation, info).await?;
+        let revoked = history.revoke(restore, &proofs).await?;
+        revoked.map_err(|why| self.refused(history.standing(), revocation, &why))
+    }
+
+    fn refused(&self, standing: &Standing, revocation: &Revocation, why: &str) -> Error {
+        let (checkpoint, damage) = (revocation.checkpoint(), &revocation.damage);
+        let choices = fallback::choices(standing, self.store.url(), checkpoint);
+        Error::corrupt(format!(
+            "checkpoint {checkpoint} cannot be used: {damage}; the job does not fall back by itself, since {why}; {choices}"
+        ))
+    }
+
+    /// A manifest; the inner error is what is wrong with it.
+    async fn read(&self, completed: &CompletedCheckpoint) -> Result<Result<Manifest, String>> {
+        match manifest::read(&self.env, &*self.store, &completed.manifest).await {
+            Ok(manifest) => Ok(Ok(manifest)),
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Err(error.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The sinks of the program that took a checkpoint whose manifest cannot be read: those of the checkpoint before it,
+    /// if the same attempt took that one. The inner error says why nobody knows them.
+    async fn sinks_before(
+        &self,
+        standing: &Standing,
+        damaged: &CompletedCheckpoint,
+    ) -> Result<Result<BTreeSet<Uid>, String>> {
+        match fallback::instead(standing, damaged.checkpoint) {
+            Some(Restores::Own(older)) if older.attempt == damaged.attempt => {
+                // One that is damaged as well is told of when all proofs are there.
+                let manifest = self.read(&older).await?.ok();
+                let operators = manifest.into_iter().flat_map(|manifest| manifest.operators);
+                // A plain sink that the program still has never prepares anything, and is not asked.
+                let ours: BTreeSet<Uid> = sinks(&self.plan).into_iter().map(|sink| sink.uid).collect();
+                let prepared = |sink: &OperatorSnapshot| {
+                    sink.subtasks.iter().any(|subtask| !subtask.prepared.is_empty())
+                };
+                let sinks = operators.filter(|operator| operator.kind == SINK);
+                let asked = sinks.filter(|sink| !ours.contains(&sink.uid) || prepared(sink));
+                Ok(Ok(asked.map(|sink| sink.uid).collect()))
             }
-            Err(error) => return Err(error),
-        };
-        let mut damage = None;
-        if files {
-            for file in manifest.files() {
-                let found = snapshots::check_file(&self.env, &*self.store, file, &mut |_| {}).await?;
-                if let Some(what) = found {
-                    damage = Some(format!("{} {what}", file.path));
-                    break;
+            _ => Ok(Err(format!(
+                "no other checkpoint of attempt {} tells which sinks its program had",
+                damaged.attempt
+            ))),
+        }
+    }
+
+    /// The files whose damage would let the job fall back: those that what stood before does not need as well.
+    async fn only_in(&self, standing: &Standing, newest: &CompletedCheckpoint) -> Result<Which> {
+        match fallback::instead(standing, newest.checkpoint) {
+            None => Ok(Which::None),
+            Some(Restores::Empty | Restores::Foreign(_)) => Ok(Which::All),
+            Some(Restores::Own(older)) => Ok(match self.read(&older).await? {
+                Ok(manifest) => {
+                    Which::AllBut(manifest.files().into_iter().map(|it| it.path.clone()).collect())
                 }
+                Err(_) => Which::None,
+            }),
+        }
+    }
+
+    /// The first damaged file, and how it is damaged.
+    async fn examine(&self, manifest: &Manifest, which: &Which) -> Result<Option<String>> {
+        let mut files = manifest.files();
+        files.retain(|file| match which {
+            Which::None => false,
+            Which::All => true,
+            Which::AllBut(others) => !others.contains(&file.path),
+        });
+        let check = |file: &SnapshotFile| check(self.env.clone(), Arc::clone(&self.store), file.clone());
+        let checks: Vec<_> = files.into_iter().map(check).collect();
+        let mut checks = pin!(stream::iter(checks).buffered(FILES_AT_ONCE));
+        while let Some(found) = checks.next().await {
+            if let Some(damage) = found? {
+                return Ok(Some(damage));
             }
         }
-        Ok(Examined { manifest: Some(manifest), damage })
+        Ok(None)
     }
 
     /// What each sink can say about the damaged checkpoint.
     async fn proofs(
         &mut self,
         standing: &Standing,
-        damaged: &CompletedCheckpoint,
-        manifest: Option<&Manifest>,
-    ) -> Result<BTreeMap<Uid, fallback::SinkProof>> {
-        let since = fallback::instead(standing, damaged.checkpoint).map(|restore| floor(standing, &restore));
-        let since = since.unwrap_or_default();
+        revocation: &Revocation,
+        info: &AttemptInfo,
+    ) -> Result<BTreeMap<Uid, SinkProof>> {
+        let Revocation { damaged, prepared, sinks, .. } = revocation;
+        let since = floor(standing, fallback::instead(standing, damaged.checkpoint).as_ref());
         let unconfirmed = standing.unconfirmed.contains(&damaged.checkpoint);
-        let prepared = manifest.map(|manifest| prepared_since(Some(manifest), since));
-        let held = self.held(&nobody(standing.job)).await?;
         let mut proofs = BTreeMap::new();
-        for (uid, markers) in held {
+        for (uid, markers) in self.held(info).await? {
             let newer = |marker: &Marker| marker.lineage == damaged.lineage && marker.checkpoint > since;
-            let visible = markers.iter().any(newer);
             let wrote = prepared.as_ref().map(|prepared| prepared.contains_key(&uid));
-            proofs.insert(uid, proof(visible, unconfirmed, wrote));
+            let proof = proof(markers.iter().any(newer), unconfirmed, wrote);
+            proofs.insert(uid, proof);
         }
         // A sink that the program no longer has cannot be asked what became of its output.
-        for uid in prepared.into_iter().flat_map(BTreeMap::into_keys) {
-            proofs.entry(uid).or_insert(fallback::SinkProof::Unknown);
+        for uid in sinks {
+            proofs.entry(uid.clone()).or_insert(SinkProof::Unknown);
         }
         Ok(proofs)
     }
 }
 
+/// Reads a file; returns its path and how it is damaged, if it is.
+async fn check(env: Env, store: Arc<dyn Store>, file: SnapshotFile) -> Result<Option<String>> {
+    let found = snapshots::check_file(&env, &*store, &file, &mut |_| {}).await?;
+    Ok(found.map(|what| format!("{} {what}", file.path)))
+}
+
 /// The newest checkpoint of the current line that stays as it is: what sinks sealed after it belongs to the damaged one.
-fn floor(standing: &Standing, restore: &Restores) -> CheckpointId {
+fn floor(standing: &Standing, restore: Option<&Restores>) -> CheckpointId {
     match restore {
-        Restores::Own(own) if own.lineage == standing.attempt.lineage => own.checkpoint,
+        Some(Restores::Own(own)) if own.lineage == standing.attempt.lineage => own.checkpoint,
         _ => CheckpointId::default(),
     }
 }
 
-fn prepared_since(
-    manifest: Option<&Manifest>,
-    since: CheckpointId,
-) -> BTreeMap<Uid, Vec<PreparedTransaction>> {
+fn prepared_since(manifest: &Manifest, since: CheckpointId) -> BTreeMap<Uid, Vec<PreparedTransaction>> {
     let mut prepared: BTreeMap<Uid, Vec<PreparedTransaction>> = BTreeMap::new();
-    for operator in manifest.into_iter().flat_map(|manifest| &manifest.operators) {
+    for operator in &manifest.operators {
         let all = operator.subtasks.iter().flat_map(|subtask| &subtask.prepared);
         let mut newer = all.filter(|it| it.checkpoint > since).cloned().peekable();
         if newer.peek().is_some() {

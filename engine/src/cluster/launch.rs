@@ -23,6 +23,7 @@ use super::{
     attempt::Attempt,
     build::sinks,
     enumerator::Enumerator,
+    fall_back::Revocation,
     job_manager::JobManager,
     journal::Journal,
     message::{AttemptInfo, SinkToResolve, TaskDeployment, ToJobManager, ToTaskManager},
@@ -53,8 +54,8 @@ pub(super) struct Begun {
     pub(super) info: AttemptInfo,
     pub(super) history: JobHistory,
     restore: RestorePlan,
-    /// What sinks prepared for a checkpoint that this start has revoked.
-    revoked: BTreeMap<Uid, Vec<PreparedTransaction>>,
+    /// A damaged checkpoint that is to be revoked first.
+    revocation: Option<Revocation>,
 }
 
 /// The attempt for which sinks are asked before there is one.
@@ -76,7 +77,7 @@ impl JobManager {
         if !automatic && let Err(error) = self.check_start().await {
             return Ok(Launch::Refused(error));
         }
-        let Begun { info, history, restore, revoked } = match self.begin(lock, automatic).await? {
+        let Begun { info, history, restore, revocation } = match self.begin(lock, automatic).await? {
             Ok(started) => {
                 self.has_started = true;
                 begun.insert(started)
@@ -84,8 +85,13 @@ impl JobManager {
             Err(finished_at) => return Ok(Launch::FinishedEarlier(finished_at)),
         };
         let info = *info;
+        let mut revoked = BTreeMap::new();
+        if let Some(revocation) = revocation.take() {
+            self.revoke(&info, &revocation, restore, history).await?;
+            revoked = revocation.into_prepared();
+        }
         self.announce(&info, restore);
-        self.settle_sinks(&info, restore, std::mem::take(revoked), history).await?;
+        self.settle_sinks(&info, restore, revoked, history).await?;
         let manifest = self.manifest(&info, &restore.source).await?;
         let remaining = self.remaining(&restore.source);
         let (plan, enumerators) = match &remaining {
@@ -138,7 +144,7 @@ impl JobManager {
         let revocation = self.revocation(automatic, suspicion.is_some()).await?;
         if let Some(revocation) = &revocation {
             self.env.warn(&format!("job {}: {}", self.plan.job_name, revocation.summary));
-            request.revoke = Some(revocation.checkpoint);
+            request.revoke = Some(revocation.checkpoint());
         } else if let Some(found) = suspicion {
             return Err(found);
         }
@@ -153,8 +159,7 @@ impl JobManager {
             lineage: history.lineage(),
             restored: CheckpointId(restore.first_checkpoint.0.saturating_sub(1)),
         };
-        let revoked = revocation.map(|revocation| revocation.prepared).unwrap_or_default();
-        Ok(Ok(Begun { info, history, restore, revoked }))
+        Ok(Ok(Begun { info, history, restore, revocation }))
     }
 
     /// What this process has still to do of an end of the job, if its checkpoint is in the history indeed.

@@ -12,6 +12,8 @@ pub(crate) struct Expected {
     /// The line of history that goes on, and the newest checkpoint that the history completed in it; `None` for a
     /// start that begins a new one.
     pub(crate) continued: Option<(Lineage, CheckpointId)>,
+    /// Checkpoints that the history has revoked.
+    pub(crate) revoked: Vec<CheckpointId>,
     /// Lines of history that the user accepts beside it.
     pub(crate) accept_foreign: bool,
 }
@@ -25,7 +27,8 @@ impl Expected {
             let newest = standing.completed.iter().rfind(|it| it.lineage == lineage).map(|it| it.checkpoint);
             (lineage, newest.unwrap_or_default())
         });
-        Self { continued, accept_foreign }
+        let revoked = standing.map(|standing| standing.revoked.clone()).unwrap_or_default();
+        Self { continued, revoked, accept_foreign }
     }
 
     /// Compares what a sink holds.
@@ -36,6 +39,9 @@ impl Expected {
         for marker in held {
             match self.continued {
                 Some((lineage, newest)) if marker.lineage == lineage => {
+                    if self.revoked.contains(&marker.checkpoint) {
+                        return Err(revoked_too_late(uid, marker.checkpoint));
+                    }
                     if marker.checkpoint > newest {
                         return Err(Error::conflict(format!(
                             "sink {uid}: {} was committed with checkpoint {}, but the job history knows checkpoints up \
@@ -72,6 +78,16 @@ pub(crate) fn proof(visible: bool, unconfirmed: bool, wrote: Option<bool>) -> Si
     }
 }
 
+/// A process that had the right to commit `checkpoint` before it was revoked did so at the last moment: after the sinks
+/// were asked, before they were told. Nobody can say any more what else of it is committed.
+pub(crate) fn revoked_too_late(uid: &Uid, checkpoint: CheckpointId) -> Error {
+    Error::conflict(format!(
+        "sink {uid}: checkpoint {checkpoint} was revoked because it is damaged, and another process has committed output \
+         of it at the same moment: start from the checkpoint before it with --from DIRECTORY@NUMBER \
+         --accept-foreign-output (what was committed then comes twice), or fresh with --from none into another output"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use types::ErrorKind;
@@ -103,18 +119,24 @@ mod tests {
     #[test]
     fn only_what_the_history_completed_in_its_own_line_may_be_there() -> Result<()> {
         let uid = Uid::new("out")?;
-        let continued = Expected { continued: Some((Lineage(7), CheckpointId(3))), accept_foreign: false };
+        let continued = Expected {
+            continued: Some((Lineage(7), CheckpointId(3))),
+            revoked: vec![CheckpointId(5)],
+            accept_foreign: false,
+        };
         assert!(continued.check(&uid, &[]).is_ok());
         assert!(continued.check(&uid, &[marker(7, 1), marker(7, 3)]).is_ok());
         let ahead = continued.check(&uid, &[marker(7, 4)]).expect_err("it is ahead");
         assert_eq!(ahead.kind(), ErrorKind::Conflict);
         assert!(ahead.message().contains("older than the output"));
+        let revoked = continued.check(&uid, &[marker(7, 5)]).expect_err("it is revoked");
+        assert!(revoked.message().contains("checkpoint 5 was revoked"));
         let foreign = continued.check(&uid, &[marker(8, 1)]).expect_err("it is foreign");
         assert!(foreign.message().contains("another line of history"));
-        let accepting = Expected { accept_foreign: true, ..continued };
+        let accepting = Expected { accept_foreign: true, ..continued.clone() };
         assert!(accepting.check(&uid, &[marker(8, 1)]).is_ok());
         assert!(accepting.check(&uid, &[marker(7, 4)]).is_err());
-        let fresh = Expected { continued: None, accept_foreign: false };
+        let fresh = Expected { continued: None, revoked: Vec::new(), accept_foreign: false };
         assert!(fresh.check(&uid, &[marker(7, 1)]).is_err());
         Ok(())
     }

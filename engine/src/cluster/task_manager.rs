@@ -18,6 +18,7 @@ use super::{
     build::{RuntimeOptions, Workshop, sinks},
     link::{LinkReceiver, LinkSender},
     message::{AttemptInfo, SinkToResolve, TaskDeployment, ToJobManager, ToTaskManager},
+    resolve::revoked_too_late,
 };
 use crate::{
     api::{erased::AnyCommitter, sink::Marker},
@@ -191,12 +192,7 @@ impl TaskManager {
                     .await
                     .map_err(|error| error.context(format!("sink {uid}, revoke")))?
                 {
-                    return Err(Error::conflict(format!(
-                        "sink {uid}: checkpoint {} was revoked because it is damaged, but another process has committed \
-                         output of it meanwhile: put the damaged file back and start fresh with --from none into another \
-                         output",
-                        id.checkpoint
-                    )));
+                    return Err(revoked_too_late(uid, id.checkpoint));
                 }
             }
         }

@@ -127,6 +127,9 @@ pub struct Vertex {
     pub sides: Vec<SideOutputSpec>,
 }
 
+/// The kind name of all sinks; manifests tell by it which operators were sinks.
+pub(crate) const SINK: &str = "sink";
+
 impl Vertex {
     /// A vertex with nothing set that need not be.
     pub(crate) fn new(kind_name: &'static str, kind: VertexKind, inputs: Vec<Edge>) -> Self {

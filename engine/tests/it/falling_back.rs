@@ -12,7 +12,10 @@ use checkpoint::{
     history::{self, CompletedCheckpoint, Standing},
     manifest,
 };
-use env::{Env, sim::Control};
+use env::{
+    Env, FaultPoint,
+    sim::{Control, FaultAction},
+};
 use tidegate_engine::{
     api::sink::{PlainWriter, Sink, SinkContext},
     prelude::*,
@@ -143,6 +146,127 @@ fn what_a_sink_has_committed_is_not() {
     }
 }
 
+/// Undoes [`damage`].
+fn mend(sim: &Control, file: &str) {
+    let path = Path::new("/checkpoints").join(file);
+    let flip = |bytes: &mut Vec<u8>| {
+        let at = bytes.len() / 2;
+        bytes[at] ^= 1;
+    };
+    sim.disk().damage(&path, flip).unwrap();
+}
+
+/// Sinks are asked before the start record and after it: what a process commits that this start fences only then.
+#[test]
+fn what_a_rival_commits_meanwhile_is_noticed_and_nothing_is_revoked() {
+    for (questions, part) in [(1, Part::Manifest), (1, Part::Run), (2, Part::Manifest), (2, Part::Run)] {
+        simulate(async |sim, env| {
+            let ledger = Ledger::default();
+            leave_uncommitted(sim, &env, &ledger).await;
+            let (file, before) = damage(sim, &env, part).await;
+            let records = history::open(&env, env.open_store("/checkpoints").unwrap()).await.unwrap();
+            ledger.commit_late(questions);
+            for _ in 0..2 {
+                let error = run(sim, job(&ledger)).await.unwrap_err();
+                let older = format!("--from /checkpoints@{}", before.checkpoint);
+                let texts =
+                    [&*file, "does not fall back", "sink out has committed", "put the file back", &older];
+                assert_says(&error, ErrorKind::Corrupt, &texts);
+            }
+            let standing = standing(&env).await;
+            assert_eq!((standing.revoked.len(), standing.unconfirmed.len()), (0, 1));
+            // The second question comes after the start record, and only one start got so far.
+            let starts = standing.attempt.id.0 - records.unwrap().standing.attempt.id.0;
+            assert_eq!(starts > 0, questions == 2, "{starts}");
+            mend(sim, &file);
+            assert_eq!(run(sim, job(&ledger)).await.unwrap().how, "finished");
+            assert_exact(&ledger);
+        });
+    }
+}
+
+/// After the second question nobody can help it any more: the user decides, and the job can be started.
+#[test]
+fn what_a_rival_commits_at_the_last_moment_is_told_with_choices_that_work() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        leave_uncommitted(sim, &env, &ledger).await;
+        let (_file, before) = damage(sim, &env, Part::Run).await;
+        ledger.commit_late(3);
+        for _ in 0..2 {
+            let error = run(sim, job(&ledger)).await.unwrap_err();
+            let texts = ["sink out", "was revoked", "--accept-foreign-output", "--from DIRECTORY@NUMBER"];
+            assert_says(&error, ErrorKind::Conflict, &texts);
+        }
+        let from = format!("/checkpoints@{}", before.checkpoint);
+        let choice = [&SETTINGS[..], &[("from", &*from), ("accept-foreign-output", "true")]].concat();
+        assert_eq!(run(sim, counting(&numbers(), &choice, &ledger)).await.unwrap().how, "finished");
+        assert!(rows().iter().all(|row| ledger.committed().contains_key(row)), "nothing is missing");
+    });
+}
+
+/// A sink may answer a revocation by moving its marker: nothing older can be committed after that.
+#[test]
+fn what_is_pending_before_the_damaged_checkpoint_is_committed_before_that_is_revoked() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let two = [("checkpoints.interval", "100ms"), ("checkpoints.max-concurrent", "2")];
+        let settings = [&SETTINGS[..], &two].concat();
+        let (process, _handle) = start(sim, counting(&numbers(), &settings, &ledger)).await.unwrap();
+        env.sleep(Duration::from_millis(300)).await;
+        // The next one is prepared while the sinks still work at the one before it.
+        ledger.set_moods(Moods { retry: 1.0, latency: Duration::from_millis(300), ..Moods::default() });
+        env.sleep(Duration::from_millis(1_500)).await;
+        process.kill();
+        ledger.set_moods(Moods::default());
+        assert!(standing(&env).await.unconfirmed.len() > 1);
+        damage(sim, &env, Part::Run).await;
+        assert_eq!(run(sim, job(&ledger)).await.unwrap().how, "finished");
+        assert_exact(&ledger);
+    });
+}
+
+/// A job with one more sink, or without it.
+fn with_audit(ledger: &Ledger<Row>, audit: Option<&Ledger<Row>>) -> Job {
+    let job = with_settings(Job::new("subject"), &SETTINGS).unwrap();
+    let job = if audit.is_none() { job.set("allow-dropped-state", "audit").unwrap() } else { job };
+    let counts = job
+        .source("numbers", numbers())
+        .key_by(|number| number % KEYS)
+        .count("count")
+        .map(|(key, count)| Row(Kind::Count, key, count));
+    if let Some(audit) = audit {
+        counts.clone().sink("audit", audit.clone());
+    }
+    counts.sink("out", ledger.clone());
+    job
+}
+
+#[test]
+fn a_sink_that_the_program_no_longer_has_proves_nothing() {
+    for part in [Part::Manifest, Part::Run] {
+        simulate(async |sim, env| {
+            let (ledger, audit) = (Ledger::default(), Ledger::default());
+            let (process, _handle) = start(sim, with_audit(&ledger, Some(&audit))).await.unwrap();
+            env.sleep(Duration::from_millis(500)).await;
+            ledger.set_moods(Moods { retry: 1.0, ..Moods::default() });
+            audit.set_moods(Moods { retry: 1.0, ..Moods::default() });
+            env.sleep(Duration::from_millis(500)).await;
+            process.kill();
+            ledger.set_moods(Moods::default());
+            audit.set_moods(Moods::default());
+            let (file, _before) = damage(sim, &env, part).await;
+            let error = run(sim, with_audit(&ledger, None)).await.unwrap_err();
+            assert_says(&error, ErrorKind::Corrupt, &[&file, "sink audit cannot prove"]);
+            assert_eq!(standing(&env).await.revoked, []);
+            assert_eq!(run(sim, with_audit(&ledger, Some(&audit))).await.unwrap().how, "finished");
+            for ledger in [&ledger, &audit] {
+                assert_exact(ledger);
+            }
+        });
+    }
+}
+
 #[test]
 fn a_crash_anywhere_in_the_fall_back_changes_nothing() {
     let mut crashes = 0;
@@ -211,12 +335,81 @@ fn without_exactly_once_sinks_nothing_stands_in_the_way() {
             env.sleep(Duration::from_millis(950)).await;
             process.kill();
             let (_file, before) = damage(sim, &env, part).await;
+            if let Part::Run = part {
+                // No restart is left, and none is made; the user is told what can be done.
+                let error = run(sim, job().set("restart", "none").unwrap()).await.unwrap_err();
+                assert_says(&error, ErrorKind::Corrupt, &["restart strategy is none"]);
+            }
             let (_process, handle) = start(sim, job()).await.unwrap();
             let control = handle.control().clone();
             assert_eq!(handle.join().await.unwrap().how, "finished");
             let from = control.view().started_from;
             assert!(from.contains(&format!("continues from checkpoint {} ", before.checkpoint)), "{from}");
+            // A damaged manifest is found by the start itself, a damaged run by the attempt that restores it.
+            assert_eq!(control.view().restarts, u32::from(matches!(part, Part::Run)), "{part:?}");
+            assert_eq!(control.view().failures.len(), control.view().restarts as usize);
             assert_eq!(*sink.0.lock().unwrap(), rows().into_iter().collect());
         });
     }
+}
+
+/// What a start reads of the newest checkpoint before it may fence anybody: of a checkpoint whose sinks have yet to
+/// commit, what would be fallen back past; of any other, the manifest.
+#[test]
+fn a_start_reads_no_more_than_what_it_could_fall_back_past() {
+    for unconfirmed in [false, true] {
+        simulate(async |sim, env| {
+            let ledger = Ledger::default();
+            if unconfirmed {
+                leave_uncommitted(sim, &env, &ledger).await;
+            } else {
+                let (process, _handle) = start(sim, job(&ledger)).await.unwrap();
+                env.sleep(Duration::from_millis(950)).await;
+                process.kill();
+            }
+            let standing = standing(&env).await;
+            assert_eq!(standing.unconfirmed.len(), usize::from(unconfirmed));
+            let [.., before, newest] = standing.completed.as_slice() else { panic!("{standing:?}") };
+            let (older, all) = (files(&env, before).await, files(&env, newest).await);
+            let read = |file: &str| {
+                let path = Path::new("/checkpoints").join(file);
+                (sim.disk().bytes_read(&path).unwrap(), env.files().metadata(&path).unwrap().unwrap().len)
+            };
+            let earlier: Vec<_> = all.iter().map(|file| read(file).0).collect();
+            sim.arm(FaultPoint::StartRecordBefore, 1, FaultAction::Kill);
+            let (process, own) = sim.process("job");
+            assert!(matches!(live(job(&ledger), &own, &process).await, Death::Killed));
+            let (mut once, mut never) = (0, 0);
+            for (file, earlier) in all.iter().zip(earlier) {
+                let (now, len) = read(file);
+                let new = !older.contains(file);
+                let expected = if unconfirmed && new { len } else { 0 };
+                assert_eq!(now - earlier, expected, "{file}");
+                *(if expected > 0 { &mut once } else { &mut never }) += 1;
+            }
+            assert!(never > 0 && (once > 0) == unconfirmed, "{once} read, {never} not");
+            assert_eq!(run(sim, job(&ledger)).await.unwrap().how, "finished");
+            assert_exact(&ledger);
+        });
+    }
+}
+
+/// Damage that the checkpoint before shares cannot be fallen back past: it is found by the restore.
+#[test]
+fn damage_that_the_checkpoint_before_shares_is_found_all_the_same() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        leave_uncommitted(sim, &env, &ledger).await;
+        let standing = standing(&env).await;
+        let [.., before, newest] = standing.completed.as_slice() else { panic!("{standing:?}") };
+        let shared: Vec<_> =
+            files(&env, newest).await.intersection(&files(&env, before).await).cloned().collect();
+        let file = shared.first().expect("a run that both have");
+        mend(sim, file);
+        let error = run(sim, job(&ledger)).await.unwrap_err();
+        assert_says(&error, ErrorKind::Corrupt, &[file, "put the file back"]);
+        mend(sim, file);
+        assert_eq!(run(sim, job(&ledger)).await.unwrap().how, "finished");
+        assert_exact(&ledger);
+    });
 }

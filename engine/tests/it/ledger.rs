@@ -37,9 +37,15 @@ struct State<T> {
     prepared: BTreeMap<TransactionId, Vec<T>>,
     committed: BTreeMap<TransactionId, Vec<T>>,
     newest: BTreeMap<(Lineage, SubtaskIndex), CheckpointId>,
+    /// The newest revoked checkpoints.
+    revoked: BTreeMap<(Lineage, SubtaskIndex), CheckpointId>,
     breaches: Vec<String>,
     lost: bool,
     retries: u64,
+    /// Commits that were refused for now: their last requests may still be on their way.
+    refused: BTreeMap<TransactionId, Records>,
+    /// How many questions what it holds are answered before those requests arrive.
+    late: Option<u32>,
     trace: Option<(&'static str, Control)>,
 }
 
@@ -56,9 +62,12 @@ impl<T> Default for Ledger<T> {
             prepared: BTreeMap::new(),
             committed: BTreeMap::new(),
             newest: BTreeMap::new(),
+            revoked: BTreeMap::new(),
             breaches: Vec::new(),
             lost: false,
             retries: 0,
+            refused: BTreeMap::new(),
+            late: None,
             trace: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -82,6 +91,12 @@ impl<T> Ledger<T> {
     /// From now on the server has forgotten all that was prepared.
     pub(crate) fn lose(&self) {
         self.lock().lost = true;
+    }
+
+    /// Once the server has said so many times what it holds, what dead or fenced processes asked for last arrives: all
+    /// commits that were refused.
+    pub(crate) fn commit_late(&self, after_questions: u32) {
+        self.lock().late = Some(after_questions);
     }
 
     /// Transactions that are prepared and neither committed nor thrown away.
@@ -194,7 +209,9 @@ impl<T: Clone + Send + 'static> Committer for LedgerCommitter<T> {
         self.travel().await;
         let moods = self.moods();
         if self.rng.random_bool(moods.retry) {
-            self.ledger.lock().retries += 1;
+            let mut state = self.ledger.lock();
+            state.retries += 1;
+            state.refused.insert(id.clone(), *prepared);
             return Ok(CommitOutcome::Retry("the server is busy".to_owned()));
         }
         let outcome = self.ledger.lock().commit(id, *prepared);
@@ -215,6 +232,7 @@ impl<T: Clone + Send + 'static> Committer for LedgerCommitter<T> {
         self.travel().await;
         let mut state = self.ledger.lock();
         state.prepared.remove(id);
+        state.revoked.insert((id.lineage, id.writer), id.checkpoint);
         Ok(!state.committed.contains_key(id))
     }
 
@@ -228,10 +246,19 @@ impl<T: Clone + Send + 'static> Committer for LedgerCommitter<T> {
     async fn held(&mut self) -> Result<Vec<Marker>> {
         self.travel().await;
         let mut newest: BTreeMap<Lineage, CheckpointId> = BTreeMap::new();
-        for ((lineage, _), checkpoint) in &self.ledger.lock().newest {
+        let mut state = self.ledger.lock();
+        for ((lineage, _), checkpoint) in &state.newest {
             let entry = newest.entry(*lineage).or_insert(*checkpoint);
             *entry = (*checkpoint).max(*entry);
         }
+        state.late = state.late.map(|questions| questions.saturating_sub(1));
+        if state.late == Some(0) {
+            state.late = None;
+            for (id, prepared) in std::mem::take(&mut state.refused) {
+                state.commit(&id, prepared);
+            }
+        }
+        drop(state);
         let place = || "the ledger".to_owned();
         let marker = |(lineage, checkpoint)| Marker { lineage, checkpoint, place: place() };
         Ok(newest.into_iter().map(marker).collect())
@@ -261,6 +288,9 @@ impl<T> State<T> {
             return CommitOutcome::Lost(format!("{} records are gone", prepared.0));
         };
         self.note("commits", id);
+        if let Some(revoked) = self.revoked.get(&(id.lineage, id.writer)).filter(|it| **it > id.checkpoint) {
+            self.breaches.push(format!("committed after checkpoint {revoked} was revoked: {id:?}"));
+        }
         let newest = self.newest.entry((id.lineage, id.writer)).or_default();
         if *newest > id.checkpoint {
             self.breaches.push(format!("committed out of order, after {newest}: {id:?}"));
