@@ -2,8 +2,8 @@
 //!
 //! [`job`] and [`stream`], [`keyed_stream`], [`sink_stream`] describe the graph; [`function`] and [`process`] are the
 //! functions with a life, [`declare`] what they keep; [`watermark`] is event time; [`source`] and [`sink`] are the
-//! contracts of connectors, [`pace`] their rate limit, [`into_sink`] what makes `stream.sink(..)` take both kinds. [`erased`] is what the runtime
-//! sees of sources, sinks and exchanges.
+//! contracts of connectors, [`pace`] is a rate limit for sources, [`into_sink`] makes `stream.sink(..)` take both kinds of
+//! sinks. [`erased`] is what the runtime sees of sources, sinks and exchanges.
 
 pub mod data;
 pub mod declare;

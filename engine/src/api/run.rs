@@ -18,6 +18,8 @@ use crate::{
 
 /// How long a thread for blocking work waits for more: longer than most jobs let pass between two checkpoints.
 const KEEP_ALIVE: Duration = Duration::from_secs(600);
+/// As many of them there are at the most: each keeps some memory of the work that it has done.
+const BLOCKING_THREADS: usize = 64;
 
 /// When and where checkpoints are taken, for [`Job::checkpoints`].
 #[derive(Clone, Debug, Default)]
@@ -172,8 +174,11 @@ impl Job {
 
 /// A tokio runtime and the real world on it.
 fn with_runtime<T>(work: impl AsyncFnOnce(Env) -> Result<T>) -> Result<T> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().thread_keep_alive(KEEP_ALIVE).build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(KEEP_ALIVE)
+        .build();
     let runtime = runtime.map_err(|error| Error::io("cannot start the runtime", error))?;
     let result = runtime.block_on(async { work(Env::real()).await });
     // What still runs in the background (an upload of an attempt that has ended) is of no use to anybody.

@@ -63,7 +63,7 @@ pub struct Settings {
     pub allow_dropped_state: BTreeSet<Uid>,
     /// Where REST listens.
     pub rest: RestAddress,
-    /// The greatest number of records that each source emits per second, all its subtasks together.
+    /// How many records each source emits per second, all its subtasks together; up to a second's worth is caught up.
     pub source_rate: Option<u32>,
     /// The greatest number of records in a batch.
     pub batch_records: usize,
@@ -182,7 +182,7 @@ settings! {
         |settings, text| settings.allow_dropped_state = uids(text)?;
     "rest", "HOST:PORT, or off (127.0.0.1:8081)",
         |settings, text| settings.rest = rest(text);
-    "source.records-per-second", "records of each source per second at the most, all its subtasks together; off for no limit (off)",
+    "source.records-per-second", "records of each source per second, all its subtasks together; up to a second's worth is caught up; off for no limit (off)",
         |settings, text| settings.source_rate = optional_count(text)?;
     "batch.records", "records in a batch at the most (1024)",
         |settings, text| settings.batch_records = limited(text, 1024)?;

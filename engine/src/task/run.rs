@@ -35,7 +35,7 @@ use crate::{
 pub(crate) struct TaskOptions {
     /// The greatest number of records in a batch.
     pub(crate) batch_records: usize,
-    /// The greatest number of records that each source emits per second, all its subtasks together.
+    /// How many records each source emits per second, all its subtasks together.
     pub(crate) source_rate: Option<u32>,
     /// How long a partial batch waits for more records.
     pub(crate) flush: Duration,

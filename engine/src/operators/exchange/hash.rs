@@ -20,6 +20,8 @@ use crate::{
 
 /// Records routed at a time.
 const BLOCK: usize = 64;
+/// A block ends behind the key that brings its keys to as many bytes.
+const BLOCK_BYTES: usize = 64 << 10;
 
 /// By the key that `encode` finds in a record.
 pub(crate) fn hash<T, F>(encode: F) -> Arc<dyn Exchange>
@@ -67,18 +69,21 @@ impl<F> Hash<F> {
         Self { encode, max_parallelism, owners, keys: Vec::new(), ends: Vec::new(), hashes: Vec::new() }
     }
 
-    /// Encodes the keys of the values as far as it comes.
+    /// Encodes the keys of the values, as far as one block goes.
     fn encode<T>(&mut self, values: &[T]) -> Result<()>
     where
         F: Fn(&T, &mut Vec<u8>) -> Result<()>,
     {
         self.keys.clear();
         self.ends.clear();
-        values.iter().try_for_each(|value| {
+        for value in values {
             (self.encode)(value, &mut self.keys)?;
             self.ends.push(self.keys.len());
-            Ok(())
-        })
+            if self.keys.len() >= BLOCK_BYTES {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Hashes what was encoded.

@@ -166,6 +166,27 @@ fn batches_are_bounded_by_the_bytes_they_are_known_to_hold() {
 }
 
 #[test]
+fn long_keys_end_a_block() {
+    let exchange = hash::<u64, _>(encode_owned(|record: &u64| format!("{record}{}", "x".repeat(30 << 10))));
+    let mut output = exchange.output(&context(0, 1));
+    let mut batch = Batch::from((0..200).collect::<Vec<u64>>());
+    output.push(&mut batch).unwrap();
+    assert!(batch.is_empty());
+    output.flush();
+    let mut next = 0;
+    while let Some((_, mut batch)) = output.take_ready() {
+        let batch = batch.records.typed::<u64>();
+        while let Some(record) = batch.next() {
+            assert_eq!(record.value, next);
+            let key = ordered::decode::<String>(record.key().bytes).unwrap();
+            assert!(key.starts_with(&format!("{next}x")), "another record's key");
+            next += 1;
+        }
+    }
+    assert_eq!(next, 200);
+}
+
+#[test]
 fn a_record_whose_key_cannot_be_made_is_the_last_one_taken() {
     let bad = |&record: &u64| -> u64 {
         assert!(record != 150, "no key");
