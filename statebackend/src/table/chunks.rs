@@ -2,8 +2,8 @@
 //! back once their run is written.
 //!
 //! Fresh memory is costly on a task: the kernel clears each page at its first use, and an allocator that gives memory
-//! back from time to time does so in the middle of a slice. Kept is as much as the last delta took, so a delta that shrinks
-//! gives back what it does not need.
+//! back from time to time does so in the middle of a slice. Kept is as much as the last delta with entries took: what is too
+//! much is freed where its run was written. A delta without entries needs no run and ends on the task, so it frees nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,6 +34,19 @@ impl Chunks {
         *spare = chunks;
         drop(spare);
         drop(rest);
+    }
+
+    /// Takes the chunks of a delta without entries, which may have some for its notes. Called on a task: all are kept,
+    /// since they were taken from here or the next delta with entries frees them.
+    pub(super) fn keep(&self, chunks: Vec<Vec<u8>>) {
+        if chunks.is_empty() {
+            return;
+        }
+        let full = chunks.into_iter().filter(|chunk| chunk.capacity() == CHUNK).map(|mut chunk| {
+            chunk.clear();
+            chunk
+        });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(full);
     }
 
     /// How many chunks wait to be used.
@@ -79,8 +92,22 @@ mod tests {
         assert_eq!(source.spare(), kept);
         drop(delta(&source, 2));
         assert!((1..=3).contains(&source.spare()), "{} chunks", source.spare());
+    }
+
+    #[test]
+    fn a_delta_without_entries_frees_nothing_and_the_next_one_frees_the_rest() {
+        let source = Chunks::default();
+        drop(delta(&source, 8));
+        let kept = source.spare();
         drop(delta(&source, 0));
-        assert_eq!(source.spare(), 0);
+        assert_eq!(source.spare(), kept);
+        let mut notes = Drained::new(source.clone());
+        (0..4 * CHUNK / 1024).for_each(|_| notes.note_empty(KeyGroup(0), &[7; 1000], &[]));
+        assert!(source.spare() < kept, "the notes took some");
+        drop(notes);
+        assert_eq!(source.spare(), kept);
+        drop(delta(&source, 1));
+        assert!(source.spare() <= 2, "{} chunks", source.spare());
     }
 
     #[test]

@@ -196,7 +196,8 @@ impl Drained {
 /// The run is written, or nobody wants it any more: its chunks serve the next interval.
 impl Drop for Drained {
     fn drop(&mut self) {
-        self.source.give_back(std::mem::take(&mut self.chunks));
+        let chunks = std::mem::take(&mut self.chunks);
+        if self.entries == 0 { self.source.keep(chunks) } else { self.source.give_back(chunks) }
     }
 }
 

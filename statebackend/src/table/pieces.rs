@@ -15,7 +15,8 @@ impl<T> Default for Pieces<T> {
 
 /// Empty full-sized pieces, kept for the lists to come: a slice that empties lists neither frees nor allocates.
 ///
-/// As many are kept as one interval gave back, and where that becomes less, what is too much goes by and by.
+/// As many are kept as one interval gave back, and where that becomes less, what is too much goes by and by, also
+/// while nothing comes back at all.
 #[derive(Debug)]
 pub(crate) struct Spare<T> {
     pieces: Vec<Vec<T>>,
@@ -31,9 +32,14 @@ impl<T> Default for Spare<T> {
 }
 
 impl<T> Spare<T> {
+    /// How many pieces a turn frees at most: it is part of the cut, which must stay short.
+    const FREED_PER_TURN: usize = 16;
+
     /// An interval begins.
     pub(crate) fn turn(&mut self) {
         (self.wanted, self.returned) = (self.returned, 0);
+        let least = self.pieces.len().saturating_sub(Self::FREED_PER_TURN);
+        self.pieces.truncate(self.wanted.max(least));
     }
 
     fn take(&mut self) -> Option<Vec<T>> {
@@ -161,5 +167,18 @@ mod tests {
             fill(1024, &mut spare);
         }
         assert_eq!(spare.pieces.len(), 1);
+    }
+
+    #[test]
+    fn a_state_that_went_quiet_keeps_no_pieces() {
+        let mut spare = Spare::default();
+        let mut pieces = Pieces::default();
+        (0..40 * 1024).for_each(|item| pieces.push_with(item, &mut spare));
+        while pieces.pop_with(&mut spare).is_some() {}
+        let kept = [(); 5].map(|_| {
+            spare.turn();
+            spare.pieces.len()
+        });
+        assert_eq!(kept, [40, 24, 8, 0, 0]);
     }
 }
