@@ -17,8 +17,8 @@ use super::{
 
 /// How much of the end of a file is read at once: enough for footer, schema and index of most runs.
 const TAIL_LEN: u64 = 64 << 10;
-/// About how many stored bytes a window has.
-const WINDOW_LEN: u64 = 1 << 20;
+/// About how many stored bytes a window has. Few in tests, so that small runs have several windows.
+const WINDOW_LEN: u64 = if cfg!(test) { 16 << 10 } else { 1 << 20 };
 
 /// An opened run.
 #[derive(Clone, Debug)]

@@ -108,9 +108,26 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![short, eight, long]
 }
 
+/// Bytes that do not compress.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed + 1;
+    let mut next = || {
+        // Xorshift: never 0 where it did not begin so.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
 fn entries() -> impl Strategy<Value = Entries> {
     let value = prop_oneof![0_usize..4, 120_usize..140, Just(30_000)];
-    let value = (value, any::<u8>()).prop_map(|(len, byte)| vec![byte; len]);
+    // One value in four is noise: what does not compress is stored raw, and soon fills a window.
+    let value = (value, any::<u8>(), 0_u8..4).prop_map(|(len, byte, of_four)| match of_four {
+        0 => noise(byte.into(), len),
+        _ => vec![byte; len],
+    });
     let what = prop_oneof![
         8 => value.prop_map(Some),
         2 => Just(None),
@@ -148,4 +165,30 @@ proptest! {
             assert_eq!(live, model(&runs, true).len() as u64);
         });
     }
+}
+
+#[test]
+fn runs_of_several_windows_and_raw_blocks_merge() {
+    const LEN: usize = 1000;
+    // Every key of the first run is even, every third key is in the second: both run through many windows side by side.
+    let run = |step: usize, seed: u64| -> Entries {
+        let keys = (0..600).step_by(step);
+        let at = |key: usize| (0, 0, (key as u64).to_be_bytes().to_vec(), true, vec![]);
+        keys.map(|key| (at(key), Some(noise(seed + key as u64, LEN)))).collect()
+    };
+    let runs = [run(2, 1), run(3, 10_000)];
+    env::sim::Simulation::new(1).run(async |env: Env| {
+        let store = env.open_store("memory:runs").unwrap();
+        let mut written = Vec::new();
+        for (number, run) in (1..).zip(&runs) {
+            written.push(write(&*store, number, run).await);
+        }
+        for (run, entries) in written.iter().zip(&runs) {
+            let reader = RunReader::open(&*store, run).await.unwrap();
+            assert!(reader.windows(GROUPS).len() > 2, "{} windows", reader.windows(GROUPS).len());
+            assert!(run.file.len > (entries.len() * LEN) as u64, "noise is stored raw");
+        }
+        let merged = merge(&env, &*store, &written, true, identity(100), "run-100").await.unwrap();
+        assert!(read(&*store, &merged).await == model(&runs, true));
+    });
 }
