@@ -98,7 +98,12 @@ impl Owner {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // The next sweep removes it otherwise; what matters is who won.
                 let _ = files.remove_file(&staged);
-                self.holder(files, dir, formerly)?;
+                match self.holder(files, dir, formerly)? {
+                    Holder::This => {}
+                    // An older process of this job, which does not know the new name yet.
+                    Holder::FormerName => return self.take_over(files, dir, staging, claimant),
+                    Holder::Nobody => return Err(failed("create", &path, error)),
+                }
             }
             Err(error) => return Err(failed("create", &path, error)),
         }
@@ -196,6 +201,24 @@ mod tests {
             assert_eq!(Owner::parse(&damaged).unwrap_err().kind(), ErrorKind::Corrupt, "byte {at}");
             assert_eq!(Owner::parse(&text[..at]).unwrap_err().kind(), ErrorKind::Corrupt, "cut at {at}");
         }
+    }
+
+    /// Two processes claim a new directory at once, and the winner still has the sink's old name.
+    #[test]
+    fn whoever_loses_a_directory_to_the_former_name_takes_it_over() {
+        env::sim::Simulation::new(1).run(async |env| {
+            let (files, dir, staging) = (env.files(), Path::new("/out"), Path::new("/out/.pending"));
+            files.create_dir_all(staging).unwrap();
+            let [before, after, other] = ["before", "after", "other"]
+                .map(|sink| Owner { job: JobId(7), sink: Uid::new(sink).unwrap() });
+            let formerly = [before.sink.clone()];
+            before.claim(&*files, dir, staging, &[], "1").unwrap();
+            after.claim(&*files, dir, staging, &formerly, "2").unwrap();
+            assert_eq!(after.holder(&*files, dir, &[]).unwrap(), Holder::This);
+            after.claim(&*files, dir, staging, &formerly, "3").unwrap();
+            let error = other.claim(&*files, dir, staging, &formerly, "4").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+        });
     }
 
     #[test]

@@ -321,12 +321,12 @@ impl DiskState {
         }))
     }
 
-    /// Changes a file's bytes at rest.
     pub(super) fn bytes_read(&mut self, path: &Path) -> io::Result<u64> {
         let node = self.find(path)?;
         Ok(self.file(node)?.read)
     }
 
+    /// Changes a file's bytes at rest.
     pub(super) fn damage(&mut self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let node = self.find(path)?;
         let file = self.file(node)?;
