@@ -66,12 +66,23 @@ pub fn instead(standing: &Standing, damaged: CheckpointId) -> Option<Restores> {
 /// The choices of a user whose checkpoint `damaged` in `directory` cannot be restored, to end an error message with.
 #[must_use]
 pub fn choices(standing: &Standing, directory: &str, damaged: CheckpointId) -> String {
-    let older = standing.completed.iter().rfind(|held| held.checkpoint < damaged);
-    let older = older.map(|older| {
-        format!(" start from the checkpoint before it with --from {directory}@{} or", older.checkpoint)
-    });
+    let older = from_before(standing, directory, damaged).map(|from| format!(" {from} or"));
     format!(
         "put the file back;{} start fresh with --from none (then sinks may hold output twice)",
         older.unwrap_or_default()
     )
+}
+
+/// The choices where a sink holds output of checkpoint `revoked`, which nobody can go on from, to end an error message
+/// with.
+#[must_use]
+pub fn choices_if_committed(standing: &Standing, directory: &str, revoked: CheckpointId) -> String {
+    let older = from_before(standing, directory, revoked)
+        .map(|from| format!("{from} --accept-foreign-output (what was committed then comes twice), or "));
+    format!("{}start fresh with --from none into another output", older.unwrap_or_default())
+}
+
+fn from_before(standing: &Standing, directory: &str, checkpoint: CheckpointId) -> Option<String> {
+    let older = standing.completed.iter().rfind(|held| held.checkpoint < checkpoint)?;
+    Some(format!("start from the checkpoint before it with --from {directory}@{}", older.checkpoint))
 }

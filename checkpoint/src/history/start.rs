@@ -76,7 +76,8 @@ pub enum Started {
     },
 }
 
-/// What a new attempt has to do before its sources start, in this order: revoke, commit, restore.
+/// What a new attempt has to do before its sources start, in this order: commit, revoke, sweep, restore. A sink may
+/// answer a revocation so that nothing older can be committed after it.
 pub struct RestorePlan {
     /// Checkpoints to make impossible to commit, at each sink.
     pub revoked: Vec<CheckpointId>,

@@ -2,7 +2,8 @@
 //!
 //! Two-phase commit, per checkpoint: `write`* -> `seal` (at the barrier, no I/O) -> `prepare` (durable before the task
 //! acknowledges) -> the checkpoint's record is created in the job history -> `commit`. After a failure the
-//! [`Committer`] works without any writer: it commits what the history completed, and sweeps the rest.
+//! [`Committer`] works without any writer: it commits what the history completed, then revokes what the history revoked, then sweeps the
+//! rest.
 
 use std::future::Future;
 
@@ -206,7 +207,9 @@ pub trait Committer: Send + 'static {
         prepared: &Self::Prepared,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes sure that nobody can commit this transaction any more; `false` if it was committed already.
+    /// Makes sure that nobody can commit this transaction any more; `false` if it was committed already. Called at a
+    /// start, when all that is to be committed is, and before [`sweep`](Self::sweep): it may shut out older transactions
+    /// as well.
     ///
     /// # Errors
     /// As the outside says.

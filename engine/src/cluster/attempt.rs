@@ -207,6 +207,9 @@ impl Running<'_> {
                 self.step(Event::ManifestWritten { checkpoint, file }).await;
             }
             Happened::Background(Background::ManifestWritten(checkpoint, Err(error))) => {
+                if self.store_is_unusable().await {
+                    return;
+                }
                 self.step(Event::ManifestFailed { checkpoint, error }).await;
             }
             Happened::Background(Background::SavepointCopied(checkpoint, dir, Ok(manifest))) => {
@@ -272,6 +275,9 @@ impl Running<'_> {
                 coordinator::TaskReport::Acked { checkpoint, snapshot }
             }
             TaskReport::Declined { checkpoint, reason } => {
+                if self.store_is_unusable().await {
+                    return;
+                }
                 coordinator::TaskReport::Declined { checkpoint, reason }
             }
             TaskReport::Committed(checkpoint) => coordinator::TaskReport::Committed { checkpoint },
@@ -301,6 +307,14 @@ impl Running<'_> {
         self.end = Some(ended.unwrap_or(AttemptEnd::Failed(error)));
     }
 
+    /// Asked when a write of a checkpoint has failed: where none can succeed any more, the attempt fails at once, however
+    /// many failures of checkpoints are tolerated.
+    async fn store_is_unusable(&mut self) -> bool {
+        let Err(unusable) = self.attempt.store.check_usable() else { return false };
+        self.fail(unusable).await;
+        true
+    }
+
     async fn on_request(&mut self, request: RequestId, ask: Ask) {
         let event = match ask {
             Ask::Checkpoint => Event::TriggerCheckpoint { request },
@@ -322,8 +336,8 @@ impl Running<'_> {
             }
             JournalDone::Appended(Err(error)) => {
                 self.completing = None;
-                if let Err(unusable) = self.attempt.store.check_usable() {
-                    return self.fail(unusable).await;
+                if self.store_is_unusable().await {
+                    return;
                 }
                 self.step(Event::RecordFailed { error }).await;
             }
@@ -334,7 +348,12 @@ impl Running<'_> {
                         ErrorKind::Fenced => self.fail(error).await,
                         // The job has ended: the next start goes on with it.
                         _ if self.ending.is_some() => {}
-                        _ => self.attempt.env.warn(&format!("collecting old files is tried later: {error}")),
+                        _ => {
+                            if !self.store_is_unusable().await {
+                                let later = format!("collecting old files is tried later: {error}");
+                                self.attempt.env.warn(&later);
+                            }
+                        }
                     }
                 }
             }

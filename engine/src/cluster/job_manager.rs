@@ -187,7 +187,7 @@ impl JobManager {
                     self.view.update(|view| view.restarts += 1);
                 }
                 RestartDecision::Fail { why: error } => {
-                    let error = self.with_choices(error).await;
+                    let error = self.with_choices(error, requests).await;
                     if error.kind() == ErrorKind::Fenced {
                         let _end = failing.become_state::<Suspended>();
                     } else {
@@ -200,12 +200,18 @@ impl JobManager {
     }
 
     /// The error of a job that ends by damage that its last attempt found: if that is in the checkpoint which every start
-    /// would restore, the user learns the choices.
-    async fn with_choices(&mut self, error: Error) -> Error {
+    /// would restore, the user learns the choices. To know, all of it is read: whoever cancels does not wait for that.
+    async fn with_choices(&mut self, error: Error, requests: &mut Requests) -> Error {
         if self.suspicion.take().is_none() {
             return error;
         }
-        match self.revocation(true, true).await {
+        let examined = tokio::select! {
+            biased;
+            // The job has failed already: that is what is answered.
+            _request = requests.cancelled_start() => return error,
+            examined = self.revocation(true, true) => examined,
+        };
+        match examined {
             Err(refused) if refused.kind() == ErrorKind::Corrupt => refused,
             _ => error,
         }

@@ -199,7 +199,8 @@ impl JobManager {
             }
             None => self.check_sources().await?,
         }
-        let expected = Expected::new(standing, &self.start.from, self.start.accept_foreign_output);
+        let expected =
+            Expected::new(standing, &self.start.from, self.start.accept_foreign_output, self.store.url());
         let job = standing.map_or(JobId(0), |standing| standing.job);
         self.check_held(&nobody(job), &expected).await
     }
@@ -258,8 +259,8 @@ impl JobManager {
         });
     }
 
-    /// What the history revoked is shut out, what it completed is committed, and everything else is thrown away, before
-    /// anything runs.
+    /// What the history completed is committed, then what it revoked is shut out, then everything else is thrown away,
+    /// before anything runs.
     async fn settle_sinks(
         &mut self,
         info: &AttemptInfo,
@@ -291,10 +292,13 @@ impl JobManager {
             ToJobManager::SinksResolved { attempt, result } if attempt == of => Some(result),
             _ => None,
         });
-        resolved.await?.map_err(Failure::into_error)?;
+        let too_late = resolved.await?.map_err(Failure::into_error)?;
+        let expected = Expected::new(Some(history.standing()), &From::Latest, true, self.store.url());
+        if let Some(uid) = too_late {
+            return Err(expected.too_late(&uid));
+        }
         if !restore.revoked.is_empty() {
             // A process that this start has fenced could still commit until its sinks were told.
-            let expected = Expected::new(Some(history.standing()), &From::Latest, true);
             self.check_held(info, &expected).await?;
         }
         if let Some(last) = restore.pending.last() {

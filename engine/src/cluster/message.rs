@@ -53,7 +53,7 @@ pub enum ToTaskManager {
         /// For whom.
         info: AttemptInfo,
     },
-    /// Shut out what the history revoked, commit what it completed, throw away the rest.
+    /// Commit what the history completed, then shut out what it revoked, then throw away the rest.
     ResolveSinks {
         /// For whom.
         info: AttemptInfo,
@@ -104,8 +104,8 @@ pub enum ToJobManager {
     SinksResolved {
         /// For whom.
         attempt: AttemptId,
-        /// Whether all is committed and swept.
-        result: Result<(), Failure>,
+        /// Whether all is committed and swept; a sink that has committed something revoked, where nothing is swept.
+        result: Result<Option<Uid>, Failure>,
     },
     /// A task is being built.
     Initializing {

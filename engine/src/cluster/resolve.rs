@@ -1,7 +1,12 @@
 //! What the sinks hold against what the history says: decided before anything is started, so that a refusal leaves
 //! everything as it was. Pure.
 
-use checkpoint::history::{From, Standing, fallback::SinkProof};
+use std::collections::BTreeMap;
+
+use checkpoint::history::{
+    From, Standing,
+    fallback::{self, SinkProof},
+};
 use types::{CheckpointId, Error, Lineage, Result, Uid};
 
 use crate::api::sink::Marker;
@@ -12,35 +17,49 @@ pub(crate) struct Expected {
     /// The line of history that goes on, and the newest checkpoint that the history completed in it; `None` for a
     /// start that begins a new one.
     pub(crate) continued: Option<(Lineage, CheckpointId)>,
-    /// Checkpoints that the history has revoked.
-    pub(crate) revoked: Vec<CheckpointId>,
+    /// Checkpoints that the history has revoked, and what a user can do where a sink has committed output of one.
+    pub(crate) revoked: BTreeMap<CheckpointId, String>,
     /// Lines of history that the user accepts beside it.
     pub(crate) accept_foreign: bool,
 }
 
 impl Expected {
-    /// For a start from `from` on top of `standing`.
-    pub(crate) fn new(standing: Option<&Standing>, from: &From, accept_foreign: bool) -> Self {
+    /// For a start from `from` on top of `standing`, whose checkpoints are in `directory`.
+    pub(crate) fn new(
+        standing: Option<&Standing>,
+        from: &From,
+        accept_foreign: bool,
+        directory: &str,
+    ) -> Self {
         let continues = matches!(from, From::Auto | From::Latest);
         let continued = standing.filter(|_| continues).map(|standing| {
             let lineage = standing.attempt.lineage;
             let newest = standing.completed.iter().rfind(|it| it.lineage == lineage).map(|it| it.checkpoint);
             (lineage, newest.unwrap_or_default())
         });
-        let revoked = standing.map(|standing| standing.revoked.clone()).unwrap_or_default();
+        let choices = |standing: &Standing, it: &CheckpointId| {
+            (*it, fallback::choices_if_committed(standing, directory, *it))
+        };
+        let revoked = standing.into_iter().flat_map(|all| all.revoked.iter().map(|it| choices(all, it)));
+        let revoked = revoked.collect();
         Self { continued, revoked, accept_foreign }
     }
 
     /// Compares what a sink holds.
     ///
     /// # Errors
-    /// `Conflict` with the choices: the checkpoint directory is older than the output, or the output is another line's.
+    /// `Conflict` with the choices: the checkpoint directory is older than the output, something revoked is
+    /// committed, or the output is another line's.
     pub(crate) fn check(&self, uid: &Uid, held: &[Marker]) -> Result<()> {
         for marker in held {
             match self.continued {
                 Some((lineage, newest)) if marker.lineage == lineage => {
-                    if self.revoked.contains(&marker.checkpoint) {
-                        return Err(revoked_too_late(uid, marker.checkpoint));
+                    // A damaged checkpoint also carries what was prepared for the failed ones before it.
+                    let revoked = self.revoked.range(marker.checkpoint..).next();
+                    if let Some((&checkpoint, choices)) = revoked
+                        && (checkpoint == marker.checkpoint || marker.checkpoint > newest)
+                    {
+                        return Err(revoked_too_late(uid, checkpoint, choices));
                     }
                     if marker.checkpoint > newest {
                         return Err(Error::conflict(format!(
@@ -64,6 +83,16 @@ impl Expected {
         }
         Ok(())
     }
+
+    /// A sink says itself that something of the checkpoint revoked last is committed.
+    pub(crate) fn too_late(&self, uid: &Uid) -> Error {
+        match self.revoked.last_key_value() {
+            Some((&checkpoint, choices)) => revoked_too_late(uid, checkpoint, choices),
+            None => Error::internal(format!(
+                "sink {uid} was asked to revoke, and the history has revoked nothing"
+            )),
+        }
+    }
 }
 
 /// What a sink proves about a damaged checkpoint: `visible` if it holds a marker of it, `unconfirmed` if the history does
@@ -80,11 +109,10 @@ pub(crate) fn proof(visible: bool, unconfirmed: bool, wrote: Option<bool>) -> Si
 
 /// A process that had the right to commit `checkpoint` before it was revoked did so at the last moment: after the sinks
 /// were asked, before they were told. Nobody can say any more what else of it is committed.
-pub(crate) fn revoked_too_late(uid: &Uid, checkpoint: CheckpointId) -> Error {
+fn revoked_too_late(uid: &Uid, checkpoint: CheckpointId, choices: &str) -> Error {
     Error::conflict(format!(
         "sink {uid}: checkpoint {checkpoint} was revoked because it is damaged, and another process has committed output \
-         of it at the same moment: start from the checkpoint before it with --from DIRECTORY@NUMBER \
-         --accept-foreign-output (what was committed then comes twice), or fresh with --from none into another output"
+         of it at the same moment: {choices}"
     ))
 }
 
@@ -121,22 +149,29 @@ mod tests {
         let uid = Uid::new("out")?;
         let continued = Expected {
             continued: Some((Lineage(7), CheckpointId(3))),
-            revoked: vec![CheckpointId(5)],
+            revoked: BTreeMap::from([(CheckpointId(5), "do this".to_owned())]),
             accept_foreign: false,
         };
         assert!(continued.check(&uid, &[]).is_ok());
         assert!(continued.check(&uid, &[marker(7, 1), marker(7, 3)]).is_ok());
-        let ahead = continued.check(&uid, &[marker(7, 4)]).expect_err("it is ahead");
+        let ahead = continued.check(&uid, &[marker(7, 6)]).expect_err("it is ahead");
         assert_eq!(ahead.kind(), ErrorKind::Conflict);
         assert!(ahead.message().contains("older than the output"));
-        let revoked = continued.check(&uid, &[marker(7, 5)]).expect_err("it is revoked");
-        assert!(revoked.message().contains("checkpoint 5 was revoked"));
+        // Prepared for checkpoint 4, which failed, and carried in 5.
+        for marked in [4, 5] {
+            let revoked = continued.check(&uid, &[marker(7, marked)]).expect_err("it is revoked");
+            assert_eq!(revoked.kind(), ErrorKind::Conflict);
+            assert!(revoked.message().contains("checkpoint 5 was revoked"), "{marked}: {revoked}");
+            assert!(revoked.message().ends_with(": do this"), "{marked}: {revoked}");
+        }
+        let told = continued.check(&uid, &[marker(7, 5)]).expect_err("it is revoked");
+        assert_eq!(continued.too_late(&uid).to_string(), told.to_string());
         let foreign = continued.check(&uid, &[marker(8, 1)]).expect_err("it is foreign");
         assert!(foreign.message().contains("another line of history"));
         let accepting = Expected { accept_foreign: true, ..continued.clone() };
         assert!(accepting.check(&uid, &[marker(8, 1)]).is_ok());
         assert!(accepting.check(&uid, &[marker(7, 4)]).is_err());
-        let fresh = Expected { continued: None, revoked: Vec::new(), accept_foreign: false };
+        let fresh = Expected { continued: None, revoked: BTreeMap::new(), accept_foreign: false };
         assert!(fresh.check(&uid, &[marker(7, 1)]).is_err());
         Ok(())
     }

@@ -18,7 +18,6 @@ use super::{
     build::{RuntimeOptions, Workshop, sinks},
     link::{LinkReceiver, LinkSender},
     message::{AttemptInfo, SinkToResolve, TaskDeployment, ToJobManager, ToTaskManager},
-    resolve::revoked_too_late,
 };
 use crate::{
     api::{erased::AnyCommitter, sink::Marker},
@@ -174,7 +173,8 @@ impl TaskManager {
         Ok(held)
     }
 
-    async fn resolve_sinks(&self, info: &AttemptInfo, resolve: Vec<SinkToResolve>) -> Result<()> {
+    /// Returns a sink that has committed something revoked, if one has.
+    async fn resolve_sinks(&self, info: &AttemptInfo, resolve: Vec<SinkToResolve>) -> Result<Option<Uid>> {
         let mut work: BTreeMap<Uid, SinkToResolve> =
             resolve.into_iter().map(|it| (it.uid.clone(), it)).collect();
         let mut committers = self.committers(info).await?;
@@ -192,7 +192,7 @@ impl TaskManager {
                     .await
                     .map_err(|error| error.context(format!("sink {uid}, revoke")))?
                 {
-                    return Err(revoked_too_late(uid, id.checkpoint));
+                    return Ok(Some(uid.clone()));
                 }
             }
         }
@@ -201,7 +201,7 @@ impl TaskManager {
             committer.sweep(&[]).await.map_err(|error| error.context(format!("sink {uid}, sweep")))?;
         }
         match work.into_values().find(|it| !it.commit.is_empty() || !it.revoke.is_empty()) {
-            None => Ok(()),
+            None => Ok(None),
             Some(left) => Err(Error::incompatible(format!(
                 "sink {} still holds transactions that the job history {}, but the job has no such sink: start once with \
                  it, or give them up with --abandon-pending",

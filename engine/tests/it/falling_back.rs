@@ -14,10 +14,11 @@ use checkpoint::{
 };
 use env::{
     Env, FaultPoint,
-    sim::{Control, FaultAction},
+    sim::{Control, FaultAction, Options},
 };
 use tidegate_engine::{
     api::sink::{PlainWriter, Sink, SinkContext},
+    cluster::attempt::Ask,
     prelude::*,
     record::Batch,
 };
@@ -195,7 +196,8 @@ fn what_a_rival_commits_at_the_last_moment_is_told_with_choices_that_work() {
         ledger.commit_late(3);
         for _ in 0..2 {
             let error = run(sim, job(&ledger)).await.unwrap_err();
-            let texts = ["sink out", "was revoked", "--accept-foreign-output", "--from DIRECTORY@NUMBER"];
+            let choice = format!("--from /checkpoints@{} --accept-foreign-output", before.checkpoint);
+            let texts = ["sink out", "was revoked", &*choice, "--from none into another output"];
             assert_says(&error, ErrorKind::Conflict, &texts);
         }
         let from = format!("/checkpoints@{}", before.checkpoint);
@@ -411,5 +413,35 @@ fn damage_that_the_checkpoint_before_shares_is_found_all_the_same() {
         mend(sim, file);
         assert_eq!(run(sim, job(&ledger)).await.unwrap().how, "finished");
         assert_exact(&ledger);
+    });
+}
+
+/// To tell the choices of a job that has failed, a whole checkpoint is read: nobody who cancels waits for that.
+#[test]
+fn a_cancellation_is_heard_while_a_failed_job_examines_its_checkpoint() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let (process, _handle) = start(sim, job(&ledger)).await.unwrap();
+        env.sleep(Duration::from_millis(950)).await;
+        process.kill();
+        let (file, _before) = damage(sim, &env, Part::Run).await;
+        let last_try = || job(&ledger).set("restart", "none").unwrap();
+        for cancel in [false, true] {
+            sim.set_options(Options { blocking_delay: Duration::from_secs(60), ..sim.options() });
+            let (process, handle) = start(sim, last_try()).await.unwrap();
+            while handle.control().view().failures.is_empty() {
+                env.sleep(Duration::from_millis(1)).await;
+            }
+            let since = env.now();
+            let cancelled = if cancel { Some(handle.control().ask(Ask::Cancel).await) } else { None };
+            let error = handle.join().await.unwrap_err();
+            process.kill();
+            sim.set_options(Options { blocking_delay: Duration::ZERO, ..sim.options() });
+            assert_says(&error, ErrorKind::Corrupt, &[&file]);
+            assert_eq!(error.to_string().contains("put the file back"), !cancel, "{error}");
+            assert_eq!(env.now().since(since) < Duration::from_millis(10), cancel);
+            let answer = cancelled.map(|answer| answer.unwrap_err().to_string());
+            assert_eq!(answer, cancel.then(|| error.to_string()));
+        }
     });
 }
