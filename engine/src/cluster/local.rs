@@ -201,10 +201,10 @@ fn check_guarantees(plan: &Plan, settings: &Settings) -> Result<()> {
             "sink {uid} is exactly-once and commits with checkpoints, and the job takes none: add --checkpoints DIR"
         )));
     }
-    if settings.backend == Backend::Memory && !settings.allow_volatile {
+    if settings.is_volatile() && !settings.allow_volatile {
         return Err(Error::invalid_job(format!(
-            "sink {uid} is exactly-once, but checkpoints of the memory backend die with the process: use --state \
-             filesystem --checkpoints DIR, or accept that with --allow-volatile"
+            "sink {uid} is exactly-once, but checkpoints in memory die with the process: use --state filesystem \
+             --checkpoints DIR, or accept that with --allow-volatile"
         )));
     }
     Ok(())

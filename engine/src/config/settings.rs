@@ -181,7 +181,7 @@ settings! {
     "allow-dropped-state", "uids, separated by commas, whose state may be dropped",
         |settings, text| settings.allow_dropped_state = uids(text)?;
     "rest", "HOST:PORT, or off (127.0.0.1:8081)",
-        |settings, text| settings.rest = rest(text);
+        |settings, text| settings.rest = rest(text)?;
     "source.records-per-second", "records of each source per second, all its subtasks together; up to a second's worth is caught up; off for no limit (off)",
         |settings, text| settings.source_rate = optional_count(text)?;
     "batch.records", "records in a batch at the most (1024)",
@@ -252,6 +252,13 @@ impl Settings {
         self.checkpoint_url.is_some() || self.backend == Backend::Memory
     }
 
+    /// Whether checkpoints die with the process.
+    #[must_use]
+    pub fn is_volatile(&self) -> bool {
+        let in_memory = self.checkpoint_url.as_ref().is_some_and(|url| url.starts_with("memory:"));
+        in_memory || self.backend == Backend::Memory
+    }
+
     /// What happens after a failure.
     #[must_use]
     pub fn restart_strategy(&self) -> RestartStrategy {
@@ -275,8 +282,14 @@ fn mode(text: &str) -> Result<CheckpointMode> {
     }
 }
 
-fn rest(text: &str) -> RestAddress {
-    if text == "off" { RestAddress::Off } else { RestAddress::At(text.to_owned()) }
+fn rest(text: &str) -> Result<RestAddress> {
+    match text.rsplit_once(':') {
+        _ if text == "off" => Ok(RestAddress::Off),
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(RestAddress::At(text.to_owned()))
+        }
+        _ => Err(Error::invalid_job("it is no HOST:PORT with a port up to 65535")),
+    }
 }
 
 fn natural(text: &str) -> Result<u32> {

@@ -78,6 +78,8 @@ fn settings_that_cannot_be_are_refused_by_name() {
         ("parallelism", "0", vec!["parallelism", "1 or more"]),
         ("checkpoints.retained", "none", vec!["checkpoints.retained", "1 or more"]),
         ("batch.records", "5000", vec!["batch.records", "more than 1024"]),
+        ("rest", "foo", vec!["rest", "HOST:PORT"]),
+        ("rest", "127.0.0.1:99999", vec!["rest", "65535"]),
         ("take-over", "yes", vec!["take-over", "true nor false"]),
     ];
     for (name, value, texts) in cases {
@@ -91,11 +93,12 @@ fn settings_that_do_not_go_together_are_refused_at_the_start() {
     simulate(async |sim, env| {
         /// Settings, and what their refusal says.
         type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
-        let cases: [Case<'_>; 5] = [
+        let cases: [Case<'_>; 6] = [
             (&[("checkpoints.url", "gopher://x/y")], &["gopher"]),
             (&[("checkpoints.interval", "1s")], &["no place for checkpoints", "--checkpoints DIR"]),
             (&[], &["sink out is exactly-once", "--checkpoints DIR"]),
             (&[("state.backend", "memory")], &["sink out", "--allow-volatile"]),
+            (&[("checkpoints.url", "memory:x")], &["sink out", "--allow-volatile"]),
             (&[("state.backend", "memory"), ("checkpoints.url", URL)], &["memory backend", URL]),
         ];
         for (settings, texts) in cases {

@@ -37,8 +37,13 @@ impl Running {
     /// An endless count of numbers by key, with REST at a free port, once its tasks run.
     async fn start(env: &Env, settings: &[(&str, &str)]) -> Self {
         let ledger = Ledger::default();
-        let all =
-            [&[("rest", "127.0.0.1:0"), ("checkpoints.interval", "1h"), ("parallelism", "2")], settings];
+        let own = [
+            ("rest", "127.0.0.1:0"),
+            ("checkpoints.interval", "1h"),
+            ("parallelism", "2"),
+            ("allow-volatile", "true"),
+        ];
+        let all = [&own[..], settings];
         let job = Job::new("a job");
         let job = all.concat().iter().try_fold(job, |job, (name, value)| job.set(name, value)).unwrap();
         job.source("numbers", Numbers::endless(2).paced(3, Duration::from_millis(1)))
@@ -238,7 +243,8 @@ fn a_busy_address_is_refused_with_the_flag_to_use() {
             .key_by(|number| *number)
             .count("count")
             .sink("out", Ledger::<(u64, u64)>::default());
-        let rival = rival.set("checkpoints.url", "memory:rival").unwrap();
+        let rival =
+            rival.set("checkpoints.url", "memory:rival").unwrap().set("allow-volatile", "true").unwrap();
         let error = rival.start(&env).await.err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(error.to_string().contains("--rest HOST:PORT"), "{error}");
