@@ -1,10 +1,10 @@
 //! A source that gives every key once, as fast as it can, and then keys at random at a steady rate, for ever: a large
 //! state of which a small part changes.
 
-use std::time::Duration;
-
-use engine::api::source::{Boundedness, ReadStatus, Source, SourceContext, SourceOutput, Split, SplitReader};
-use env::{Env, Monotonic};
+use engine::api::{
+    pace::Pace,
+    source::{Boundedness, ReadStatus, Source, SourceContext, SourceOutput, Split, SplitReader},
+};
 use serde::{Deserialize, Serialize};
 use types::Result;
 
@@ -37,11 +37,10 @@ impl Split for Numbers {
 
 /// Reads one split.
 pub struct PacedReader {
-    source: LoadThenPace,
+    keys: u64,
     numbers: Numbers,
-    env: Env,
-    /// When the steady part began, and the number at which it did.
-    began: Option<(Monotonic, u64)>,
+    /// Of the steady part.
+    pace: Pace,
 }
 
 impl Source for LoadThenPace {
@@ -59,7 +58,8 @@ impl Source for LoadThenPace {
     }
 
     async fn open(&self, numbers: Numbers, context: &SourceContext) -> Result<PacedReader> {
-        Ok(PacedReader { source: *self, numbers, env: context.env.clone(), began: None })
+        let pace = Pace::new(&context.env, self.rate as f64 / f64::from(self.splits));
+        Ok(PacedReader { keys: self.keys, numbers, pace })
     }
 }
 
@@ -68,19 +68,11 @@ impl SplitReader for PacedReader {
     type Split = Numbers;
 
     async fn read(&mut self, out: &mut SourceOutput<'_, u64>) -> Result<ReadStatus> {
-        let LoadThenPace { keys, rate, splits } = self.source;
+        let keys = self.keys;
         let mut records = out.room() as u64;
         if self.numbers.next >= keys {
-            let (began, first) = *self.began.get_or_insert((self.env.now(), self.numbers.next));
-            let mut due = 0;
-            while due == 0 {
-                let allowed = self.env.now().since(began).as_secs_f64() * rate as f64 / f64::from(splits);
-                due = (allowed as u64).saturating_sub((self.numbers.next - first) / self.numbers.step);
-                if due == 0 {
-                    self.env.sleep(Duration::from_millis(1)).await;
-                }
-            }
-            records = records.min(due);
+            records = records.min(self.pace.due().await);
+            self.pace.emitted(records);
         }
         for _ in 0..records {
             let number = self.numbers.next;

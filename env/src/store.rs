@@ -17,12 +17,12 @@ use types::{Error, Result};
 
 #[cfg(any(test, feature = "test-util"))]
 pub use self::conformance::store_conformance;
-pub use self::memory::MemoryLimit;
 pub(crate) use self::{
     dir::{Blocking, DirStore},
     memory::{MemoryStore, MemoryStores},
     path::{Location, locate},
 };
+pub use self::{memory::MemoryLimit, path::is_volatile};
 
 /// The bytes of an object, in pieces, so that nothing large must be copied together.
 pub type Payload = Vec<Bytes>;

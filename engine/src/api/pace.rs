@@ -21,8 +21,8 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// `per_second` records per second, and up to a second's worth at once after it was held back; the number must be finite
-    /// and above 0.
+    /// `per_second` records per second, and up to a second's worth at once after it was held back; the number must be
+    /// finite and above 0.
     #[must_use]
     pub fn new(env: &Env, per_second: f64) -> Self {
         Self { env: env.clone(), per_second, start: None, emitted: 0 }

@@ -2,8 +2,8 @@
 //!
 //! Two-phase commit, per checkpoint: `write`* -> `seal` (at the barrier, no I/O) -> `prepare` (durable before the task
 //! acknowledges) -> the checkpoint's record is created in the job history -> `commit`. After a failure the
-//! [`Committer`] works without any writer: it commits what the history completed, then revokes what the history revoked, then sweeps the
-//! rest.
+//! [`Committer`] works without any writer: it commits what the history completed, then revokes what the history revoked,
+//! then sweeps the rest.
 
 use std::future::Future;
 

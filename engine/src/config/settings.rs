@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use checkpoint::{barrier::CheckpointMode, coordinator, restart::RestartStrategy};
 use types::{Error, Result, Uid};
 
-use super::values::{boolean, bytes, count, duration, optional_count, optional_duration, restart};
+use super::values::{boolean, bytes, count, duration, optional, restart};
 
 /// The presets of working state and checkpoint storage, under the names that users know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,7 +145,7 @@ settings! {
     "checkpoints.url", "where checkpoints go: a directory or file:///DIR (none: no checkpoints)",
         |settings, text| settings.checkpoint_url = Some(text.to_owned());
     "checkpoints.interval", "from one trigger to the next, e.g. 500ms, 10s; off for none (10s with a URL)",
-        |settings, text| { settings.checkpoints.interval = optional_duration(text)?; settings.interval_set = true };
+        |settings, text| { settings.checkpoints.interval = optional(text, duration)?; settings.interval_set = true };
     "checkpoints.mode", "exactly-once or at-least-once (exactly-once)",
         |settings, text| settings.checkpoints.mode = mode(text)?;
     "checkpoints.timeout", "how long one may take (10m)",
@@ -183,7 +183,7 @@ settings! {
     "rest", "HOST:PORT, or off (127.0.0.1:8081)",
         |settings, text| settings.rest = rest(text)?;
     "source.records-per-second", "records of each source per second, all its subtasks together; up to a second's worth is caught up; off for no limit (off)",
-        |settings, text| settings.source_rate = optional_count(text)?;
+        |settings, text| settings.source_rate = optional(text, count)?;
     "batch.records", "records in a batch at the most (1024)",
         |settings, text| settings.batch_records = limited(text, 1024)?;
     "batch.flush", "how long a partial batch waits (5ms)",
@@ -255,8 +255,7 @@ impl Settings {
     /// Whether checkpoints die with the process.
     #[must_use]
     pub fn is_volatile(&self) -> bool {
-        let in_memory = self.checkpoint_url.as_ref().is_some_and(|url| url.starts_with("memory:"));
-        in_memory || self.backend == Backend::Memory
+        self.checkpoint_url.as_deref().is_some_and(env::is_volatile) || self.backend == Backend::Memory
     }
 
     /// What happens after a failure.

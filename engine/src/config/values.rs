@@ -13,9 +13,9 @@ pub(super) fn count(text: &str) -> Result<u32> {
     }
 }
 
-/// A number of at least 1, or `off`.
-pub(super) fn optional_count(text: &str) -> Result<Option<u32>> {
-    if text == "off" { Ok(None) } else { count(text).map(Some) }
+/// What `value` reads, or `off`.
+pub(super) fn optional<T>(text: &str, value: impl Fn(&str) -> Result<T>) -> Result<Option<T>> {
+    if text == "off" { Ok(None) } else { value(text).map(Some) }
 }
 
 pub(super) fn boolean(text: &str) -> Result<bool> {
@@ -31,11 +31,6 @@ pub(super) fn duration(text: &str) -> Result<Duration> {
     humantime::parse_duration(text).map_err(|_| {
         Error::invalid_job("it is not a time: write a number and a unit, such as 500ms, 10s, 5m")
     })
-}
-
-/// A time, or `off`.
-pub(super) fn optional_duration(text: &str) -> Result<Option<Duration>> {
-    if text == "off" { Ok(None) } else { duration(text).map(Some) }
 }
 
 /// A number of bytes: plain, or with KiB, MiB, GiB.
@@ -110,7 +105,7 @@ mod tests {
         assert_eq!(duration("1m 500ms")?, Duration::from_millis(60_500));
         assert_eq!(bytes("2MiB")?, 2 << 20);
         assert_eq!(bytes("17")?, 17);
-        assert_eq!(optional_duration("off")?, None);
+        assert_eq!(optional("off", duration)?, None);
         let fixed = FixedDelay { attempts: 5, delay: Duration::from_millis(100) };
         assert_eq!(restart("fixed-delay:5:100ms")?, RestartStrategy::FixedDelay(fixed));
         assert_eq!(restart("none")?, RestartStrategy::None);

@@ -13,20 +13,13 @@ use crate::{
         data::Data,
         erased::{AnyOutput, Exchange, ExchangeContext},
     },
-    record::{AnyBatch, Batch, BatchBuilder, Record},
+    record::{AnyBatch, Batch, BatchBuilder},
 };
 
-/// Says where a record goes, by putting it there.
+/// Says where the records of a batch go, by putting them there.
 trait Router<T>: Send {
-    fn route(&mut self, record: Record<'_, T>, targets: &mut Targets<T>) -> Result<()>;
-
-    /// The same for all records of a batch. Where this fails, the record that is to blame is the last one taken.
-    fn route_all(&mut self, batch: &mut Batch<T>, targets: &mut Targets<T>) -> Result<()> {
-        while let Some(record) = batch.next() {
-            self.route(record, targets)?;
-        }
-        Ok(())
-    }
+    /// Takes all records. Where this fails, the record that is to blame is the last one taken.
+    fn route(&mut self, batch: &mut Batch<T>, targets: &mut Targets<T>) -> Result<()>;
 
     /// The target of whole batches, where records need not be looked at one by one.
     fn whole(&self) -> Option<usize> {
@@ -57,18 +50,19 @@ impl<T: Send + 'static> Targets<T> {
 
     #[inline]
     fn add(&mut self, target: usize, value: T, time: Option<Timestamp>) {
-        let partial = &mut self.partial[target];
-        partial.push(value, time);
-        partial.add_bytes(self.bytes_each);
-        if partial.len() >= self.batch_records || partial.weight() >= self.batch_bytes {
-            self.seal(target);
-        }
+        self.partial[target].push(value, time);
+        self.added(target);
     }
 
     #[inline]
     fn add_keyed(&mut self, target: usize, value: T, time: Option<Timestamp>, key: KeyRef<'_>) {
+        self.partial[target].push_keyed(value, time, key);
+        self.added(target);
+    }
+
+    #[inline]
+    fn added(&mut self, target: usize) {
         let partial = &mut self.partial[target];
-        partial.push_keyed(value, time, key);
         partial.add_bytes(self.bytes_each);
         if partial.len() >= self.batch_records || partial.weight() >= self.batch_bytes {
             self.seal(target);
@@ -98,7 +92,7 @@ impl<T: Send + 'static, R: Router<T>> Output<T, R> {
             self.targets.ready.push_back((target, OutBatch::new(std::mem::take(batch))));
             return Ok(());
         }
-        self.router.route_all(batch, &mut self.targets)
+        self.router.route(batch, &mut self.targets)
     }
 
     /// Small batches are better collected, and nothing may overtake a partial batch.
@@ -180,9 +174,11 @@ struct RoundRobin {
 }
 
 impl<T: Data> Router<T> for RoundRobin {
-    fn route(&mut self, record: Record<'_, T>, targets: &mut Targets<T>) -> Result<()> {
-        targets.add(self.next, record.value, record.time);
-        self.next = if self.next + 1 == self.targets { 0 } else { self.next + 1 };
+    fn route(&mut self, batch: &mut Batch<T>, targets: &mut Targets<T>) -> Result<()> {
+        while let Some(record) = batch.next() {
+            targets.add(self.next, record.value, record.time);
+            self.next = if self.next + 1 == self.targets { 0 } else { self.next + 1 };
+        }
         Ok(())
     }
 
@@ -218,9 +214,11 @@ impl Shuffle {
 }
 
 impl<T: Data> Router<T> for Shuffle {
-    fn route(&mut self, record: Record<'_, T>, targets: &mut Targets<T>) -> Result<()> {
-        let target = (u128::from(self.next()) * u128::from(self.targets)) >> 64;
-        targets.add(target as usize, record.value, record.time);
+    fn route(&mut self, batch: &mut Batch<T>, targets: &mut Targets<T>) -> Result<()> {
+        while let Some(record) = batch.next() {
+            let target = (u128::from(self.next()) * u128::from(self.targets)) >> 64;
+            targets.add(target as usize, record.value, record.time);
+        }
         Ok(())
     }
 }
@@ -233,12 +231,14 @@ pub(crate) fn broadcast<T: Data>() -> Arc<dyn Exchange> {
 struct Broadcast;
 
 impl<T: Data> Router<T> for Broadcast {
-    fn route(&mut self, record: Record<'_, T>, targets: &mut Targets<T>) -> Result<()> {
-        let last = targets.partial.len() - 1;
-        for target in 0..last {
-            targets.add(target, record.value.clone(), record.time);
+    fn route(&mut self, batch: &mut Batch<T>, targets: &mut Targets<T>) -> Result<()> {
+        while let Some(record) = batch.next() {
+            let last = targets.partial.len() - 1;
+            for target in 0..last {
+                targets.add(target, record.value.clone(), record.time);
+            }
+            targets.add(last, record.value, record.time);
         }
-        targets.add(last, record.value, record.time);
         Ok(())
     }
 }
@@ -251,8 +251,10 @@ pub(crate) fn global<T: Data>() -> Arc<dyn Exchange> {
 struct Global;
 
 impl<T: Data> Router<T> for Global {
-    fn route(&mut self, record: Record<'_, T>, targets: &mut Targets<T>) -> Result<()> {
-        targets.add(0, record.value, record.time);
+    fn route(&mut self, batch: &mut Batch<T>, targets: &mut Targets<T>) -> Result<()> {
+        while let Some(record) = batch.next() {
+            targets.add(0, record.value, record.time);
+        }
         Ok(())
     }
 
@@ -276,15 +278,17 @@ struct Custom<F> {
 }
 
 impl<T: Data, F: Fn(&T, usize) -> usize + Send + Sync> Router<T> for Custom<F> {
-    fn route(&mut self, record: Record<'_, T>, targets: &mut Targets<T>) -> Result<()> {
-        let count = targets.partial.len();
-        let target = (self.partitioner)(&record.value, count);
-        if target >= count {
-            return Err(Error::user(format!(
-                "the partitioner chose subtask {target} of {count}: it must return a number below its second argument"
-            )));
+    fn route(&mut self, batch: &mut Batch<T>, targets: &mut Targets<T>) -> Result<()> {
+        while let Some(record) = batch.next() {
+            let count = targets.partial.len();
+            let target = (self.partitioner)(&record.value, count);
+            if target >= count {
+                return Err(Error::user(format!(
+                    "the partitioner chose subtask {target} of {count}: it must return a number below its second argument"
+                )));
+            }
+            targets.add(target, record.value, record.time);
         }
-        targets.add(target, record.value, record.time);
         Ok(())
     }
 }

@@ -143,7 +143,7 @@ impl Served {
     /// A directory for a savepoint beside the checkpoint directory, by the time of day.
     fn savepoint_dir(&self) -> Result<String, Refusal> {
         match self.control.checkpoint_url() {
-            Some(url) if !url.starts_with("memory:") => {
+            Some(url) if !env::is_volatile(url) => {
                 Ok(format!("{}-savepoints/{}", url.trim_end_matches('/'), self.env.wall().0))
             }
             _ => Err(Error::invalid_job(

@@ -38,6 +38,12 @@ pub(crate) fn locate(url: &str) -> Result<Location> {
     }
 }
 
+/// Whether what is stored at a URL is gone with the process.
+#[must_use]
+pub fn is_volatile(url: &str) -> bool {
+    matches!(locate(url), Ok(Location::Memory(_)))
+}
+
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))

@@ -103,14 +103,7 @@ where
     T: Data,
     F: Fn(&T, &mut Vec<u8>) -> Result<()> + Send + Sync,
 {
-    fn route(&mut self, record: Record<'_, T>, targets: &mut Targets<T>) -> Result<()> {
-        self.encode(std::slice::from_ref(&record.value))?;
-        self.hash();
-        self.put(record, 0, 0, targets);
-        Ok(())
-    }
-
-    fn route_all(&mut self, batch: &mut Batch<T>, targets: &mut Targets<T>) -> Result<()> {
+    fn route(&mut self, batch: &mut Batch<T>, targets: &mut Targets<T>) -> Result<()> {
         while !batch.is_empty() {
             let block = &batch.as_slice()[..batch.len().min(BLOCK)];
             // The records before the one that fails go on their way, as they would one at a time.
