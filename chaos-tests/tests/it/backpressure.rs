@@ -72,10 +72,8 @@ impl SlowJob {
         command.args(["--parallelism", "1", "--interval", "1s", "--rest", &address]);
         command.args(["--rate", &rate.to_string(), "--set", &format!("batch.records={batch}")]);
         command.arg("--checkpoints").arg(folder.path().join("checkpoints"));
-        // Memory in pages as they are used: huge ones would make each step one of 2 MiB. And one heap for what C libraries
-        // take (the compressor): with one for each thread, memory grows by some hundred KiB until each of the few threads
-        // for blocking work has compressed a few times.
-        command.env("MIMALLOC_ALLOW_THP", "0").env("MALLOC_ARENA_MAX", "1");
+        // Memory in pages as they are used: huge ones would make each step one of 2 MiB.
+        command.env("MIMALLOC_ALLOW_THP", "0");
         let life = Life::start(&mut command, &folder.path().join("life")).unwrap();
         Self { folder, life, address, batch, rate, memory: None }
     }

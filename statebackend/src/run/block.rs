@@ -6,6 +6,7 @@ use types::{Error, KeyGroup, Result};
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::{
+    contexts::{self, Lent},
     entry::{Entry, Item, Items, decode, push_mark},
     footer::Footer,
     index::{BlockMeta, Compression, MAX_FIRST_KEY, is_allowed_ratio},
@@ -13,8 +14,6 @@ use super::{
 
 /// A block is closed when it is at least this long before compression.
 const TARGET_LEN: usize = 64 << 10;
-/// Higher levels are slower and, on sorted state, not smaller.
-const ZSTD_LEVEL: i32 = 1;
 
 /// Fills one block after the other.
 pub(crate) struct BlockBuilder {
@@ -23,7 +22,7 @@ pub(crate) struct BlockBuilder {
     /// State and key group of the last entry in the block.
     mark: Option<(u16, KeyGroup)>,
     first: Option<(u16, KeyGroup, Box<[u8]>)>,
-    compressor: Compressor<'static>,
+    compressor: Lent<Compressor<'static>>,
     thrift: Thrift,
 }
 
@@ -63,8 +62,7 @@ impl Thrift {
 
 impl BlockBuilder {
     pub(crate) fn new() -> Result<Self> {
-        let compressor = Compressor::new(ZSTD_LEVEL)
-            .map_err(|error| Error::internal("cannot set up zstd").with_source(error))?;
+        let compressor = contexts::compressor()?;
         let plain = Vec::with_capacity(TARGET_LEN + (TARGET_LEN >> 2));
         Ok(Self { plain, entries: 0, mark: None, first: None, compressor, thrift: Thrift::default() })
     }
@@ -148,13 +146,12 @@ impl BlockBuilder {
 
 /// Opens blocks, with the same tools for all.
 #[derive(Default)]
-pub(crate) struct Opener(Option<Decompressor<'static>>);
+pub(crate) struct Opener(Option<Lent<Decompressor<'static>>>);
 
 impl Opener {
     fn decompressor(&mut self) -> Result<&mut Decompressor<'static>> {
         if self.0.is_none() {
-            let fresh = Decompressor::new();
-            self.0 = Some(fresh.map_err(|error| Error::internal("cannot set up zstd").with_source(error))?);
+            self.0 = Some(contexts::decompressor()?);
         }
         Ok(self.0.as_mut().expect("it was made if there was none"))
     }

@@ -3,6 +3,7 @@
 mod block;
 mod bytes;
 mod canonical;
+mod contexts;
 pub(crate) mod driver;
 pub(crate) mod entry;
 mod footer;
