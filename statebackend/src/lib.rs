@@ -25,7 +25,7 @@ pub use run::{
     Entry, EntryKind, LiveEntry, MergePolicy, StateCount, StateSummary, VerifyReport, WrittenRun,
     copy_canonical, merge, plan_merge, run_of, scan, summarize, verify_run, write_run,
 };
-pub use table::{Delta, KeyedState, ListTable, MapTable, ValueTable};
+pub use table::{Delta, KeyedState, ListTable, MapTable, Refill, ValueTable};
 use types::serde::{Serialize, de::DeserializeOwned};
 
 /// What can be kept in state: serializable, owned, and able to move between threads.

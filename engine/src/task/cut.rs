@@ -92,6 +92,7 @@ impl Running {
     /// Drains one slice of cells, if any wait.
     pub(super) fn slice(&mut self) -> Result<()> {
         if self.undrained == 0 {
+            self.refill();
             return Ok(());
         }
         let step = Stopwatch::start(&self.task.env);
@@ -100,8 +101,16 @@ impl Running {
             left += keyed.drain(self.task.options.slice_cells)?;
         }
         self.undrained = left;
+        self.refill();
         self.snapshots.on_step(step.stop(&self.task.env, before.saturating_sub(left) as u64));
         Ok(())
+    }
+
+    /// Has the background make the memory that draining will need.
+    fn refill(&mut self) {
+        for (_, keyed) in self.task.chain.keyed() {
+            keyed.refills().for_each(|refill| self.task.uploads.refill(refill));
+        }
     }
 
     /// Hands sealed intervals to the background.

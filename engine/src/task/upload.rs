@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use checkpoint::storage::paths;
 use env::{Env, FaultPoint, Message, Sender, Store};
-use statebackend::{Delta, MergePolicy, merge, run_of, write_run};
+use statebackend::{Delta, MergePolicy, Refill, merge, run_of, write_run};
 use tokio::sync::Semaphore;
 use types::{CheckpointId, Error, KeyGroupRange, Result, Run, RunIdentity};
 
@@ -87,6 +87,15 @@ impl Uploads {
         }
         self.env.fault(FaultPoint::RunUploadAfter)?;
         Ok(Some(run))
+    }
+
+    /// Makes memory ready that draining will soon need.
+    pub(crate) fn refill(&self, refill: Refill) {
+        let env = self.env.clone();
+        self.env.spawn_task("refill", async move {
+            // Without it the task makes what it needs itself.
+            let _failed = env.blocking("refill", move || refill.run()).await;
+        });
     }
 
     /// Merges neighbouring runs into one; reports to `done`.

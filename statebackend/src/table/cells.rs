@@ -14,7 +14,7 @@ use types::{Error, KeyBytes, KeyGroup, KeyGroupRange, Result, key_hash};
 
 use super::{
     Drained,
-    chunks::Chunks,
+    chunks::{Chunks, Refill},
     pieces::{Pieces, Spare},
 };
 use crate::{
@@ -58,6 +58,8 @@ pub(crate) trait StateTable: Any + Send {
     fn approx_bytes(&self) -> usize;
     /// How often a cell was looked up or walked over.
     fn touched(&self) -> u64;
+    /// Memory to be made ready in the background, before draining needs it.
+    fn refill(&self) -> Option<Refill>;
 }
 
 /// What a cell of one kind of state holds besides its key.
@@ -245,6 +247,11 @@ impl Intervals {
         self.open = next;
         self.spare.turn();
         self.queue.push_back(Work::new(&self.chunks));
+    }
+
+    /// Memory to be made ready in the background.
+    pub(super) fn refill(&self) -> Option<Refill> {
+        self.chunks.refill(self.queue.iter().map(|work| work.drained.estimate(work.pending)).sum())
     }
 
     fn take_oldest(&mut self) -> Drained {

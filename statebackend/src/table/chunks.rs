@@ -1,24 +1,54 @@
-//! The memory of drained cells, used again from interval to interval: a task drains into chunks that the background gives
-//! back once their run is written.
+//! The memory of drained cells, used again from interval to interval: a task drains into chunks that the background makes
+//! ready ahead of it, and gives back once their run is written.
 //!
-//! Fresh memory is costly on a task: the kernel clears each page at its first use, and an allocator that gives memory
-//! back from time to time does so in the middle of a slice. Kept is as much as the last delta with entries took: what is too
-//! much is freed where its run was written. A delta without entries needs no run and ends on the task, so it frees nothing.
+//! Fresh memory is costly on a task: the kernel clears each page at its first use, two megabytes at once where the
+//! allocator asks for large pages, and an allocator that gives memory back from time to time does so in the middle of a
+//! slice. Kept is as much as the last delta with entries took: what is too much is freed where its run was written. A
+//! delta without entries needs no run and ends on the task, so it frees nothing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The capacity of a chunk in bytes.
 pub(crate) const CHUNK: usize = 128 << 10;
+/// How many chunks are made ready ahead at the most: 8 MiB.
+const MAX_READY: usize = 64;
 
-/// Empty chunks of one state. The task and the background share them; the lock is taken once a chunk.
+/// Empty chunks of one state. The task and the background share them; the lock is taken once a chunk, and once a slice.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Chunks(Arc<Mutex<Vec<Vec<u8>>>>);
+pub(crate) struct Chunks(Arc<Mutex<Pool>>);
+
+#[derive(Debug, Default)]
+struct Pool {
+    spare: Vec<Vec<u8>>,
+    /// Whether some are being made.
+    refilling: bool,
+}
 
 impl Chunks {
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// An empty chunk.
     pub(super) fn take(&self) -> Vec<u8> {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let spare = self.pool().spare.pop();
         spare.unwrap_or_else(|| Vec::with_capacity(CHUNK))
+    }
+
+    /// What is to be made ready in the background, where `bytes` are still to be drained: as much, within bounds, when
+    /// half of that is gone.
+    pub(super) fn refill(&self, bytes: usize) -> Option<Refill> {
+        let wanted = (bytes / CHUNK).min(MAX_READY);
+        if wanted == 0 {
+            return None;
+        }
+        let mut pool = self.pool();
+        let missing = wanted.saturating_sub(pool.spare.len());
+        if pool.refilling || 2 * missing <= wanted {
+            return None;
+        }
+        pool.refilling = true;
+        Some(Refill { chunks: self.clone(), missing })
     }
 
     /// Takes the chunks of a delta whose run is written. Called in the background: what is too much is freed there.
@@ -28,11 +58,11 @@ impl Chunks {
             chunk.capacity() == CHUNK
         });
         let enough = chunks.len();
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        chunks.append(&mut spare);
+        let mut pool = self.pool();
+        chunks.append(&mut pool.spare);
         let rest = chunks.split_off(enough);
-        *spare = chunks;
-        drop(spare);
+        pool.spare = chunks;
+        drop(pool);
         drop(rest);
     }
 
@@ -46,13 +76,39 @@ impl Chunks {
             chunk.clear();
             chunk
         });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(full);
+        self.pool().spare.extend(full);
     }
 
     /// How many chunks wait to be used.
     #[cfg(test)]
     pub(super) fn spare(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.pool().spare.len()
+    }
+}
+
+/// Chunks that a state will soon need: [`run`](Self::run) makes them, away from the task.
+#[derive(Debug)]
+pub struct Refill {
+    chunks: Chunks,
+    missing: usize,
+}
+
+impl Refill {
+    /// Makes the chunks, one after the other, each ready to be used as soon as it is made.
+    pub fn run(self) {
+        for _ in 0..self.missing {
+            // Writing to it has the kernel provide its pages here; zeros would need no writing.
+            let mut chunk = vec![u8::MAX; CHUNK];
+            chunk.clear();
+            self.chunks.pool().spare.push(chunk);
+        }
+    }
+}
+
+/// Also where it never ran: the state may ask again.
+impl Drop for Refill {
+    fn drop(&mut self) {
+        self.chunks.pool().refilling = false;
     }
 }
 
@@ -121,5 +177,31 @@ mod tests {
         };
         assert_eq!(keys(&again), keys(&fresh));
         assert_eq!(keys(&again).len() as u64, again.entries());
+    }
+
+    #[test]
+    fn chunks_are_made_ready_ahead_of_what_is_still_to_be_drained() {
+        let source = Chunks::default();
+        assert!(source.refill(CHUNK - 1).is_none(), "so little needs none");
+        let refill = source.refill(8 * CHUNK).expect("there is none");
+        assert!(source.refill(8 * CHUNK).is_none(), "it is asked for already");
+        refill.run();
+        assert_eq!(source.spare(), 8);
+        assert!(source.refill(8 * CHUNK).is_none());
+        drop((0..4).map(|_| source.take()).collect::<Vec<_>>());
+        assert!(source.refill(8 * CHUNK).is_none(), "half is left");
+        drop(source.take());
+        source.refill(8 * CHUNK).expect("less than half is left").run();
+        assert_eq!(source.spare(), 8);
+        source.refill(10_000 * CHUNK).expect("more is needed").run();
+        assert_eq!(source.spare(), MAX_READY);
+    }
+
+    #[test]
+    fn a_refill_that_never_ran_is_asked_for_again() {
+        let source = Chunks::default();
+        drop(source.refill(8 * CHUNK).expect("there is none"));
+        source.refill(8 * CHUNK).expect("there is still none").run();
+        assert_eq!(source.spare(), 8);
     }
 }

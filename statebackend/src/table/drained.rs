@@ -44,6 +44,8 @@ pub(crate) struct Line<'a> {
 
 /// Chunks do not grow: a full one is left and the next one begun. The first is small, since most deltas are.
 const FIRST_CHUNK: usize = 8 << 10;
+/// Chunks that a delta's list has room for, once it has more than the first: 128 MiB.
+const MANY_CHUNKS: usize = 1024;
 /// More than the two bytes of the group, a tag and three lengths.
 const HEAD_MAX: usize = 2 + 1 + 3 * 5;
 
@@ -74,6 +76,14 @@ impl Drained {
     /// How many entries there are.
     pub(crate) fn entries(&self) -> u64 {
         self.entries
+    }
+
+    /// Bytes that `cells` more will take, roughly: as those before, or where these are few, the least that can be.
+    pub(super) fn estimate(&self, cells: usize) -> usize {
+        const LEAST: usize = 24;
+        let entries = self.entries as usize;
+        let each = if self.chunks.len() > 2 { self.chunks.len() * CHUNK / entries.max(1) } else { LEAST };
+        cells.saturating_mul(each)
     }
 
     /// How many of the entries are tombstones.
@@ -183,13 +193,22 @@ impl Drained {
     fn chunk(&mut self, len: usize) -> &mut Vec<u8> {
         let has_room = self.chunks.last().is_some_and(|chunk| chunk.capacity() - chunk.len() >= len);
         if !has_room {
-            self.chunks.push(match len {
-                _ if self.chunks.is_empty() => Vec::with_capacity(FIRST_CHUNK.max(len)),
-                0..=CHUNK => self.source.take(),
-                _ => Vec::with_capacity(len),
-            });
+            self.begin_chunk(len);
         }
         self.chunks.last_mut().expect("a chunk was pushed if there was none")
+    }
+
+    #[inline(never)]
+    fn begin_chunk(&mut self, len: usize) {
+        if self.chunks.len() == 1 {
+            // The delta is not small. Growing this list frees memory, which an allocator may take for the time to clean up.
+            self.chunks.reserve(MANY_CHUNKS);
+        }
+        self.chunks.push(match len {
+            _ if self.chunks.is_empty() => Vec::with_capacity(FIRST_CHUNK.max(len)),
+            0..=CHUNK => self.source.take(),
+            _ => Vec::with_capacity(len),
+        });
     }
 }
 

@@ -6,7 +6,7 @@ use types::{CheckpointId, KeyGroup, KeyGroupRange, Result, Shape, Timestamp};
 
 use super::{
     CachedTable, Drained, ListTable, MapTable, Need, StateTable, ValueTable, backing::Backing,
-    cells::Interval, timers::TimerTable,
+    cells::Interval, chunks::Refill, timers::TimerTable,
 };
 use crate::{
     Data,
@@ -161,6 +161,12 @@ impl KeyedState {
         self.store_drained()?;
         let undrained = self.all_tables().map(StateTable::undrained).sum();
         Ok(usize::from(!finished).max(undrained))
+    }
+
+    /// Memory that draining will need: to be made ready away from the task. Ask from time to time, so that it is there
+    /// before the barrier, and after each [`drain`](Self::drain).
+    pub fn refills(&self) -> impl Iterator<Item = Refill> {
+        self.all_tables().filter_map(StateTable::refill)
     }
 
     /// Drains flipped checkpoints, oldest first; returns what is left of the budget, and whether nothing else is.

@@ -10,6 +10,7 @@ use types::{Error, KeyBytes, KeyGroup, Result, Timestamp, key_hash};
 use super::{
     Drained, StateTable,
     cells::{Interval, Progress},
+    chunks::{Chunks, Refill},
 };
 use crate::{
     key::{KeyRef, OwnedKey},
@@ -31,11 +32,16 @@ impl Timer {
 }
 
 /// What one interval did to the set, and what of it is drained.
-#[derive(Default)]
 struct Difference {
     /// `true`: the timer was not there when the interval began and is there at its end; `false`: the other way round.
     changed: BTreeMap<Timer, bool>,
     drained: Drained,
+}
+
+impl Difference {
+    fn new(chunks: &Chunks) -> Self {
+        Self { changed: BTreeMap::new(), drained: Drained::new(chunks.clone()) }
+    }
 }
 
 /// All timers of one kind.
@@ -44,17 +50,16 @@ pub(crate) struct TimerTable {
     open: Interval,
     /// By interval, oldest first; the last one is open.
     intervals: VecDeque<Difference>,
+    /// The memory that intervals are drained into.
+    chunks: Chunks,
     touched: u64,
 }
 
 impl TimerTable {
     pub(crate) fn new() -> Self {
-        Self {
-            live: BTreeSet::new(),
-            open: 1,
-            intervals: VecDeque::from([Difference::default()]),
-            touched: 0,
-        }
+        let chunks = Chunks::default();
+        let intervals = VecDeque::from([Difference::new(&chunks)]);
+        Self { live: BTreeSet::new(), open: 1, intervals, chunks, touched: 0 }
     }
 
     /// Adds a timer; nothing happens if it is there.
@@ -108,7 +113,7 @@ impl TimerTable {
 impl StateTable for TimerTable {
     fn flip(&mut self, next: Interval) {
         self.open = next;
-        self.intervals.push_back(Difference::default());
+        self.intervals.push_back(Difference::new(&self.chunks));
     }
 
     fn drain(&mut self, interval: Interval, budget: usize) -> Result<Progress> {
@@ -135,7 +140,8 @@ impl StateTable for TimerTable {
     }
 
     fn take_oldest(&mut self) -> Drained {
-        self.intervals.pop_front().unwrap_or_default().drained
+        debug_assert!(self.intervals.len() > 1, "the open interval is never taken");
+        self.intervals.pop_front().map_or_else(Drained::default, |difference| difference.drained)
     }
 
     fn restore(&mut self, key: KeyRef<'_>, entry: &Entry<'_>) -> Result<()> {
@@ -170,6 +176,11 @@ impl StateTable for TimerTable {
 
     fn touched(&self) -> u64 {
         self.touched
+    }
+
+    fn refill(&self) -> Option<Refill> {
+        let intervals = self.intervals.iter();
+        self.chunks.refill(intervals.map(|it| it.drained.estimate(it.changed.len())).sum())
     }
 }
 

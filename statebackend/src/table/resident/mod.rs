@@ -13,6 +13,7 @@ use types::Result;
 use super::{
     Drained, StateTable,
     cells::{Cell, Cells, Interval, Intervals, Progress, Slot, find, insert},
+    chunks::Refill,
     drained::Line,
 };
 use crate::{key::KeyRef, run::entry::Entry};
@@ -170,6 +171,10 @@ impl<T: CellTable> StateTable for T {
 
     fn touched(&self) -> u64 {
         self.inner().touched()
+    }
+
+    fn refill(&self) -> Option<Refill> {
+        self.inner().intervals.refill()
     }
 }
 
