@@ -20,6 +20,7 @@ pub mod discard;
 pub mod file_sink;
 pub mod file_source;
 pub mod generator;
+mod place;
 pub mod print;
 mod range;
 pub mod socket;

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 mod backpressure;
 mod damage;
 mod damage_by_command;
+mod elsewhere;
 mod points;
 mod random;
 mod take_over;

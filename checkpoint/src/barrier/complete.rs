@@ -8,7 +8,8 @@ use types::{AttemptId, Error, JobId, Lineage, MaxParallelism, Result, Timestamp,
 
 use super::{Barrier, BarrierKind};
 use crate::manifest::{
-    Manifest, OperatorSnapshot, SnapshotKind, StateDescription, SubtaskSnapshot, TaskId, TaskSnapshot,
+    ListPart, Manifest, OperatorSnapshot, SnapshotKind, StateDescription, SubtaskSnapshot, TaskId,
+    TaskSnapshot,
 };
 
 /// An operator that owns something durable, as the plan describes it.
@@ -26,6 +27,8 @@ pub struct OperatorPlan {
     pub states: Vec<StateDescription>,
     /// Whether it has a split enumerator, whose state every checkpoint must hold.
     pub enumerator: bool,
+    /// Where it reads or writes, if it has a place.
+    pub place: Option<String>,
 }
 
 /// What does not change during an attempt.
@@ -114,6 +117,11 @@ fn operator(
         let which = if plan.enumerator { "misses" } else { "has" };
         return Err(format!("operator {uid} {which} the state of a split enumerator"));
     }
+    let mut subtasks: Vec<SubtaskSnapshot> = subtasks.into_iter().cloned().collect();
+    if let (Some(place), Some(first)) = (&plan.place, subtasks.first_mut()) {
+        first.lists.push(ListPart::of_place(place).map_err(|error| error.to_string())?);
+        first.lists.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     let mut states = plan.states.clone();
     states.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(OperatorSnapshot {
@@ -122,7 +130,7 @@ fn operator(
         parallelism: plan.parallelism,
         key_shape: plan.key_shape.clone(),
         states,
-        subtasks: subtasks.into_iter().cloned().collect(),
+        subtasks,
         enumerator,
     })
 }

@@ -4,6 +4,7 @@
 
 mod file;
 pub mod invariants;
+mod place;
 mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -9,13 +9,15 @@ use engine::{
     api::sink::{CommitOutcome, Committer, Marker, SinkContext, TransactionId, TwoPhaseSink, TwoPhaseWriter},
     record::Batch,
 };
+use env::Env;
 use types::{Error, Result};
 
 use super::{
     naming::{self, PartName},
-    output_dir::{OutputDir, PreparedFiles},
+    output_dir::{OutputDir, PreparedFiles, failed},
     part::{Part, SealedParts},
 };
+use crate::place;
 
 /// Writes records into files of a directory, exactly once.
 ///
@@ -99,6 +101,13 @@ where
             ));
         }
         Ok(())
+    }
+
+    async fn place(&self, env: &Env) -> Result<Option<String>> {
+        let (files, dir) = (env.files(), self.dir.clone());
+        let real = env.blocking("file sink place", move || place::real(&*files, &dir)).await?;
+        let real = real.map_err(|error| failed("look for", &self.dir, error))?;
+        Ok(Some(real.display().to_string()))
     }
 
     async fn writer(&self, context: &SinkContext) -> Result<Self::Writer> {

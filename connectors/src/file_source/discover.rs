@@ -10,6 +10,8 @@ use env::{FileKind, Files};
 use glob::{MatchOptions, Pattern};
 use types::{Error, Result};
 
+use crate::place;
+
 /// A file that was found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FoundFile {
@@ -43,7 +45,52 @@ fn pattern(path: &str) -> Result<Pattern> {
     })
 }
 
-/// The files that `path` stands for, sorted.
+/// The directory above the first part in which a pattern stands: only what is below it can match.
+fn fixed(pattern: &str) -> &str {
+    let len = pattern.split_inclusive('/').take_while(|part| !is_pattern(part)).map(str::len).sum();
+    &pattern[..len]
+}
+
+/// Where `path` really is: the same however it is written.
+///
+/// # Errors
+/// `BadInput` if it is not UTF-8, or as the operating system says.
+pub(super) fn place(files: &dyn Files, path: &str) -> Result<String> {
+    let (base, real) = base(files, path)?;
+    let real = if base.len() < path.len() { real.join(&path[base.len()..]) } else { real };
+    text(&real).map(ToOwned::to_owned)
+}
+
+/// The part of `path` that names a file or directory, all of it but for a pattern, and where that really is.
+fn base<'a>(files: &dyn Files, path: &'a str) -> Result<(&'a str, PathBuf)> {
+    let named = Path::new(path);
+    let exists = files.metadata(named).map_err(|error| failed(named, error))?.is_some();
+    let base = if is_pattern(path) && !exists { fixed(path) } else { path };
+    let real = place::real(files, Path::new(base)).map_err(|error| failed(named, error))?;
+    Ok((base, real))
+}
+
+/// The path of a file that was found under the place `from`, now that the place is `to`.
+///
+/// # Errors
+/// `BadInput` if it was not found there.
+pub(super) fn moved(path: &str, from: &str, to: &str) -> Result<String> {
+    let below = |from: &str, to: &str| below(path, from, Path::new(to))?.to_str().map(ToOwned::to_owned);
+    let moved = below(from, to).or_else(|| below(fixed(from), fixed(to)));
+    moved.ok_or_else(|| {
+        Error::bad_input(format!(
+            "input file {path} is not below {from}, so nobody can tell where below {to} it is now"
+        ))
+    })
+}
+
+/// What is to `to` as `path` is to `from`.
+fn below(path: &str, from: &str, to: &Path) -> Option<PathBuf> {
+    let rest = Path::new(path).strip_prefix(from).ok()?;
+    Some(if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) })
+}
+
+/// The files that `path` stands for, sorted, under their real names: they are the same wherever the job is started.
 ///
 /// # Errors
 /// `BadInput` if there are none, `Unavailable` if one may not be looked at.
@@ -64,7 +111,12 @@ pub(super) fn find(files: &dyn Files, path: &str) -> Result<Vec<FoundFile>> {
     } else {
         return Err(Error::bad_input(format!("input file {path} does not exist: check the path")));
     }
-    Ok(search.found.into_iter().collect())
+    let (base, real_base) = base(files, path)?;
+    let real = |file: FoundFile| match below(&file.path, base, &real_base) {
+        Some(real) => Ok(FoundFile { path: text(&real)?.to_owned(), ..file }),
+        None => Ok(file),
+    };
+    search.found.into_iter().map(real).collect()
 }
 
 /// A pattern, and how many directories deep it can match.
@@ -115,12 +167,11 @@ impl Search<'_> {
 
     /// Takes whatever matches a pattern.
     fn match_all(&mut self, path: &str) -> Result<()> {
-        // The directory above the first part in which a pattern stands: only what is below it can match.
-        let fixed = path.split_inclusive('/').take_while(|part| !is_pattern(part)).collect::<String>();
+        let fixed = fixed(path);
         let depth = if path.contains("**") { usize::MAX } else { path[fixed.len()..].split('/').count() };
         let matcher = Matcher { pattern: pattern(path)?, depth };
-        let top = if fixed.is_empty() { "." } else { &fixed };
-        self.match_under(Path::new(top), Path::new(&fixed), &matcher, 1)
+        let top = if fixed.is_empty() { "." } else { fixed };
+        self.match_under(Path::new(top), Path::new(fixed), &matcher, 1)
     }
 
     /// Takes what matches in and below a directory; `shown` is its name as the pattern has it.

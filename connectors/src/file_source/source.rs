@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use engine::api::source::{Boundedness, Source, SourceContext};
+use env::Env;
 use types::{Error, Result};
 
 use super::{
@@ -27,7 +28,8 @@ const SPLITS_PER_SUBTASK: u64 = 4;
 ///
 /// **Guarantee:** exactly once. The source is bounded: it reads what the files held when the job first started, up to
 /// their length at that time, also after failures and restarts. A file that is missing or shorter than that, or whose
-/// last 64 KiB before the position have changed, is an error that names it.
+/// last 64 KiB before the position have changed, is an error that names it. So is another path than the one that the
+/// job first read, unless the user says that the files have moved there; how it is written does not matter.
 pub struct FileSource<T, F = fn(&str, &mut LineOutput<'_, '_, T>) -> Result<()>> {
     path: String,
     parse: F,
@@ -122,6 +124,15 @@ where
             return Err(Error::invalid_job("no line fits into 0 bytes: give max_line_bytes 1 or more"));
         }
         Ok(())
+    }
+
+    async fn place(&self, env: &Env) -> Result<Option<String>> {
+        let (files, path) = (env.files(), self.path.clone());
+        env.blocking("file source place", move || discover::place(&*files, &path)).await?.map(Some)
+    }
+
+    fn moved(&self, split: FileSplit, from: &str, to: &str) -> Result<FileSplit> {
+        Ok(FileSplit { path: discover::moved(&split.path, from, to)?, ..split })
     }
 
     async fn discover(&self, context: &SourceContext) -> Result<Vec<FileSplit>> {

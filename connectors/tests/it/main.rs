@@ -5,5 +5,6 @@
 mod file_sink;
 mod file_source;
 mod memory;
+mod moved;
 mod renamed;
 mod socket;

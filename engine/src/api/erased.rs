@@ -4,7 +4,7 @@
 use std::any::Any;
 
 use checkpoint::manifest::ListPart;
-use env::BoxFuture;
+use env::{BoxFuture, Env};
 use serde::{Deserialize, Serialize};
 use types::{MaxParallelism, Result, SubtaskIndex};
 
@@ -37,6 +37,13 @@ pub trait AnySource: Send + Sync {
     /// # Errors
     /// `InvalidJob`.
     fn validate(&self) -> Result<()>;
+    /// See [`Source::place`](super::source::Source::place).
+    fn place<'a>(&'a self, env: &'a Env) -> BoxFuture<'a, Result<Option<String>>>;
+    /// See [`Source::moved`](super::source::Source::moved).
+    ///
+    /// # Errors
+    /// Those, and `Corrupt` if the split cannot be read.
+    fn moved(&self, split: &SplitState, from: &str, to: &str) -> Result<SplitState>;
     /// Finds the splits, sorted by id.
     fn discover<'a>(&'a self, context: &'a SourceContext) -> BoxFuture<'a, Result<Vec<SplitState>>>;
     /// Makes what reads the splits of one subtask.
@@ -86,6 +93,8 @@ pub trait AnySink: Send + Sync {
     /// # Errors
     /// `InvalidJob`.
     fn validate(&self) -> Result<()>;
+    /// See [`TwoPhaseSink::place`](super::sink::TwoPhaseSink::place).
+    fn place<'a>(&'a self, env: &'a Env) -> BoxFuture<'a, Result<Option<String>>>;
     /// Opens the writer of a subtask.
     fn writer(&self, context: SinkContext) -> BoxFuture<'_, Result<Box<dyn AnyWriter>>>;
     /// Opens a committer; `None` for a sink without transactions.

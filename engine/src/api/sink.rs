@@ -135,6 +135,17 @@ pub trait TwoPhaseSink: Clone + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Where it writes, in words that are the same however the place was named: an absolute path, say. `None`: nowhere that
+    /// could be confused. Checkpoints remember it, and a start that goes on elsewhere is refused unless the user says so.
+    /// Called once in each process, in the JobManager.
+    ///
+    /// # Errors
+    /// As the outside says; the job does not start.
+    fn place(&self, env: &Env) -> impl Future<Output = Result<Option<String>>> + Send {
+        let _nowhere = env;
+        std::future::ready(Ok(None))
+    }
+
     /// Opens the writer of a subtask. Called after the committer has swept.
     ///
     /// # Errors

@@ -65,6 +65,27 @@ pub trait Source: Clone + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Where it reads, in words that are the same however the place was named: an absolute path, say. `None`: nowhere that
+    /// could be confused. Checkpoints remember it, and a start that gives another place is refused, since the positions
+    /// mean nothing there. Called once in each process, in the JobManager.
+    ///
+    /// # Errors
+    /// As the outside says; the job does not start.
+    fn place(&self, env: &Env) -> impl Future<Output = Result<Option<String>>> + Send {
+        let _nowhere = env;
+        std::future::ready(Ok(None))
+    }
+
+    /// A split as it is after everything at the place `from` has moved to `to`: what [`place`](Self::place) said when the
+    /// snapshot was taken, and now. Called at a restore, when the user says so.
+    ///
+    /// # Errors
+    /// `BadInput` if that cannot be told.
+    fn moved(&self, split: Self::Split, from: &str, to: &str) -> Result<Self::Split> {
+        let _places = (from, to);
+        Ok(split)
+    }
+
     /// Finds the splits. Called in the JobManager at a fresh start, not at a restore. Splits are sorted by id and
     /// assigned in that order.
     ///

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use serde::Serialize;
 use types::{Bincode, Codec, Error, Result, SubtaskIndex};
 
 use crate::api::{erased::SplitState, source::Boundedness};
@@ -77,8 +78,16 @@ impl Enumerator {
     /// `Internal` if a split cannot be encoded.
     pub(crate) fn capture(&self) -> Result<Vec<u8>> {
         let all: Vec<&SplitState> = self.unassigned.iter().chain(self.dealt.iter().flatten()).collect();
+        Self::encode(&all)
+    }
+
+    /// The state of an enumerator that has these splits.
+    ///
+    /// # Errors
+    /// `Internal` if a split cannot be encoded.
+    pub(crate) fn encode<S: Serialize>(splits: &[S]) -> Result<Vec<u8>> {
         let mut bytes = vec![1];
-        Bincode::encode(&all, &mut bytes)?;
+        Bincode::encode(splits, &mut bytes)?;
         Ok(bytes)
     }
 

@@ -42,6 +42,7 @@ pub(crate) struct StartOptions {
     pub(crate) abandon_pending: bool,
     pub(crate) accept_foreign_output: bool,
     pub(crate) allow_dropped_state: BTreeSet<Uid>,
+    pub(crate) allow_moved: BTreeSet<Uid>,
 }
 
 /// How a job ended.
@@ -84,6 +85,8 @@ pub(crate) struct JobManager {
     pub(crate) unfinished: Option<Unfinished>,
     /// Damage that the last attempt found: perhaps in the checkpoint that it restored.
     pub(crate) suspicion: Option<Error>,
+    /// Where the sources and sinks are that have a place; known from the first start on.
+    pub(crate) places: BTreeMap<Uid, String>,
     /// Whether this process has created a start record.
     pub(crate) has_started: bool,
 }
@@ -322,7 +325,11 @@ impl JobManager {
             Position::New(created) => {
                 let _end = created.become_state::<Finished>();
                 let time = std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or(0));
-                format!("job {} finished at {}", self.plan.job_name, humantime::format_rfc3339_seconds(time))
+                format!(
+                    "nothing to do: job {} finished at {}; a new run needs another checkpoint directory and another output",
+                    self.plan.job_name,
+                    humantime::format_rfc3339_seconds(time)
+                )
             }
             Position::Waiting(restarting) => {
                 let running = restarting.become_state::<Running>();

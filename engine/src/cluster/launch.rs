@@ -102,7 +102,8 @@ impl JobManager {
                     let dropped = &self.start.allow_dropped_state;
                     compatible::check(&self.plan, manifest, dropped, "the snapshot to restore")?;
                 }
-                (self.attempt_plan(&info, self.tasks()), self.deploy(&info, manifest.as_deref()).await?)
+                let moved = manifest.clone().map(|manifest| self.moved(manifest)).transpose()?;
+                (self.attempt_plan(&info, self.tasks()), self.deploy(&info, moved.as_deref()).await?)
             }
         };
         let plan = Arc::new(plan);
@@ -171,12 +172,19 @@ impl JobManager {
 
     /// Everything that can be refused before the start record is: sinks, and whether the state fits.
     async fn check_start(&mut self) -> Result<()> {
+        self.find_places().await?;
         let newest = history::open(&self.env, Arc::clone(&self.store)).await?;
         let standing = newest.as_ref().map(|record| &record.standing);
         let continues = matches!(self.start.from, From::Auto | From::Latest);
         let finished = |kind: &history::EndKind| *kind == history::EndKind::Finished;
-        if continues && standing.and_then(|it| it.end.as_ref()).is_some_and(|end| finished(&end.kind)) {
+        if standing.is_some_and(|it| it.job_name != self.plan.job_name) {
+            // Another job's directory is refused as such when the attempt begins.
             return Ok(());
+        }
+        if let Some(standing) = standing.filter(|it| it.end.as_ref().is_some_and(|end| finished(&end.kind)))
+            && continues
+        {
+            return self.check_finished_places(standing).await;
         }
         let manifest = match (&self.start.from, standing) {
             (From::Snapshot(location), _) => Some((location.manifest.clone(), location.url().to_owned())),
@@ -196,8 +204,12 @@ impl JobManager {
         match manifest {
             Some((manifest, place)) => {
                 compatible::check(&self.plan, &manifest, &self.start.allow_dropped_state, &place)?;
+                self.check_places(&manifest, &place, standing).await?;
             }
-            None => self.check_sources().await?,
+            None => {
+                self.check_pending_places(standing).await?;
+                self.check_sources().await?;
+            }
         }
         let expected =
             Expected::new(standing, &self.start.from, self.start.accept_foreign_output, self.store.url());
@@ -371,7 +383,7 @@ impl JobManager {
             max_parallelism: self.plan.max_parallelism,
             sources: tasks.iter().copied().filter(is_source).collect(),
             tasks,
-            operators: describe::operators(&self.plan),
+            operators: describe::operators(&self.plan, &self.places),
         }
     }
 }

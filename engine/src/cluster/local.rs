@@ -1,7 +1,7 @@
 //! Everything in one process: a JobManager and a TaskManager joined by links, REST beside them. The one place where a
 //! job's settings become a running cluster.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use checkpoint::{history::From, savepoint::SnapshotLocation};
 use env::{Env, Limits, MemoryLimit, Message, Sender, TaskHandle, channel};
@@ -165,12 +165,14 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
             abandon_pending: settings.abandon_pending,
             accept_foreign_output: settings.accept_foreign_output,
             allow_dropped_state: settings.allow_dropped_state.clone(),
+            allow_moved: settings.allow_moved.clone(),
         },
         view: view.clone(),
         to_tasks,
         from_tasks,
         unfinished: None,
         suspicion: None,
+        places: BTreeMap::new(),
         has_started: false,
     };
     let open_requests = Requests::new(request_receiver);

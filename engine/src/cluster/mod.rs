@@ -13,6 +13,7 @@ mod launch;
 pub(crate) mod link;
 pub mod local;
 pub mod message;
+mod places;
 pub(crate) mod requests;
 pub(crate) mod resolve;
 pub mod status;

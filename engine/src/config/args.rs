@@ -56,6 +56,9 @@ pub struct JobArgs {
     /// Drop this operator's state; may be repeated
     #[arg(long, value_name = "UID")]
     allow_dropped_state: Vec<String>,
+    /// This source or sink is at another place than before, with all its files; may be repeated
+    #[arg(long, value_name = "UID")]
+    allow_moved: Vec<String>,
     /// Print the plan and end
     #[arg(long)]
     pub explain: bool,
@@ -86,8 +89,12 @@ impl JobArgs {
             .into_iter()
             .filter(|(_, set, _)| *set)
             .map(|(name, _, flag)| (name, "true".to_owned(), flag));
-        let dropped = (!self.allow_dropped_state.is_empty())
-            .then(|| ("allow-dropped-state", self.allow_dropped_state.join(","), "--allow-dropped-state"));
-        valued.chain(flags).chain(dropped).collect()
+        let uids = [
+            ("allow-dropped-state", &self.allow_dropped_state, "--allow-dropped-state"),
+            ("allow-moved", &self.allow_moved, "--allow-moved"),
+        ];
+        let uids = uids.into_iter().filter(|(_, uids, _)| !uids.is_empty());
+        let uids = uids.map(|(name, uids, flag)| (name, uids.join(","), flag));
+        valued.chain(flags).chain(uids).collect()
     }
 }

@@ -61,6 +61,8 @@ pub struct Settings {
     pub accept_foreign_output: bool,
     /// Operators whose state in the snapshot may be dropped.
     pub allow_dropped_state: BTreeSet<Uid>,
+    /// Sources and sinks whose input or output is at another place than the snapshot remembers.
+    pub allow_moved: BTreeSet<Uid>,
     /// Where REST listens.
     pub rest: RestAddress,
     /// How many records each source emits per second, all its subtasks together; up to a second's worth is caught up.
@@ -100,6 +102,7 @@ impl Default for Settings {
             abandon_pending: false,
             accept_foreign_output: false,
             allow_dropped_state: BTreeSet::new(),
+            allow_moved: BTreeSet::new(),
             rest: RestAddress::At("127.0.0.1:8081".to_owned()),
             source_rate: None,
             batch_records: 1024,
@@ -180,6 +183,8 @@ settings! {
         |settings, text| settings.accept_foreign_output = boolean(text)?;
     "allow-dropped-state", "uids, separated by commas, whose state may be dropped",
         |settings, text| settings.allow_dropped_state = uids(text)?;
+    "allow-moved", "uids, separated by commas, of sources and sinks whose files are at another place than before",
+        |settings, text| settings.allow_moved = uids(text)?;
     "rest", "HOST:PORT, or off (127.0.0.1:8081)",
         |settings, text| settings.rest = rest(text)?;
     "source.records-per-second", "records of each source per second, all its subtasks together; up to a second's worth is caught up; off for no limit (off)",

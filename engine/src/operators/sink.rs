@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use env::BoxFuture;
+use env::{BoxFuture, Env};
 use serde::{Serialize, de::DeserializeOwned};
 use types::{Bincode, Codec, Error, Result};
 
@@ -36,6 +36,10 @@ impl<S: Sink> AnySink for Plain<S> {
 
     fn validate(&self) -> Result<()> {
         self.0.validate()
+    }
+
+    fn place<'a>(&'a self, _env: &'a Env) -> BoxFuture<'a, Result<Option<String>>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     fn writer(&self, context: SinkContext) -> BoxFuture<'_, Result<Box<dyn AnyWriter>>> {
@@ -75,6 +79,10 @@ impl<S: TwoPhaseSink> AnySink for TwoPhase<S> {
 
     fn validate(&self) -> Result<()> {
         self.0.validate()
+    }
+
+    fn place<'a>(&'a self, env: &'a Env) -> BoxFuture<'a, Result<Option<String>>> {
+        Box::pin(self.0.place(env))
     }
 
     fn writer(&self, context: SinkContext) -> BoxFuture<'_, Result<Box<dyn AnyWriter>>> {

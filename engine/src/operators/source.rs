@@ -12,7 +12,7 @@ use std::{
 };
 
 use checkpoint::manifest::{ListPart, Redistribution};
-use env::BoxFuture;
+use env::{BoxFuture, Env};
 use types::{Bincode, Codec, Error, Result};
 
 use super::operator::OutBatch;
@@ -41,6 +41,14 @@ pub(crate) fn decode_splits(part: &ListPart) -> Result<Vec<SplitState>> {
     part.elements.iter().map(|element| Bincode::decode(element)).collect()
 }
 
+/// The elements of such a list state.
+///
+/// # Errors
+/// If a split cannot be encoded.
+pub(crate) fn encode_splits(splits: &[SplitState]) -> Result<Vec<Vec<u8>>> {
+    splits.iter().map(encode).collect()
+}
+
 struct Erased<S>(S);
 
 impl<S: Source> AnySource for Erased<S> {
@@ -50,6 +58,16 @@ impl<S: Source> AnySource for Erased<S> {
 
     fn validate(&self) -> Result<()> {
         self.0.validate()
+    }
+
+    fn place<'a>(&'a self, env: &'a Env) -> BoxFuture<'a, Result<Option<String>>> {
+        Box::pin(self.0.place(env))
+    }
+
+    fn moved(&self, split: &SplitState, from: &str, to: &str) -> Result<SplitState> {
+        let stored: S::Split = Bincode::decode(&split.split).map_err(|error| error.context(&split.id))?;
+        let moved = self.0.moved(stored, from, to)?;
+        Ok(SplitState { id: moved.id(), finished: split.finished, split: encode(&moved)? })
     }
 
     fn discover<'a>(&'a self, context: &'a SourceContext) -> BoxFuture<'a, Result<Vec<SplitState>>> {

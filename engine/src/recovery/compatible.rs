@@ -56,10 +56,10 @@ fn names(manifest: &Manifest) -> String {
 /// Whether nothing would be lost with it (a sink whose transactions are settled before the start).
 fn is_empty(operator: &OperatorSnapshot) -> bool {
     operator.enumerator.is_none()
-        && operator
-            .subtasks
-            .iter()
-            .all(|it| it.runs.is_empty() && it.lists.iter().all(|part| part.elements.is_empty()))
+        && operator.subtasks.iter().all(|it| {
+            it.runs.is_empty()
+                && it.lists.iter().all(|part| part.elements.is_empty() || operator.is_place(part))
+        })
 }
 
 fn operator_fits(vertex: &Vertex, operator: &OperatorSnapshot, may_drop: bool, place: &str) -> Result<()> {

@@ -1,17 +1,19 @@
 //! Declared states as a manifest describes them, and back. The manifest's types know nothing of state backends, and
 //! those nothing of manifests: here they meet.
 
+use std::collections::BTreeMap;
+
 use checkpoint::{barrier::complete::OperatorPlan, manifest::StateDescription};
 use statebackend::{StateKind, StateSpec};
-use types::{Error, Result, Shape};
+use types::{Error, Result, Shape, Uid};
 
 use crate::graph::{
     logical::{Vertex, VertexKind},
     physical::Plan,
 };
 
-/// The operators of `plan` that own something durable.
-pub(crate) fn operators(plan: &Plan) -> Vec<OperatorPlan> {
+/// The operators of `plan` that own something durable, and where those are that have a place.
+pub(crate) fn operators(plan: &Plan, places: &BTreeMap<Uid, String>) -> Vec<OperatorPlan> {
     let mut operators = Vec::new();
     for chain in &plan.chains {
         for &id in &chain.vertices {
@@ -24,6 +26,7 @@ pub(crate) fn operators(plan: &Plan) -> Vec<OperatorPlan> {
                 key_shape: vertex.key_shape.clone(),
                 states: states(vertex),
                 enumerator: matches!(vertex.kind, VertexKind::Source(_)),
+                place: places.get(uid).cloned(),
             });
         }
     }

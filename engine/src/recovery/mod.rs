@@ -3,5 +3,6 @@
 
 pub(crate) mod compatible;
 pub(crate) mod describe;
+pub(crate) mod places;
 pub(crate) mod plan;
 pub(crate) mod savepoint;

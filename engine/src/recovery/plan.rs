@@ -49,7 +49,7 @@ pub(crate) fn deal(plan: &Plan, manifest: &Manifest) -> Result<Restored> {
                     runs: runs(operator, groups),
                     lists: lists(operator, subtask, chain.parallelism)
                         .into_iter()
-                        .filter(|part| is_kept(vertex, part))
+                        .filter(|part| is_kept(vertex, part) && !operator.is_place(part))
                         .collect(),
                 };
                 let task = TaskId { chain: u32::try_from(chain_index).unwrap_or(u32::MAX), subtask };

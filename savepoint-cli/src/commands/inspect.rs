@@ -63,6 +63,8 @@ struct Operator {
     uid: String,
     kind: String,
     parallelism: u32,
+    /// Where it reads or writes, of a source or sink of files.
+    place: Option<String>,
     /// The shape of its keys, of a keyed operator.
     key: Option<String>,
     states: Vec<State>,
@@ -140,9 +142,10 @@ fn operator(operator: &OperatorSnapshot) -> Result<Operator> {
         uid: operator.uid.to_string(),
         kind: operator.kind.clone(),
         parallelism: operator.parallelism,
+        place: operator.place().map_err(shown)?,
         key: shape(&operator.key_shape).map_err(shown)?,
         states,
-        subtasks: operator.subtasks.iter().map(subtask).collect(),
+        subtasks: operator.subtasks.iter().map(|one| subtask(operator, one)).collect(),
     })
 }
 
@@ -161,7 +164,8 @@ fn keyed_state(state: &StateDescription) -> Result<State> {
 /// Operator list states, each once: its parts lie with the subtasks.
 fn list_states(operator: &OperatorSnapshot) -> Result<Vec<State>> {
     let mut states: Vec<State> = Vec::new();
-    for part in operator.subtasks.iter().flat_map(|subtask| &subtask.lists) {
+    let parts = operator.subtasks.iter().flat_map(|subtask| &subtask.lists);
+    for part in parts.filter(|part| !operator.is_place(part)) {
         let elements = part.elements.len() as u64;
         if let Some(state) = states.iter_mut().find(|state| state.name == part.name) {
             state.elements = state.elements.map(|sum| sum + elements);
@@ -185,7 +189,8 @@ fn list_states(operator: &OperatorSnapshot) -> Result<Vec<State>> {
     Ok(states)
 }
 
-fn subtask(subtask: &SubtaskSnapshot) -> Subtask {
+fn subtask(operator: &OperatorSnapshot, subtask: &SubtaskSnapshot) -> Subtask {
+    let elements = subtask.lists.iter().filter(|part| !operator.is_place(part));
     let sum = |of: fn(&types::Run) -> u64| subtask.runs.iter().map(of).sum();
     let groups = subtask.groups;
     Subtask {
@@ -195,7 +200,7 @@ fn subtask(subtask: &SubtaskSnapshot) -> Subtask {
         entries: sum(|run| run.entries),
         tombstones: sum(|run| run.tombstones),
         bytes: sum(|run| run.file.len),
-        elements: subtask.lists.iter().map(|part| part.elements.len() as u64).sum(),
+        elements: elements.map(|part| part.elements.len() as u64).sum(),
         prepared: subtask.prepared.len() as u64,
     }
 }
@@ -259,7 +264,15 @@ impl Report for Inspected {
         if self.operators.iter().any(|operator| !operator.states.is_empty()) {
             text += &format!("\n{}", self.states());
         }
-        text + &format!("\n{}", self.subtasks())
+        text += &format!("\n{}", self.subtasks());
+        let placed = self.operators.iter().filter_map(|it| Some((it, it.place.as_ref()?)));
+        let rows: Vec<_> =
+            placed.map(|(it, place)| vec![it.uid.clone(), it.kind.clone(), place.clone()]).collect();
+        if rows.is_empty() {
+            text
+        } else {
+            text + &format!("\n{}", table(&["OPERATOR", "KIND", "PLACE"], rows))
+        }
     }
 }
 

@@ -35,6 +35,7 @@ fn operator_plan(name: &str, parallelism: u32, enumerator: bool) -> OperatorPlan
         key_shape: Vec::new(),
         states: Vec::new(),
         enumerator,
+        place: None,
     }
 }
 

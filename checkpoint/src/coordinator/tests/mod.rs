@@ -55,6 +55,7 @@ fn plan() -> Arc<AttemptPlan> {
             key_shape: Vec::new(),
             states: Vec::new(),
             enumerator: false,
+            place: None,
         }],
     })
 }

@@ -35,6 +35,7 @@ fn operator(uid: Uid, kind: &str, parallelism: u32) -> OperatorPlan {
         key_shape: Vec::new(),
         states: Vec::new(),
         enumerator: false,
+        place: None,
     }
 }
 

@@ -1,0 +1,151 @@
+//! Where sources read and sinks write, against what a snapshot remembers: positions mean nothing in other files, and
+//! output must not end in one directory and go on in the next unless the user says so. Decided before the start record
+//! is; applied when the state is dealt out. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use checkpoint::manifest::{Manifest, OperatorSnapshot};
+use types::{Error, Result, Uid};
+
+use crate::{
+    api::erased::AnySource,
+    cluster::enumerator::Enumerator,
+    graph::{
+        logical::{Vertex, VertexKind},
+        physical::Plan,
+    },
+    operators::source::{SPLITS, decode_splits, encode_splits},
+};
+
+/// A source or sink that is not where the snapshot remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Elsewhere {
+    pub(crate) uid: Uid,
+    pub(crate) is_sink: bool,
+    /// Whether the snapshot holds transactions of it.
+    pub(crate) has_prepared: bool,
+    stored: String,
+    given: String,
+}
+
+/// What in `manifest` has another place than `places` gives, but for those that may, `allowed`.
+///
+/// # Errors
+/// `Corrupt` if a place cannot be read.
+pub(crate) fn elsewhere(
+    plan: &Plan,
+    manifest: &Manifest,
+    places: &BTreeMap<Uid, String>,
+    allowed: &BTreeSet<Uid>,
+) -> Result<Vec<Elsewhere>> {
+    let mut found = Vec::new();
+    for operator in &manifest.operators {
+        let Some((vertex, uid)) = vertex(plan, operator) else { continue };
+        if let (Some(given), Some(stored)) = (places.get(uid), operator.place()?)
+            && *given != stored
+            && !allowed.contains(uid)
+        {
+            found.push(Elsewhere {
+                uid: uid.clone(),
+                is_sink: matches!(vertex.kind, VertexKind::Sink(_)),
+                has_prepared: operator.subtasks.iter().any(|subtask| !subtask.prepared.is_empty()),
+                stored,
+                given: given.clone(),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Refuses what is elsewhere; `snapshot` says in which snapshot it is not.
+///
+/// # Errors
+/// `IncompatibleState` if anything is.
+pub(crate) fn refuse(elsewhere: &[Elsewhere], snapshot: &str) -> Result<()> {
+    let allow: Vec<_> = elsewhere.iter().map(|it| format!("--allow-moved {}", it.uid)).collect();
+    refuse_with(elsewhere, snapshot, || {
+        format!(
+            "give the former again; if all that was there has moved, or output shall go on there, add {}; a new run needs \
+             another checkpoint directory and another output",
+            allow.join(" ")
+        )
+    })
+}
+
+/// Refuses what is elsewhere for a job that has finished: there is nothing left to go on with.
+///
+/// # Errors
+/// `IncompatibleState` if anything is.
+pub(crate) fn refuse_finished(elsewhere: &[Elsewhere], snapshot: &str) -> Result<()> {
+    refuse_with(elsewhere, snapshot, || {
+        "that job has finished: a new run needs another checkpoint directory and another output".to_owned()
+    })
+}
+
+/// Refuses a start that must commit what a sink left pending elsewhere.
+///
+/// # Errors
+/// `IncompatibleState` if anything is.
+pub(crate) fn refuse_pending(elsewhere: &[Elsewhere], snapshot: &str) -> Result<()> {
+    refuse_with(elsewhere, snapshot, || {
+        format!(
+            "some of it may not be committed yet: go on from {snapshot} once, with the former output, or give that up \
+                 with --abandon-pending"
+        )
+    })
+}
+
+fn refuse_with(elsewhere: &[Elsewhere], snapshot: &str, advice: impl FnOnce() -> String) -> Result<()> {
+    if elsewhere.is_empty() {
+        return Ok(());
+    }
+    let text = |it: &Elsewhere| {
+        let Elsewhere { uid, is_sink, stored, given, .. } = it;
+        let did = if *is_sink { "sink" } else { "source" };
+        let verb = if *is_sink { "wrote to" } else { "read" };
+        format!("{did} {uid} {verb} {stored} up to {snapshot}, and is given {given}")
+    };
+    let all: Vec<_> = elsewhere.iter().map(text).collect();
+    Err(Error::incompatible(format!("{}: {}", all.join("; "), advice())))
+}
+
+/// `manifest` with the splits of every source as they are where it reads now.
+///
+/// # Errors
+/// `Corrupt` if splits cannot be read, and what the source says.
+pub(crate) fn apply(plan: &Plan, manifest: &mut Manifest, places: &BTreeMap<Uid, String>) -> Result<()> {
+    for operator in &mut manifest.operators {
+        let Some((vertex, uid)) = vertex(plan, operator) else { continue };
+        let (Some(given), VertexKind::Source(source)) = (places.get(uid), &vertex.kind) else { continue };
+        if let Some(stored) = operator.place()?
+            && stored != *given
+        {
+            let moved = follow(operator, &**source, &stored, given);
+            moved.map_err(|error| error.context(format!("source {uid}")))?;
+        }
+    }
+    Ok(())
+}
+
+fn follow(operator: &mut OperatorSnapshot, source: &dyn AnySource, from: &str, to: &str) -> Result<()> {
+    if let Some(enumerator) = &mut operator.enumerator {
+        let splits = Enumerator::restore(enumerator)?;
+        let moved = splits.iter().map(|split| source.moved(split, from, to)).collect::<Result<Vec<_>>>()?;
+        *enumerator = Enumerator::encode(&moved)?;
+    }
+    let lists = operator.subtasks.iter_mut().flat_map(|subtask| &mut subtask.lists);
+    for part in lists.filter(|part| part.name == SPLITS) {
+        let splits = decode_splits(part)?;
+        let moved = splits.iter().map(|split| source.moved(split, from, to)).collect::<Result<Vec<_>>>()?;
+        part.elements = encode_splits(&moved)?;
+    }
+    Ok(())
+}
+
+/// The operator of the job that goes on with a stored one, and its present name.
+fn vertex<'a>(plan: &'a Plan, operator: &OperatorSnapshot) -> Option<(&'a Vertex, &'a Uid)> {
+    let vertex = plan.graph.vertices.iter().find(|vertex| {
+        vertex.uid.as_ref() == Some(&operator.uid) || vertex.formerly.contains(&operator.uid)
+    })?;
+    Some((vertex, vertex.uid.as_ref()?))
+}
