@@ -155,8 +155,8 @@ impl Job {
     /// Starts the job on the runtime in whose context this is called.
     ///
     /// # Errors
-    /// `InvalidJob` with everything that is wrong with graph and settings; `Unavailable` if the checkpoint directory or
-    /// the REST address cannot be used.
+    /// `InvalidJob` with everything that is wrong with graph and settings; `Conflict` if another process runs the job;
+    /// `Unavailable` if the checkpoint directory or the REST address cannot be used.
     pub async fn start(self, env: &Env) -> Result<JobHandle> {
         let args = self.args.clone().unwrap_or_default();
         let settings = config::resolve(env, self.settings.clone(), &args)?;

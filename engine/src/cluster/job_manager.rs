@@ -38,7 +38,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct StartOptions {
     pub(crate) from: From,
-    pub(crate) take_over: bool,
     pub(crate) abandon_pending: bool,
     pub(crate) accept_foreign_output: bool,
     pub(crate) allow_dropped_state: BTreeSet<Uid>,
@@ -123,12 +122,12 @@ impl Position {
 }
 
 impl JobManager {
-    /// Runs the job to its end.
+    /// Runs the job to its end, and holds the lock until then.
     ///
     /// # Errors
     /// Why the job failed, was fenced, or could not be started.
-    pub(crate) async fn run(mut self, mut requests: Requests) -> Result<JobResult> {
-        let ended = self.attempts(&mut requests).await;
+    pub(crate) async fn run(mut self, lock: JobLock, mut requests: Requests) -> Result<JobResult> {
+        let ended = self.attempts(&lock, &mut requests).await;
         let last_word = match &ended {
             Ok(result) => Error::cancelled(format!("the job is {}", result.how)),
             Err(error) => Error::new(error.kind(), error.to_string()),
@@ -137,7 +136,7 @@ impl JobManager {
         ended
     }
 
-    async fn attempts(&mut self, requests: &mut Requests) -> Result<JobResult> {
+    async fn attempts(&mut self, lock: &JobLock, requests: &mut Requests) -> Result<JobResult> {
         let since = self.env.now();
         self.view.update(|view| {
             view.name.clone_from(&self.plan.job_name);
@@ -147,11 +146,10 @@ impl JobManager {
         let show = Arc::new(move |status: JobStatus| view.update(|view| view.status = status));
         let mut position = Position::New(At::created(show));
         self.register().await?;
-        let lock = JobLock::acquire(&self.env, &*self.store, self.start.take_over).await?;
         let mut strategy = RestartState::new(self.restart);
         let mut jitter = self.env.rng("restart-jitter");
         loop {
-            let (failing, error) = match self.attempt(position, &lock, requests).await {
+            let (failing, error) = match self.attempt(position, lock, requests).await {
                 Outcome::Ended(result) => return Ok(self.finish(result, since)),
                 Outcome::Refused(error) => return Err(error),
                 Outcome::Failed(failing, error) => (failing, error),

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use checkpoint::{history::From, savepoint::SnapshotLocation};
+use checkpoint::{
+    history::{From, JobLock},
+    savepoint::SnapshotLocation,
+};
 use env::{Env, Limits, MemoryLimit, Message, Sender, TaskHandle, channel};
 use statebackend::MergePolicy;
 use tokio::sync::oneshot;
@@ -115,8 +118,8 @@ impl JobHandle {
 /// Starts `plan` in this process.
 ///
 /// # Errors
-/// `InvalidJob` for settings that do not go together; `Unavailable` if the checkpoint directory or the REST address
-/// cannot be used.
+/// `InvalidJob` for settings that do not go together; `Conflict` if another process runs the job; `Unavailable` if the
+/// checkpoint directory or the REST address cannot be used.
 pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<JobHandle> {
     check_guarantees(&plan, &settings)?;
     let plan = Arc::new(plan);
@@ -129,6 +132,9 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         env.warn(&format!("job {}: checkpoints are kept in memory and die with this process", plan.job_name));
     }
     let from = from(env, &settings.from).await?;
+    // Before the REST address is asked for, which another process of this job would hold as well: what is in the way is
+    // that process, not its port.
+    let lock = JobLock::acquire(env, &*store, settings.take_over).await?;
     let metrics = Metrics::default();
     let view = SharedView::default();
     let (to_tasks, from_job_manager) = link::<ToTaskManager>(env);
@@ -161,7 +167,6 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         restart: settings.restart_strategy(),
         start: StartOptions {
             from,
-            take_over: settings.take_over,
             abandon_pending: settings.abandon_pending,
             accept_foreign_output: settings.accept_foreign_output,
             allow_dropped_state: settings.allow_dropped_state.clone(),
@@ -180,16 +185,16 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
     let control = JobControl { requests, view, metrics, plan, checkpoint_url };
     let rest = match &settings.rest {
         RestAddress::At(address) => {
-            let rest = RestServer::start(env, address, control.clone()).await?;
-            env.warn(&format!("job {}: REST at http://{}", control.plan.job_name, rest.address()));
-            Some(rest)
+            // The process that is taken over holds it until it finds itself fenced.
+            let may_wait = settings.take_over;
+            Some(RestServer::start(env, address, control.clone(), may_wait).await?)
         }
         RestAddress::Off => None,
     };
     let (done, result) = oneshot::channel();
     let job_manager = env.spawn_task("job manager", async move {
         // Whoever started the job may have gone.
-        let _gone = done.send(job_manager.run(open_requests).await);
+        let _gone = done.send(job_manager.run(lock, open_requests).await);
     });
     Ok(JobHandle { env: env.clone(), control, result, tasks: vec![task_manager, job_manager], rest })
 }

@@ -19,7 +19,7 @@ mod error;
 mod job;
 mod metrics;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -28,7 +28,7 @@ use axum::{
     routing::{get, post},
 };
 use env::{Env, Listener, TaskHandle};
-use tokio::sync::Notify;
+use tokio::{net::TcpListener, sync::Notify};
 use types::{Error, Result};
 
 use self::error::Refusal;
@@ -39,6 +39,9 @@ const BODY_LIMIT: usize = 64 << 10;
 
 /// How long answers that are on their way may take once the job has ended.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Between two looks at an address that is in use.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A running server.
 pub(crate) struct RestServer {
@@ -55,29 +58,52 @@ struct Served {
 }
 
 impl RestServer {
-    /// Serves the job's REST interface at `address`.
+    /// Serves the job's REST interface at `address`. If that is in use and the server `may_wait`, once it is free.
     ///
     /// # Errors
     /// `Unavailable` if the address is in use: says which flag to use.
-    pub(crate) async fn start(env: &Env, address: &str, control: JobControl) -> Result<Self> {
-        let listened = env.listen(address).await;
-        let listener = listened.map_err(|error| {
-            error.context("REST (choose another address with --rest HOST:PORT, or --rest off)")
-        })?;
-        let address = listener.address().unwrap_or_else(|| address.to_owned());
-        let Listener::Tcp(listener) = listener else {
-            return Err(Error::unavailable("REST needs a real socket"));
+    pub(crate) async fn start(env: &Env, address: &str, control: JobControl, may_wait: bool) -> Result<Self> {
+        let name = control.plan().job_name.clone();
+        let listener = match env.listen(address).await {
+            Ok(Listener::Tcp(listener)) => {
+                announce(env, &name, &listener);
+                Some(listener)
+            }
+            Ok(Listener::Simulated(_)) => return Err(Error::unavailable("REST needs a real socket")),
+            Err(error) if may_wait && is_in_use(&error) => {
+                env.warn(&format!("job {name}: REST waits until {address} is free"));
+                None
+            }
+            Err(error) => {
+                return Err(
+                    error.context("REST (choose another address with --rest HOST:PORT, or --rest off)")
+                );
+            }
         };
+        let bound = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let real = bound.map_or_else(|| address.to_owned(), |bound| bound.to_string());
         let app = router(Served { env: env.clone(), control });
         let end = Arc::new(Notify::new());
-        let ended = Arc::clone(&end);
+        let (world, asked, ended) = (env.clone(), address.to_owned(), Arc::clone(&end));
         let task = env.spawn_task("rest", async move {
+            let listener = match listener {
+                Some(listener) => listener,
+                None => {
+                    let freed = tokio::select! {
+                        biased;
+                        () = ended.notified() => return,
+                        freed = once_free(&world, &asked) => freed,
+                    };
+                    announce(&world, &name, &freed);
+                    freed
+                }
+            };
             let served =
                 axum::serve(listener, app).with_graceful_shutdown(async move { ended.notified().await });
             // A broken listener stops REST and not the job.
             let _ended = served.await;
         });
-        Ok(Self { address, end, task })
+        Ok(Self { address: real, end, task })
     }
 
     /// Where it listens, the real port where 0 was asked for.
@@ -91,6 +117,27 @@ impl RestServer {
         // A client that does not read its answer does not hold the process.
         let _ended = env.timeout(LAST_ANSWERS, self.task.join()).await;
     }
+}
+
+/// Listens at an address as soon as nobody else does.
+async fn once_free(env: &Env, address: &str) -> TcpListener {
+    loop {
+        if let Ok(Listener::Tcp(listener)) = env.listen(address).await {
+            return listener;
+        }
+        env.sleep(LOOK_AGAIN).await;
+    }
+}
+
+fn announce(env: &Env, job: &str, listener: &TcpListener) {
+    if let Ok(address) = listener.local_addr() {
+        env.warn(&format!("job {job}: REST at http://{address}"));
+    }
+}
+
+fn is_in_use(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() == io::ErrorKind::AddrInUse)
 }
 
 fn router(served: Served) -> Router {

@@ -252,3 +252,38 @@ fn a_busy_address_is_refused_with_the_flag_to_use() {
         job.handle.join().await.unwrap();
     });
 }
+
+#[test]
+fn a_second_process_hears_of_the_job_that_runs_and_takes_job_and_address_over() {
+    real(async |env| {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().to_str().unwrap();
+        let settings = [("checkpoints.url", place), ("checkpoints.interval", "20ms")];
+        let first = Running::start(&env, &settings).await;
+        let second = |take_over: &str| {
+            let all = [&settings[..], &[("rest", &first.address), ("take-over", take_over)]].concat();
+            let job =
+                all.iter().try_fold(Job::new("a job"), |job, (name, value)| job.set(name, value)).unwrap();
+            job.source("numbers", Numbers::endless(2).paced(3, Duration::from_millis(1)))
+                .key_by(|number| number % 5)
+                .count("count")
+                .map(|(key, count)| Row(Kind::Count, key, count))
+                .sink("out", first.ledger.clone());
+            job
+        };
+        let refused = second("false").start(&env).await.err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+        assert!(refused.to_string().contains("--take-over"), "{refused}");
+
+        let handle = second("true").start(&env).await.unwrap();
+        assert_eq!(handle.rest_address(), Some(&*first.address));
+        let fenced = first.handle.join().await.unwrap_err();
+        assert_eq!(fenced.kind(), ErrorKind::Fenced, "{fenced}");
+        let second = Running { handle, ..first };
+        while second.env.connect(&second.address).await.is_err() || !second.all_tasks_run().await {
+            env.sleep(Duration::from_millis(5)).await;
+        }
+        second.post("/jobs/a%20job/cancel", json!({})).await;
+        second.handle.join().await.unwrap();
+    });
+}
