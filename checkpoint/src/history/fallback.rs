@@ -63,14 +63,33 @@ pub fn instead(standing: &Standing, damaged: CheckpointId) -> Option<Restores> {
     start::before(standing, damaged)
 }
 
-/// The choices of a user whose checkpoint `damaged` in `directory` cannot be restored, to end an error message with.
+/// What is known of the checkpoints that a user could start from instead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Advice {
+    /// The newest one before the damaged one that is whole.
+    pub whole: Option<CheckpointId>,
+    /// Whether one newer than that is damaged as well.
+    pub has_damaged: bool,
+    /// Whether the list of what is to be committed first is damaged: no start can do that.
+    pub lost_pending: bool,
+}
+
+/// The choices of a user whose checkpoint in `directory` cannot be restored, to end an error message with. Each is whole:
+/// it names every flag that it needs.
 #[must_use]
-pub fn choices(standing: &Standing, directory: &str, damaged: CheckpointId) -> String {
-    let older = from_before(standing, directory, damaged).map(|from| format!(" {from} or"));
-    format!(
-        "put the file back;{} start fresh with --from none (then sinks may hold output twice)",
-        older.unwrap_or_default()
-    )
+pub fn choices(directory: &str, advice: &Advice) -> String {
+    let abandon = if advice.lost_pending { " --abandon-pending" } else { "" };
+    let older = match advice {
+        Advice { whole: Some(whole), .. } => format!(
+            " start from checkpoint {whole}, the newest before it that is whole, with --from {directory}@{whole} \
+             --accept-foreign-output{abandon} (what was committed since then comes twice), or"
+        ),
+        Advice { has_damaged: true, .. } => {
+            format!(" no checkpoint before it is whole (tidegate verify {directory} names the files), so")
+        }
+        _ => String::new(),
+    };
+    format!("put the file back;{older} start fresh with --from none{abandon} and another output")
 }
 
 /// The choices where a sink holds output of checkpoint `revoked`, which nobody can go on from, to end an error message

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     manifest::{self, Manifest},
     savepoint::SnapshotLocation,
+    snapshots,
     storage::probe::probe,
 };
 
@@ -111,10 +112,10 @@ async fn prepare(
     request: &StartRequest,
 ) -> Result<(Vec<Pending>, Source)> {
     let read = async |checkpoint: CheckpointId, file| match manifest::read(env, &**store, file).await {
-        Err(error) if error.kind() == ErrorKind::Corrupt => Err(Error::corrupt(format!(
-            "checkpoint {checkpoint} cannot be used: {error}; {}",
-            fallback::choices(standing, store.url(), checkpoint)
-        ))),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            let choices = snapshots::choices(env, store, standing, checkpoint).await;
+            Err(Error::corrupt(format!("checkpoint {checkpoint} cannot be used: {error}; {choices}")))
+        }
         result => result.map(Arc::new),
     };
     let mut pending = Vec::new();

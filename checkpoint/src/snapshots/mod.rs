@@ -3,6 +3,8 @@
 
 mod list;
 mod verify;
+mod whole;
 
 pub use list::{CheckpointInfo, Listing, SavepointInfo, list};
 pub use verify::{Problem, Progress, Report, Severity, check_file, needed, verify};
+pub use whole::choices;

@@ -102,12 +102,15 @@ impl JobManager {
         let mut revocation = Revocation { damaged: newest, damage, prepared, sinks, summary: String::new() };
         if revocation.prepared.is_none() {
             let sinks = self.sinks_before(standing, &revocation.damaged).await?;
-            revocation.sinks = sinks.map_err(|why| self.refused(standing, &revocation, &why))?;
+            revocation.sinks = match sinks {
+                Ok(sinks) => sinks,
+                Err(why) => return Err(self.refused(standing, &revocation, &why).await),
+            };
         }
         let proofs = self.proofs(standing, &revocation, &nobody(standing.job)).await?;
         let checkpoint = revocation.checkpoint();
         let restore = match fallback::fallback(standing, checkpoint, &proofs) {
-            Fallback::Refuse(why) => return Err(self.refused(standing, &revocation, &why)),
+            Fallback::Refuse(why) => return Err(self.refused(standing, &revocation, &why).await),
             Fallback::RevokeThenRestore { restore, .. } => restore,
         };
         let instead = match &restore {
@@ -122,7 +125,7 @@ impl JobManager {
                 };
                 if let Some(worse) = damage {
                     let why = format!("checkpoint {} is damaged as well: {worse}", older.checkpoint);
-                    return Err(self.refused(standing, &revocation, &why));
+                    return Err(self.refused(standing, &revocation, &why).await);
                 }
                 format!("checkpoint {}", older.checkpoint)
             }
@@ -150,13 +153,15 @@ impl JobManager {
         history: &mut JobHistory,
     ) -> Result<()> {
         let proofs = self.proofs(history.standing(), revocation, info).await?;
-        let revoked = history.revoke(restore, &proofs).await?;
-        revoked.map_err(|why| self.refused(history.standing(), revocation, &why))
+        match history.revoke(restore, &proofs).await? {
+            Ok(()) => Ok(()),
+            Err(why) => Err(self.refused(history.standing(), revocation, &why).await),
+        }
     }
 
-    fn refused(&self, standing: &Standing, revocation: &Revocation, why: &str) -> Error {
+    async fn refused(&self, standing: &Standing, revocation: &Revocation, why: &str) -> Error {
         let (checkpoint, damage) = (revocation.checkpoint(), &revocation.damage);
-        let choices = fallback::choices(standing, self.store.url(), checkpoint);
+        let choices = snapshots::choices(&self.env, &self.store, standing, checkpoint).await;
         Error::corrupt(format!(
             "checkpoint {checkpoint} cannot be used: {damage}; the job does not fall back by itself, since {why}; {choices}"
         ))

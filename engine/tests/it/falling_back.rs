@@ -97,6 +97,28 @@ async fn damage(sim: &Control, env: &Env, part: Part) -> (String, CompletedCheck
     (file, before.clone())
 }
 
+/// Changes one byte of one of these checkpoints: of a file that the ones before it do not have.
+async fn damage_of(
+    sim: &Control,
+    env: &Env,
+    completed: &[CompletedCheckpoint],
+    of: &CompletedCheckpoint,
+    part: Part,
+) {
+    let file = match part {
+        Part::Manifest => of.manifest.path.clone(),
+        Part::Run => {
+            let mut own = files(env, of).await;
+            for before in completed.iter().filter(|it| it.checkpoint < of.checkpoint) {
+                let shared = files(env, before).await;
+                own.retain(|file| !shared.contains(file));
+            }
+            own.into_iter().next().unwrap()
+        }
+    };
+    mend(sim, &file);
+}
+
 /// A job that dies when its last checkpoints are in the history and nothing of them is committed.
 async fn leave_uncommitted(sim: &Control, env: &Env, ledger: &Ledger<Row>) {
     let (process, _handle) = start(sim, job(ledger)).await.unwrap();
@@ -140,11 +162,81 @@ fn what_a_sink_has_committed_is_not() {
             let older = format!("--from /checkpoints@{}", before.checkpoint);
             let texts =
                 [&*file, "does not fall back by itself", "sink out has committed", "put the file back"];
-            assert_says(&error, ErrorKind::Corrupt, &[&texts[..], &[&*older, "--from none"]].concat());
+            let fresh = "--from none and another output";
+            assert_says(&error, ErrorKind::Corrupt, &[&texts[..], &[&*older, fresh]].concat());
             assert_eq!(ledger.committed(), committed);
             assert_eq!(standing(&env).await.revoked, []);
         });
     }
+}
+
+/// The flags that an error recommends, as settings: `--from X --flag`.
+fn recommended(error: &Error) -> Vec<(String, String)> {
+    let text = error.to_string();
+    let (_, flags) = text.split_once(" with --from ").unwrap_or_else(|| panic!("{text}"));
+    let (flags, _) = flags.split_once(" (").unwrap();
+    let mut words = flags.split(' ');
+    let from = ("from".to_owned(), words.next().unwrap().to_owned());
+    let flag = |word: &str| (word.strip_prefix("--").unwrap().to_owned(), "true".to_owned());
+    std::iter::once(from).chain(words.map(flag)).collect()
+}
+
+/// Whatever of the newest checkpoints is damaged, what the error says a start can be made from is whole, and the start
+/// needs no other flag.
+#[test]
+fn the_checkpoint_that_is_recommended_is_whole_and_comes_with_all_flags() {
+    for (newest, second, is_pending) in [
+        (Part::Manifest, None, false),
+        (Part::Run, Some(Part::Run), false),
+        (Part::Run, Some(Part::Manifest), false),
+        (Part::Manifest, Some(Part::Manifest), true),
+    ] {
+        simulate(async |sim, env| {
+            let ledger = Ledger::default();
+            if is_pending {
+                leave_uncommitted(sim, &env, &ledger).await;
+            } else {
+                let (process, _handle) = start(sim, job(&ledger)).await.unwrap();
+                env.sleep(Duration::from_millis(950)).await;
+                process.kill();
+            }
+            let completed = standing(&env).await.completed;
+            let [.., third, before, last] = completed.as_slice() else { panic!("{completed:?}") };
+            damage_of(sim, &env, &completed, last, newest).await;
+            let mut expected = before;
+            if let Some(part) = second {
+                damage_of(sim, &env, &completed, expected, part).await;
+                expected = third;
+            }
+            let error = run(sim, job(&ledger)).await.unwrap_err();
+            let whole = format!("checkpoint {}, the newest before it that is whole", expected.checkpoint);
+            assert_says(&error, ErrorKind::Corrupt, &[&whole]);
+            let flags = recommended(&error);
+            assert_eq!(flags.len(), if is_pending { 3 } else { 2 }, "{error}");
+            let flags: Vec<_> = flags.iter().map(|(name, value)| (&**name, &**value)).collect();
+            let choice = [&SETTINGS[..], &flags].concat();
+            assert_eq!(run(sim, counting(&numbers(), &choice, &ledger)).await.unwrap().how, "finished");
+            assert!(rows().iter().all(|row| ledger.committed().contains_key(row)), "nothing is missing");
+        });
+    }
+}
+
+#[test]
+fn where_nothing_before_is_whole_nothing_is_recommended() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let (process, _handle) = start(sim, job(&ledger)).await.unwrap();
+        env.sleep(Duration::from_millis(950)).await;
+        process.kill();
+        let completed = standing(&env).await.completed;
+        for each in &completed {
+            damage_of(sim, &env, &completed, each, Part::Manifest).await;
+        }
+        let error = run(sim, job(&ledger)).await.unwrap_err();
+        let texts = ["no checkpoint before it is whole", "tidegate verify /checkpoints", "--from none"];
+        assert_says(&error, ErrorKind::Corrupt, &texts);
+        assert!(!error.to_string().contains("/checkpoints@"), "{error}");
+    });
 }
 
 /// Undoes [`damage`].

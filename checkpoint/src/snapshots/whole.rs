@@ -1,0 +1,61 @@
+//! What a user can still start from when a checkpoint is damaged: called where an error names the choices, so that none of
+//! them leads to the next error.
+
+use std::sync::Arc;
+
+use env::{Env, Store};
+use types::{CheckpointId, ErrorKind, Result};
+
+use super::verify::check_file;
+use crate::{
+    history::{
+        CompletedCheckpoint, Standing,
+        fallback::{self, Advice},
+    },
+    manifest,
+};
+
+/// The choices of a user whose checkpoint `damaged` cannot be restored, to end an error message with. Reads the
+/// checkpoints before it, newest first, until one is whole.
+pub async fn choices(
+    env: &Env,
+    store: &Arc<dyn Store>,
+    standing: &Standing,
+    damaged: CheckpointId,
+) -> String {
+    let mut advice = Advice { lost_pending: lost_pending(env, store, standing).await, ..Advice::default() };
+    for older in standing.completed.iter().rev().filter(|held| held.checkpoint < damaged) {
+        // Whatever cannot be read now is not to be recommended.
+        if is_whole(env, store, older).await.unwrap_or(false) {
+            advice.whole = Some(older.checkpoint);
+            break;
+        }
+        advice.has_damaged = true;
+    }
+    fallback::choices(store.url(), &advice)
+}
+
+/// Whether all files of a checkpoint are there and are what was written.
+async fn is_whole(env: &Env, store: &Arc<dyn Store>, completed: &CompletedCheckpoint) -> Result<bool> {
+    let manifest = match manifest::read(env, &**store, &completed.manifest).await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(false),
+        manifest => manifest?,
+    };
+    for file in manifest.files() {
+        if check_file(env, &**store, file, &mut |_| {}).await?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether nobody can tell any more what is to be committed of some checkpoint: a start must give it up.
+async fn lost_pending(env: &Env, store: &Arc<dyn Store>, standing: &Standing) -> bool {
+    for held in standing.completed.iter().filter(|held| standing.unconfirmed.contains(&held.checkpoint)) {
+        let read = manifest::read(env, &**store, &held.manifest).await;
+        if read.is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
+            return true;
+        }
+    }
+    false
+}
