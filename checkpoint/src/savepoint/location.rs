@@ -9,10 +9,10 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use env::{Env, Store};
-use types::{CheckpointId, Digest, Error, RecordNumber, Result, SnapshotFile};
+use types::{CheckpointId, Digest, Error, ErrorKind, RecordNumber, Result, SnapshotFile};
 
 use crate::{
-    history::{CompletedCheckpoint, ForeignSnapshot, Records, Restores, Standing},
+    history::{CompletedCheckpoint, ForeignSnapshot, Record, Records, Restores, Standing},
     manifest::{self, Manifest},
     storage::{paths, retry::Retry},
 };
@@ -61,9 +61,20 @@ impl SnapshotLocation {
             Which::AtRecord(number) => records.read(number).await?.map(Arc::new),
             Which::Latest | Which::Checkpoint(_) => records.newest().await?,
         };
-        let record = record.ok_or_else(|| none(format!("there is no snapshot in {directory}")))?;
+        let record = match (record, which) {
+            (Some(record), _) => record,
+            (None, Which::AtRecord(number)) => {
+                return Err(none(no_record(number, records.newest().await?.as_deref())));
+            }
+            (None, _) => return Err(none(format!("there is no snapshot in {directory}"))),
+        };
         let found = choose(&record.standing, which);
         let found = found.ok_or_else(|| none(no_checkpoint(&record.standing)))?;
+        if matches!(which, Which::AtRecord(_))
+            && let Some(gone) = gone(&records, &found).await?
+        {
+            return Err(none(gone));
+        }
         let manifest = manifest::read(env, &*store, &found.manifest).await?;
         Ok(Self { store, file: found.manifest, manifest: Arc::new(manifest) })
     }
@@ -74,8 +85,8 @@ impl SnapshotLocation {
     /// `Corrupt` if it is gone, damaged, or another one now; `Retryable` or `Unavailable`.
     pub async fn reopen(env: &Env, snapshot: &ForeignSnapshot) -> Result<Self> {
         let gone = |error: Error| match error.kind() {
-            types::ErrorKind::InvalidJob => error
-                .with_kind(types::ErrorKind::Corrupt)
+            ErrorKind::InvalidJob => error
+                .with_kind(ErrorKind::Corrupt)
                 .context("the snapshot that the job started from is needed until its first checkpoint"),
             _ => error,
         };
@@ -139,11 +150,45 @@ fn choose(standing: &Standing, which: Which) -> Option<CompletedCheckpoint> {
 }
 
 fn no_checkpoint(standing: &Standing) -> String {
-    let held: Vec<_> = standing.held().iter().map(|held| held.checkpoint.to_string()).collect();
-    match held.as_slice() {
-        [] => format!("job {:?} has no completed checkpoint", standing.job_name),
-        held => format!("no such checkpoint; retained are {}", held.join(", ")),
+    match held(standing) {
+        None => format!("job {:?} has no completed checkpoint", standing.job_name),
+        Some(held) => format!("no such checkpoint; retained are {held}"),
     }
+}
+
+fn held(standing: &Standing) -> Option<String> {
+    let held: Vec<_> = standing.held().iter().map(|held| held.checkpoint.to_string()).collect();
+    (!held.is_empty()).then(|| held.join(", "))
+}
+
+fn no_record(number: RecordNumber, newest: Option<&Record>) -> String {
+    match newest {
+        Some(newest) if number < newest.number => {
+            format!("history record {number} was removed long ago; the newest is {}", newest.number)
+        }
+        Some(newest) => format!("there is no history record {number}; the newest is {}", newest.number),
+        None => "there is no job history".to_owned(),
+    }
+}
+
+/// Why the checkpoint that an old record names is there no more, if the history says so.
+async fn gone(records: &Records, found: &CompletedCheckpoint) -> Result<Option<String>> {
+    let newest = match records.newest().await {
+        // An old record is what helps where the newest one is damaged.
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(None),
+        newest => newest?,
+    };
+    let Some(standing) = newest.as_ref().map(|newest| &newest.standing) else { return Ok(None) };
+    if standing.held().iter().any(|held| held.manifest == found.manifest) {
+        return Ok(None);
+    }
+    let checkpoint = found.checkpoint;
+    let kept = held(standing).unwrap_or_else(|| "none".to_owned());
+    Ok(Some(if standing.revoked.contains(&checkpoint) {
+        format!("checkpoint {checkpoint} was revoked, since it is damaged (kept: {kept})")
+    } else {
+        format!("checkpoint {checkpoint} was removed by retention (kept: {kept})")
+    }))
 }
 
 /// Opens a store to read from: a local directory that does not exist is an error, and is not made.
@@ -153,10 +198,22 @@ async fn open_existing(env: &Env, url: &str) -> Result<Arc<dyn Store>> {
         let (files, path) = (env.files(), Path::new(local).to_owned());
         let found = env.blocking("look for a directory", move || files.metadata(&path)).await?;
         if found.map_err(|error| Error::io(url, error))?.is_none() {
-            return Err(Error::invalid_job(format!("{url}: there is no such directory")));
+            return Err(Error::invalid_job(format!("{url}: {}", no_directory(url))));
         }
     }
     env.open_store(url)
+}
+
+/// A directory that does not exist, or a number that is none.
+fn no_directory(text: &str) -> String {
+    let number = |(directory, number): (&str, &str), form: &str| {
+        format!("{number:?} is no number: a snapshot is written {directory}{form}, with a number for N")
+    };
+    match (text.rsplit_once("/history/"), text.rsplit_once('@')) {
+        (Some(parts), _) => number(parts, "/history/N"),
+        (None, Some(parts)) if !parts.1.contains('/') => number(parts, "@N"),
+        _ => "there is no such directory".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -175,6 +232,19 @@ mod tests {
             ("file:///a@3", ("file:///a", Which::Checkpoint(CheckpointId(3)))),
         ] {
             assert_eq!(parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_told() {
+        for (text, expected) in [
+            ("a/b", "there is no such directory"),
+            ("a@1/b", "there is no such directory"),
+            ("a@x", "\"x\" is no number: a snapshot is written a@N, with a number for N"),
+            ("a@", "\"\" is no number: a snapshot is written a@N, with a number for N"),
+            ("/a/history/x", "\"x\" is no number: a snapshot is written /a/history/N, with a number for N"),
+        ] {
+            assert_eq!(no_directory(text), expected, "{text}");
         }
     }
 }

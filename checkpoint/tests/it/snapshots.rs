@@ -281,6 +281,60 @@ fn verify_tells_what_may_be_missing_from_what_is_needed() {
     });
 }
 
+/// Some checkpoints more, of which the last is retained.
+async fn go_on(job: &mut Job, store: &Arc<dyn Store>) {
+    let mut collector = Collector::new(&job.env, Arc::clone(store), 1);
+    for _ in 0..5 {
+        job.merge().await.unwrap();
+        job.checkpoint().await.unwrap();
+        let permit = collector.mark(&mut job.history, &BTreeSet::new(), false).await.unwrap();
+        let permit = permit.permit.expect("there is garbage");
+        Collector::delete(&job.env, &**store, &permit).await.unwrap();
+        Collector::done(&mut job.history, &permit).await.unwrap();
+    }
+}
+
+/// What an old record names is no damage once retention has removed it.
+#[test]
+fn an_old_record_tells_whether_its_checkpoint_is_kept() {
+    Simulation::new(30).run(async |env| {
+        let mut job = job_with_savepoint(&env).await;
+        let store = Arc::clone(&job.store);
+        let first = SnapshotLocation::resolve(&env, &format!("{JOB}/history/2")).await.unwrap();
+        assert_eq!(first.manifest.checkpoint, CheckpointId(1));
+        go_on(&mut job, &store).await;
+        let newest = job.history.newest();
+        let kept = newest.standing.completed.last().unwrap().clone();
+        let (mut gone, mut there) = (0, 0);
+        for number in 1..=newest.number.0 {
+            let found = SnapshotLocation::resolve(&env, &format!("{JOB}/history/{number}")).await;
+            match found {
+                Ok(found) => {
+                    assert_eq!(found.file, kept.manifest, "{number}");
+                    there += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::InvalidJob, "{number}: {error}");
+                    let text = format!("was removed by retention (kept: {})", kept.checkpoint);
+                    assert!(error.message().contains(&text), "{number}: {error}");
+                    gone += 1;
+                }
+            }
+        }
+        assert!(gone > 3 && there > 0, "{gone} gone, {there} there");
+        let above = newest.number.0 + 1;
+        let error = SnapshotLocation::resolve(&env, &format!("{JOB}/history/{above}")).await.unwrap_err();
+        let text = format!("there is no history record {above}; the newest is {}", newest.number);
+        assert!(error.kind() == ErrorKind::InvalidJob && error.message().contains(&text), "{error}");
+
+        // Where the newest record is damaged, an older one is what helps.
+        let path = paths::record(newest.number);
+        store.put(&path, vec!["damage".into()]).await.unwrap();
+        let from = format!("{JOB}/history/{}", newest.number.0 - 1);
+        assert_eq!(SnapshotLocation::resolve(&env, &from).await.unwrap().file, kept.manifest);
+    });
+}
+
 /// A store in whose job something happens at the first call of one kind.
 struct Living {
     store: Arc<dyn Store>,
@@ -300,15 +354,7 @@ impl Living {
     /// The job goes on: everything that it had before is collected.
     async fn go_on(&self, moment: Moment) {
         let Some(mut job) = self.job.lock().await.take_if(|_| moment == self.at) else { return };
-        let mut collector = Collector::new(&job.env, Arc::clone(&self.store), 1);
-        for _ in 0..5 {
-            job.merge().await.unwrap();
-            job.checkpoint().await.unwrap();
-            let permit = collector.mark(&mut job.history, &BTreeSet::new(), false).await.unwrap();
-            let permit = permit.permit.expect("there is garbage");
-            Collector::delete(&job.env, &*self.store, &permit).await.unwrap();
-            Collector::done(&mut job.history, &permit).await.unwrap();
-        }
+        go_on(&mut job, &self.store).await;
     }
 }
 
