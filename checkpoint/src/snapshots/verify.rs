@@ -28,7 +28,7 @@ const PIECE: u64 = 4 << 20;
 pub enum Severity {
     /// The file is needed and is missing or not what was written.
     Needed,
-    /// Nothing is lost: the file may be missing, or should not be there and does no harm.
+    /// Nothing is lost: the file may be missing, or nobody reads it, or it should not be there and does no harm.
     MayBeMissing,
 }
 
@@ -205,15 +205,26 @@ impl<'a> Verification<'a> {
         }
         let mut newest = None;
         for number in expected_records(records.milestones(), &listed) {
-            match self.damage(&paths::record(number), records.read(number).await)? {
-                None => {}
-                Some(Some(record)) => {
+            let path = paths::record(number);
+            match records.read(number).await {
+                Ok(Some(record)) => {
                     self.report.records += 1;
                     newest = Some(record);
                 }
-                Some(None) => {
-                    let what = "the history record is missing";
-                    self.report.problem(Severity::Needed, paths::record(number), what);
+                Ok(None) => {
+                    let what = "the history record is missing: a search for the newest one may end before it";
+                    self.report.problem(Severity::Needed, path, what);
+                }
+                // The newest record restates what holds. Of the others it matters that they are there.
+                Err(error) if error.kind() == ErrorKind::Corrupt && Some(&number) != listed.last() => {
+                    self.report.problem(
+                        Severity::MayBeMissing,
+                        path,
+                        format!("{error}; a start does not read it"),
+                    );
+                }
+                other => {
+                    self.damage(&path, other)?;
                 }
             }
         }

@@ -108,9 +108,13 @@ fn verify_names_every_damaged_file() {
         "attempt-0/runs/count/1-1.run",
         "attempt-0/manifest-1",
         "attempt-0/manifest-2",
-        "history/00000000000000000001",
+        "history/00000000000000000006",
     ] {
         for (what, damage) in [("flip", flip), ("cut", cut), ("remove", remove)] {
+            if what == "remove" && path.starts_with("history/") {
+                // Whether the newest record is missed depends on how far the hint has come.
+                continue;
+            }
             let directory = Directory::new();
             damage(&directory.file(path));
             let ran = run(&directory, &["verify", "ck", "--deep"]);
@@ -122,6 +126,16 @@ fn verify_names_every_damaged_file() {
             );
         }
     }
+    // What an older record says is not needed; that it is there is.
+    let directory = Directory::new();
+    let old = "history/00000000000000000001";
+    flip(&directory.file(old));
+    let ran = run(&directory, &["verify", "ck"]);
+    assert!(ran.good().contains(&format!("note: {old}: ")), "{}", ran.out);
+    remove(&directory.file(old));
+    let ran = run(&directory, &["verify", "ck"]);
+    ran.refused(9, &["ck: 1 needed file missing or damaged"]);
+    assert!(ran.out.contains("a search for the newest one may end before it"), "{}", ran.out);
     // A snapshot is judged by its own files.
     let directory = Directory::new();
     flip(&directory.file("attempt-0/runs/count/0-2.run"));
