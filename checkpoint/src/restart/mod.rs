@@ -126,7 +126,10 @@ impl RestartState {
         match verdict {
             Verdict::Restart { after, what } => {
                 self.restarts = self.restarts.saturating_add(1);
-                RestartDecision::Restart { after, description: format!("{what} in {after:?}: {failure}") }
+                RestartDecision::Restart {
+                    after,
+                    description: format!("{what} in {}: {failure}", rounded(after)),
+                }
             }
             Verdict::GiveUp(why) => {
                 RestartDecision::Fail { why: failure.context(format!("{why}; the last failure")) }
@@ -144,6 +147,14 @@ pub const fn is_restartable(kind: ErrorKind) -> bool {
         ErrorKind::Retryable | ErrorKind::Unavailable | ErrorKind::User | ErrorKind::Internal => true,
         // `Fenced`, `InvalidJob`, `BadInput`, `IncompatibleState`, `Corrupt`, `Conflict`, `Lost`, `Cancelled`, and kinds to come.
         _ => false,
+    }
+}
+
+/// A delay for people, who do not wait for nanoseconds: rounded to milliseconds, such as `1.053s`.
+fn rounded(delay: Duration) -> String {
+    match u64::try_from((delay + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX) {
+        0 => "0ms".to_owned(),
+        millis => format!("{:?}", Duration::from_millis(millis)),
     }
 }
 

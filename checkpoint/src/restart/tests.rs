@@ -150,3 +150,18 @@ fn damage_counts_as_a_failure_like_every_other() {
     assert_eq!(state.restarts(), 2);
     assert!(matches!(state.on_failure(at(4), broken(), 0.0), RestartDecision::Fail { .. }));
 }
+
+#[test]
+fn delays_are_told_in_milliseconds() {
+    for (nanos, told) in [
+        (0, "0ms"),
+        (499_999, "0ms"),
+        (500_000, "1ms"),
+        (100_000_000, "100ms"),
+        (1_053_219_342, "1.053s"),
+        (1_000_000_000, "1s"),
+        (90_000_000_001, "90s"),
+    ] {
+        assert_eq!(rounded(Duration::from_nanos(nanos)), told, "{nanos}");
+    }
+}

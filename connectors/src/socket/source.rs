@@ -7,7 +7,7 @@ use env::{BoxFuture, Connection, Env, Monotonic};
 use memchr::memchr;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
-use types::{Error, Result};
+use types::{Error, Result, Uid};
 
 /// Bytes asked of the connection at a time.
 const CHUNK: usize = 64 << 10;
@@ -123,8 +123,10 @@ impl Source for SocketSource {
     }
 
     async fn open(&self, split: SocketSplit, context: &SourceContext) -> Result<SocketReader> {
+        context.env.warn(&format!("source {}: connecting to {}", context.uid, split.address));
         Ok(SocketReader {
             env: context.env.clone(),
+            uid: context.uid.clone(),
             source: self.clone(),
             split,
             link: Link::Waiting(context.env.now()),
@@ -150,6 +152,8 @@ enum Link {
 /// that `read` is cancel-safe.
 pub struct SocketReader {
     env: Env,
+    /// The source's uid, for messages.
+    uid: Uid,
     source: SocketSource,
     split: SocketSplit,
     link: Link,
@@ -235,7 +239,10 @@ impl SocketReader {
                 self.link = Link::Connecting(Box::pin(async move { env.connect(&address).await }));
             }
             Link::Connecting(connecting) => match connecting.await {
-                Ok(connection) => self.link = Link::Connected(connection),
+                Ok(connection) => {
+                    self.env.warn(&format!("source {}: connected to {}", self.uid, self.split.address));
+                    self.link = Link::Connected(connection);
+                }
                 Err(error) => self.fail(error)?,
             },
             Link::Connected(connection) => {
@@ -249,7 +256,8 @@ impl SocketReader {
                     Err(error) => {
                         // Half a line of a broken connection is no line.
                         self.discard();
-                        self.fail(Error::io("the connection broke", error))?;
+                        let place = format!("the connection to {} broke", self.split.address);
+                        self.fail(Error::io(place, error))?;
                     }
                 }
             }
@@ -265,7 +273,12 @@ impl SocketReader {
             let place = format!("cannot read from {} after {} attempts", self.split.address, self.failed);
             return Err(Error::retryable(place).with_source(error));
         }
-        self.link = Link::Waiting(self.env.now() + self.source.reconnects.pause(self.failed));
+        let Reconnects { attempts, .. } = self.source.reconnects;
+        let (pause, left) = (self.source.reconnects.pause(self.failed), attempts - self.failed + 1);
+        // A peer that starts later than the job is nothing to worry about, and nothing to be silent about.
+        self.env
+            .warn(&format!("source {}: {error}; tries again in {pause:?}, {left} tries are left", self.uid));
+        self.link = Link::Waiting(self.env.now() + pause);
         Ok(())
     }
 
@@ -280,7 +293,7 @@ impl SocketReader {
         if self.source.ends_on_close {
             return Ok(ReadStatus::End);
         }
-        self.fail(Error::retryable("the peer closed the connection"))?;
+        self.fail(Error::retryable(format!("{} closed the connection", self.split.address)))?;
         Ok(ReadStatus::More)
     }
 }

@@ -93,7 +93,8 @@ fn ends_when_the_peer_closes_if_told_so() {
 
 #[test]
 fn gives_up_after_so_many_attempts() {
-    Simulation::new(2).run(async |env| {
+    let sim = Simulation::new(2);
+    sim.run(async |env| {
         let pause = Duration::from_secs(1);
         let source = SocketSource::lines(ADDRESS).reconnects(3, pause, pause * 2);
         let mut reader = open(&env, &source).await;
@@ -104,6 +105,33 @@ fn gives_up_after_so_many_attempts() {
         let took = env.now().since(begin);
         assert!((pause * 5..pause * 6).contains(&took), "pauses of 1, 2 and 2 seconds, not {took:?}");
     });
+    // Whoever looks at the job knows what it waits for.
+    let told: Vec<_> = sim.printed().into_iter().map(|(_, line)| line).collect();
+    assert_eq!(told[0], "source conformance: connecting to feed:7000");
+    let tries =
+        ["1s, 3 tries", "2s, 2 tries", "2s, 1 tries"].map(|text| format!("; tries again in {text} are left"));
+    assert_eq!(told.len(), 1 + tries.len(), "{told:?}");
+    for (line, end) in told[1..].iter().zip(tries) {
+        assert!(line.starts_with("source conformance: ") && line.contains("feed:7000"), "{line}");
+        assert!(line.ends_with(&end), "{line}");
+    }
+}
+
+#[test]
+fn a_connection_is_told() {
+    let sim = Simulation::new(3);
+    sim.run(async |env| {
+        let mut listener = env.listen(ADDRESS).await.unwrap();
+        let mut reader = open(&env, &SocketSource::lines(ADDRESS)).await;
+        let peer = async { listener.accept().await.unwrap().write_all(b"one\n").await.unwrap() };
+        let (found, ()) = futures::join!(lines(&env, &mut reader, 1), peer);
+        assert_eq!(found.unwrap(), ["one"]);
+    });
+    let told: Vec<_> = sim.printed().into_iter().map(|(_, line)| line).collect();
+    assert_eq!(
+        told[..2],
+        ["source conformance: connecting to feed:7000", "source conformance: connected to feed:7000"]
+    );
 }
 
 #[test]

@@ -71,8 +71,8 @@ pub trait AnyReader: Send {
     /// # Errors
     /// If a split cannot be encoded.
     fn snapshot(&mut self) -> Result<ListPart>;
-    /// Where the reader stands, for messages: split and position.
-    fn place(&self) -> String;
+    /// Where the reader stands, for messages: split and position. `None` before its first split.
+    fn place(&self) -> Option<String>;
 }
 
 /// What a sink promises.

@@ -287,11 +287,11 @@ impl<S: Source> AnyReader for Reader<S> {
         })
     }
 
-    fn place(&self) -> String {
+    fn place(&self) -> Option<String> {
         let slot = self.last.as_ref().and_then(|last| self.slots.get(last));
         match slot.map(|slot| &slot.stage) {
-            Some(Stage::Open(reader) | Stage::Ended(reader)) => format!("{:?}", reader.position()),
-            _ => self.last.clone().unwrap_or_else(|| "no split".to_owned()),
+            Some(Stage::Open(reader) | Stage::Ended(reader)) => Some(format!("{:?}", reader.position())),
+            _ => self.last.clone(),
         }
     }
 }

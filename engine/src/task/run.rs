@@ -512,7 +512,9 @@ impl Running {
 
 fn place(head: &Head) -> String {
     match head {
-        Head::Source(source) => format!(" (source at {})", source.reader.place()),
+        Head::Source(source) => {
+            source.reader.place().map_or_else(String::new, |place| format!(" (source at {place})"))
+        }
         Head::Input(_) => String::new(),
     }
 }

@@ -253,7 +253,7 @@ fn two_splits_of_one_name_are_refused() {
 fn messages_name_the_split_and_the_position() {
     let simulation = Simulation::new(1);
     let mut reader = reader(&simulation, &numbers(Boundedness::Bounded, &[("a", 0, 3)]));
-    assert_eq!(reader.place(), "no split");
+    assert_eq!(reader.place(), None);
     next(&simulation, &mut *reader, 2);
-    assert_eq!(reader.place(), "Part { name: \"a\", next: 2, end: 3 }");
+    assert_eq!(reader.place().unwrap(), "Part { name: \"a\", next: 2, end: 3 }");
 }
