@@ -107,6 +107,14 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// `Retryable` or `Unavailable`.
     async fn list(&self, prefix: &str) -> Result<Vec<StoreEntry>>;
+    /// Removes what only helped to write and is empty now, before a directory is handed to its user. May be called at any
+    /// time.
+    ///
+    /// # Errors
+    /// As the operating system says; nothing is lost.
+    async fn tidy(&self) -> Result<()> {
+        Ok(())
+    }
     /// The local directory behind the store, if it is one: lets the caller take a file lock beside it.
     fn local_dir(&self) -> Option<std::path::PathBuf>;
     /// Whether this handle can still be used. If not, it never will be: a job that restarts inside its process asks

@@ -97,6 +97,9 @@ fn needed(report: &Report) -> Vec<&str> {
 fn a_savepoint_stands_for_itself_and_starts_another_job() {
     Simulation::new(21).run(async |env| {
         let job = job_with_savepoint(&env).await;
+        let names = env.files().read_dir(SAVEPOINT.as_ref()).unwrap();
+        let names: Vec<_> = names.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+        assert_eq!(names, ["manifest", "runs"], "nothing else is left in it");
         let again =
             savepoint::write(&env, &*job.store, &job.manifest(CheckpointId(2)), SAVEPOINT, &Joiner).await;
         assert_eq!(again.unwrap().checkpoint, CheckpointId(2), "asked again, it is there already");

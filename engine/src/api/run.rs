@@ -247,6 +247,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_help_lists_every_setting() {
+        let help = JobArgs::augment_args(Command::new("job")).render_help().to_string();
+        for setting in config::settings::SETTINGS {
+            let line = help.lines().find(|line| line.starts_with(&format!("  {} ", setting.name)));
+            assert!(line.is_some_and(|line| line.ends_with(setting.help)), "{}: {help}", setting.name);
+        }
+    }
+
+    #[test]
+    fn a_job_tells_its_version() {
+        #[derive(clap::Parser)]
+        #[command(name = "own", version = "7.8")]
+        struct Own {
+            #[command(flatten)]
+            _job: JobArgs,
+        }
+        let shown = |command: Command| {
+            let shown = command.try_get_matches_from(["job", "--version"]).expect_err("it ends the program");
+            assert_eq!(shown.kind(), clap::error::ErrorKind::DisplayVersion);
+            shown.to_string()
+        };
+        let job = shown(JobArgs::augment_args(Command::new("job")));
+        assert_eq!(job.trim_end(), format!("job (a job of tidegate {})", env!("CARGO_PKG_VERSION")));
+        assert_eq!(shown(<Own as clap::CommandFactory>::command()).trim_end(), "own 7.8");
+    }
+
+    #[test]
     fn a_mistake_in_the_command_line_is_one_line() {
         let said = |args: &[&str]| {
             let parsed = JobArgs::augment_args(Command::new("job")).try_get_matches_from(args);

@@ -4,9 +4,24 @@
 
 use clap::Args;
 
+use super::settings::SETTINGS;
+
+/// What `--version` says after the program's name, of a program that says nothing else.
+const VERSION: &str = concat!("(a job of tidegate ", env!("CARGO_PKG_VERSION"), ")");
+
+/// What stands below the flags: every setting, with its default in parentheses.
+fn settings_help() -> String {
+    let width = SETTINGS.iter().map(|setting| setting.name.len()).max().unwrap_or_default();
+    let line = |name: &str, help: &str| format!("\n  {name:width$}  {help}");
+    let lines: String = SETTINGS.iter().map(|setting| line(setting.name, setting.help)).collect();
+    format!(
+        "Settings, for --set NAME=VALUE, tidegate.toml, and the environment (TIDEGATE_CHECKPOINTS_INTERVAL):{lines}"
+    )
+}
+
 /// The standard flags of a job.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-#[command(next_help_heading = "Job flags")]
+#[command(next_help_heading = "Job flags", version = VERSION, after_help = settings_help())]
 pub struct JobArgs {
     /// Subtasks of each operator
     #[arg(long, value_name = "N")]

@@ -209,6 +209,10 @@ impl Store for FaultyStore {
         .await
     }
 
+    async fn tidy(&self) -> Result<()> {
+        self.inner.tidy().await
+    }
+
     fn local_dir(&self) -> Option<PathBuf> {
         self.inner.local_dir()
     }

@@ -143,6 +143,10 @@ impl Store for DirStore {
         self.run("store list", move |dir| dir.list(&prefix)).await
     }
 
+    async fn tidy(&self) -> Result<()> {
+        self.run("store tidy", |dir| dir.tidy()).await
+    }
+
     fn local_dir(&self) -> Option<PathBuf> {
         Some(self.dir.root().to_owned())
     }

@@ -244,6 +244,18 @@ impl Directory {
         }
     }
 
+    /// Removes the staging directory if nothing is in it. Whoever begins an object at this moment makes it again.
+    pub(super) fn tidy(&self) -> Result<()> {
+        let staging = self.root.join(STAGING);
+        let removed = match self.files.read_dir(&staging) {
+            Ok(left) if left.is_empty() => self.files.remove_dir_all(&staging),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        removed.map_err(|error| self.failed("remove", &staging, error))
+    }
+
     pub(super) fn list(&self, prefix: &str) -> Result<Vec<StoreEntry>> {
         let mut found = Vec::new();
         let mut open = vec![prefix.to_owned()];
