@@ -16,8 +16,13 @@ mod task;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 
+/// What signatures of this crate name, whole: who depends on this crate needs no other to name it.
+pub use {checkpoint, env, types};
+
 /// What a program with a job needs: `use tidegate::prelude::*`.
 pub mod prelude {
+    pub use checkpoint::restart::{ExponentialDelay, FailureRate, FixedDelay, RestartStrategy};
+    pub use env::Env;
     pub use statebackend::{ListState, MapState, ValueState};
     pub use types::{Error, ErrorKind, Result, Timestamp};
 
@@ -33,7 +38,12 @@ pub mod prelude {
             stream::Stream,
             watermark::WatermarkStrategy,
         },
-        cluster::{job_manager::JobResult, local::JobHandle},
+        cluster::{
+            attempt::Ask,
+            job_manager::JobResult,
+            local::{JobControl, JobHandle},
+            status::JobStatus,
+        },
         config::{Backend, JobArgs, RestAddress},
         metrics::{Accumulator, Counter, Gauge, Histogram},
         operators::operator::RuntimeContext,

@@ -13,6 +13,8 @@
 mod arrows;
 mod documents;
 mod fault_points;
+#[cfg(feature = "test-util")]
+mod one_crate;
 mod shape;
 mod tree;
 mod wording;

@@ -1,6 +1,6 @@
 //! Running a job: [`Job::main`] for programs, [`Job::run`] for the result, [`Job::start`] for a handle.
 
-use std::{process::ExitCode, time::Duration};
+use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 use checkpoint::{barrier::CheckpointMode, restart::RestartStrategy};
 use env::Env;
@@ -61,7 +61,7 @@ impl Checkpoints {
 
 impl Job {
     /// The flags of the command line, for programs that have flags of their own. Without this, [`Job::main`] and
-    /// [`Job::run`] read the command line themselves.
+    /// [`Job::run`] read the command line themselves; with `JobArgs::default()` nobody reads it, as a test wants.
     #[must_use]
     pub fn args(mut self, args: JobArgs) -> Self {
         self.args = Some(args);
@@ -115,7 +115,7 @@ impl Job {
     #[must_use]
     pub fn main(self) -> ExitCode {
         let name = self.name.clone();
-        match self.run_or_explain() {
+        match self.run_or_explain(std::env::args_os()) {
             Ok(None) => ExitCode::SUCCESS,
             Ok(Some((env, result))) => {
                 env.print(&summary(&name, &result));
@@ -130,8 +130,19 @@ impl Job {
         }
     }
 
-    fn run_or_explain(self) -> Result<Option<(Env, JobResult)>> {
-        let args = self.args.clone().unwrap_or_else(command_line);
+    /// Runs the job to its end, on a runtime of its own. With `--explain` prints the plan instead, and the result says
+    /// `explained`.
+    ///
+    /// # Errors
+    /// What [`start`](Self::start) says, and why the job failed; `InvalidJob` for a mistake in the command line.
+    pub fn run(self) -> Result<JobResult> {
+        let ran = self.run_or_explain(std::env::args_os())?;
+        Ok(ran.map_or_else(|| JobResult { how: "explained".to_owned(), ..JobResult::default() }, |ran| ran.1))
+    }
+
+    /// `None` if the job was explained.
+    fn run_or_explain(self, line: impl Iterator<Item = OsString>) -> Result<Option<(Env, JobResult)>> {
+        let args = self.args.clone().map_or_else(|| command_line(line), Ok)?;
         with_runtime(async move |env| {
             if args.explain {
                 let settings = config::resolve(&env, self.settings.clone(), &args)?;
@@ -144,15 +155,7 @@ impl Job {
         })
     }
 
-    /// Runs the job to its end, on a runtime of its own.
-    ///
-    /// # Errors
-    /// What [`start`](Self::start) says, and why the job failed.
-    pub fn run(self) -> Result<JobResult> {
-        with_runtime(async move |env| self.start(&env).await?.join().await)
-    }
-
-    /// Starts the job on the runtime in whose context this is called.
+    /// Starts the job on the runtime in whose context this is called. Does not read the command line.
     ///
     /// # Errors
     /// `InvalidJob` with everything that is wrong with graph and settings; `Conflict` if another process runs the job;
@@ -193,12 +196,18 @@ pub fn parse_args<A: clap::Parser>() -> A {
     A::try_parse().unwrap_or_else(|error| refuse(&error))
 }
 
-/// The program's own command line, when it has no flags of its own.
-fn command_line() -> JobArgs {
+/// The program's own command line, when it has no flags of its own. Whoever asks for help gets it, and the program ends.
+fn command_line(line: impl Iterator<Item = OsString>) -> Result<JobArgs> {
     use clap::{Args, FromArgMatches};
     let command = JobArgs::augment_args(clap::Command::new("job"));
-    let parsed = command.try_get_matches().and_then(|matches| JobArgs::from_arg_matches(&matches));
-    parsed.unwrap_or_else(|error| refuse(&error))
+    let parsed = command.try_get_matches_from(line).and_then(|matches| JobArgs::from_arg_matches(&matches));
+    parsed.map_err(|error| {
+        if !error.use_stderr() {
+            error.exit();
+        }
+        let said = mistake(&error.to_string());
+        Error::invalid_job(said.strip_prefix("error: ").unwrap_or(&said))
+    })
 }
 
 /// Ends the program with what clap says: help as it is, a mistake as one line.
@@ -282,5 +291,21 @@ mod tests {
         assert_eq!(said(&["job", "--bogus"]), "error: unexpected argument '--bogus' found; see --help");
         assert!(said(&["job", "--rest"]).starts_with("error: a value is required for '--rest <ADDR|off>'"));
         assert!(!said(&["job", "--rest=off", "--rest=off"]).contains('\n'));
+    }
+
+    #[test]
+    fn the_command_line_is_read_unless_the_program_gives_its_flags() {
+        let line = |flag: &str| ["program", flag].map(OsString::from).into_iter();
+        let ran = |job: Job, flag: &str| job.run_or_explain(line(flag)).map(|ran| ran.is_some());
+        let job = || Job::new("job").rest(RestAddress::Off);
+        let read = ran(job(), "--parallelism=0").expect_err("no subtask");
+        assert!(read.to_string().starts_with("--parallelism: parallelism = \"0\""), "{read}");
+        let bogus = ran(job(), "--bogus").expect_err("no such flag");
+        assert_eq!(
+            (bogus.kind(), bogus.message()),
+            (ErrorKind::InvalidJob, "unexpected argument '--bogus' found; see --help")
+        );
+        let given = ran(job().args(JobArgs::default()), "--bogus").expect_err("a job without operators");
+        assert!(!given.to_string().contains("bogus"), "{given}");
     }
 }

@@ -11,6 +11,7 @@ mod barrier_life;
 mod broken_store;
 mod came_and_went;
 mod cancels;
+mod command_line;
 mod counting;
 mod endings;
 mod every_second_checkpoint_fails;
