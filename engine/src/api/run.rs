@@ -115,7 +115,7 @@ impl Job {
     #[must_use]
     pub fn main(self) -> ExitCode {
         let name = self.name.clone();
-        match self.run_or_explain(std::env::args_os()) {
+        match self.run_or_explain(words()) {
             Ok(None) => ExitCode::SUCCESS,
             Ok(Some((env, result))) => {
                 env.print(&summary(&name, &result));
@@ -136,7 +136,7 @@ impl Job {
     /// # Errors
     /// What [`start`](Self::start) says, and why the job failed; `InvalidJob` for a mistake in the command line.
     pub fn run(self) -> Result<JobResult> {
-        let ran = self.run_or_explain(std::env::args_os())?;
+        let ran = self.run_or_explain(words())?;
         Ok(ran.map_or_else(|| JobResult { how: "explained".to_owned(), ..JobResult::default() }, |ran| ran.1))
     }
 
@@ -194,6 +194,12 @@ fn with_runtime<T>(work: impl AsyncFnOnce(Env) -> Result<T>) -> Result<T> {
 #[must_use]
 pub fn parse_args<A: clap::Parser>() -> A {
     A::try_parse().unwrap_or_else(|error| refuse(&error))
+}
+
+/// What the program was started with.
+#[expect(clippy::disallowed_methods, reason = "a job is a program, and this is its command line")]
+fn words() -> impl Iterator<Item = OsString> {
+    std::env::args_os()
 }
 
 /// The program's own command line, when it has no flags of its own. Whoever asks for help gets it, and the program ends.
