@@ -247,6 +247,10 @@ fn options(settings: &Settings) -> RuntimeOptions {
         mode: settings.checkpoints.mode,
         channel_records: settings.channel_records,
         channel_bytes: settings.channel_bytes,
-        merge: MergePolicy { fan_in: settings.merge_fan_in, ..MergePolicy::default() },
+        merge: MergePolicy {
+            fan_in: settings.merge_fan_in,
+            replace_from: settings.replace_from as u64,
+            ..MergePolicy::default()
+        },
     }
 }

@@ -81,6 +81,8 @@ pub struct Settings {
     pub slice_cells: usize,
     /// How many neighbouring runs of about the same size are merged into one.
     pub merge_fan_in: usize,
+    /// From how many bytes on a run that holds all that lived replaces the older ones unmerged.
+    pub replace_from: usize,
 }
 
 impl Default for Settings {
@@ -113,6 +115,7 @@ impl Default for Settings {
             watermark_interval: Duration::from_millis(200),
             slice_cells: 256,
             merge_fan_in: 8,
+            replace_from: 1 << 20,
         }
     }
 }
@@ -203,6 +206,8 @@ settings! {
         |settings, text| settings.slice_cells = count(text)? as usize;
     "snapshot.merge-fan-in", "runs of about the same size that are merged into one (8)",
         |settings, text| settings.merge_fan_in = limited(text, 1024)?.max(2);
+    "snapshot.replace-from", "bytes from which on a run that holds all that lives replaces the older ones unmerged (1MiB)",
+        |settings, text| settings.replace_from = bytes(text)?;
 }
 
 impl Settings {

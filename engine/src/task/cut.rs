@@ -12,7 +12,7 @@ use types::{CheckpointId, KeyGroupRange, Result, Timestamp};
 use super::{
     message::StepCost,
     run::{Head, Role, Running, Task},
-    snapshot::Cut,
+    snapshot::{Cut, Extent},
     upload::RunToWrite,
 };
 use crate::record::Mark;
@@ -121,7 +121,8 @@ impl Running {
                 continue;
             };
             while let Some((checkpoint, delta)) = keyed.take_sealed() {
-                let identity = self.snapshots.sealed(vertex.position, checkpoint, delta.is_empty());
+                let identity =
+                    self.snapshots.sealed(vertex.position, checkpoint, Extent::of(&delta, &uploads.policy));
                 let Some(identity) = identity else { continue };
                 let work =
                     RunToWrite { operator: vertex.position, checkpoint, delta, identity, groups: *groups };

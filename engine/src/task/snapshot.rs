@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use checkpoint::manifest::{ListPart, PreparedTransaction, SubtaskSnapshot, TaskId, TaskSnapshot};
+use statebackend::{Delta, MergePolicy};
 use types::{AttemptId, CheckpointId, JobId, KeyGroupRange, Run, RunIdentity, SubtaskIndex, Timestamp, Uid};
 
 use super::message::{SnapshotStats, StepCost};
@@ -28,25 +29,63 @@ pub(crate) struct Cut {
 #[derive(Debug)]
 struct Pending {
     cuts: Vec<Cut>,
-    /// A transaction of this checkpoint is being prepared.
-    preparing: bool,
     /// A plain sink is being flushed.
     flushing: bool,
     stats: SnapshotStats,
 }
 
-/// The runs of one keyed operator, oldest first, each with the newest checkpoint whose changes it holds.
+/// The runs of one keyed operator, oldest first.
 #[derive(Debug)]
 struct RunList {
     uid: Uid,
-    runs: Vec<(CheckpointId, Run)>,
+    runs: Vec<Listed>,
     /// Everything up to here was sealed.
     sealed: CheckpointId,
     /// Sealed and not yet durable.
     in_flight: BTreeSet<CheckpointId>,
+    /// Those whose run holds all that lived, so that it needs no older one beside it.
+    whole: BTreeSet<CheckpointId>,
     merging: bool,
     /// How many runs this task has begun to write.
     numbers: u64,
+}
+
+/// How much a sealed interval holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Nothing changed: there is no run.
+    Nothing,
+    /// What changed.
+    Changes,
+    /// Everything that lived: older runs have nothing to add.
+    Whole,
+}
+
+impl Extent {
+    pub(crate) fn of(delta: &Delta, policy: &MergePolicy) -> Self {
+        match delta {
+            _ if delta.is_empty() => Self::Nothing,
+            _ if delta.is_whole() && delta.bytes() >= policy.replace_from => Self::Whole,
+            _ => Self::Changes,
+        }
+    }
+}
+
+/// A run in the list.
+#[derive(Debug)]
+struct Listed {
+    run: Run,
+    /// The newest checkpoint whose changes it holds.
+    newest: CheckpointId,
+    /// The first checkpoint that listed it. A run leaves the list when such a checkpoint is complete, and not before:
+    /// the files that a job no longer needs are found by what its checkpoints listed.
+    since: Option<CheckpointId>,
+}
+
+impl Listed {
+    fn is_settled(&self, completed: CheckpointId) -> bool {
+        self.since.is_some_and(|since| since <= completed)
+    }
 }
 
 /// An acknowledgement to be sent.
@@ -64,6 +103,9 @@ pub(crate) struct Snapshots {
     job: JobId,
     attempt: AttemptId,
     lists: BTreeMap<usize, RunList>,
+    /// Checkpoints whose transaction is being prepared; also of those that were given up: what they hold goes into the
+    /// next one, which waits for it.
+    preparing: BTreeSet<CheckpointId>,
     prepared: Vec<PreparedTransaction>,
     pending: BTreeMap<CheckpointId, Pending>,
     /// What merges have written since the last cut.
@@ -72,30 +114,45 @@ pub(crate) struct Snapshots {
 
 impl Snapshots {
     pub(crate) fn new(task: TaskId, job: JobId, attempt: AttemptId) -> Self {
-        let (lists, pending) = (BTreeMap::new(), BTreeMap::new());
-        Self { task, job, attempt, lists, prepared: Vec::new(), pending, bytes_merged: 0 }
+        Self {
+            task,
+            job,
+            attempt,
+            lists: BTreeMap::new(),
+            preparing: BTreeSet::new(),
+            prepared: Vec::new(),
+            pending: BTreeMap::new(),
+            bytes_merged: 0,
+        }
     }
 
     /// Registers a keyed operator with the runs it was restored from.
     pub(crate) fn add_keyed(&mut self, position: usize, uid: Uid, restored: Vec<Run>) {
-        let runs = restored.into_iter().map(|run| (CheckpointId(0), run)).collect();
-        let (sealed, in_flight) = (CheckpointId(0), BTreeSet::new());
-        self.lists.insert(position, RunList { uid, runs, sealed, in_flight, merging: false, numbers: 0 });
+        let restored = restored.into_iter();
+        let runs = restored.map(|run| Listed { run, newest: CheckpointId(0), since: Some(CheckpointId(0)) });
+        let list = RunList {
+            uid,
+            runs: runs.collect(),
+            sealed: CheckpointId(0),
+            in_flight: BTreeSet::new(),
+            whole: BTreeSet::new(),
+            merging: false,
+            numbers: 0,
+        };
+        self.lists.insert(position, list);
     }
 
     /// The task has cut: every later event may complete this checkpoint.
     pub(crate) fn begin(&mut self, checkpoint: CheckpointId, cuts: Vec<Cut>, alignment_us: u64) {
         let bytes_merged = std::mem::take(&mut self.bytes_merged);
         let stats = SnapshotStats { alignment_us, bytes_merged, ..SnapshotStats::default() };
-        let pending = Pending { cuts, preparing: false, flushing: false, stats };
+        let pending = Pending { cuts, flushing: false, stats };
         self.pending.insert(checkpoint, pending);
     }
 
     /// The sink sealed a transaction that is now being prepared.
     pub(crate) fn preparing(&mut self, checkpoint: CheckpointId) {
-        if let Some(pending) = self.pending.get_mut(&checkpoint) {
-            pending.preparing = true;
-        }
+        self.preparing.insert(checkpoint);
     }
 
     /// A plain sink is being flushed for this checkpoint.
@@ -125,12 +182,14 @@ impl Snapshots {
         &mut self,
         position: usize,
         checkpoint: CheckpointId,
-        empty: bool,
+        extent: Extent,
     ) -> Option<RunIdentity> {
         let list = self.lists.get_mut(&position)?;
         list.sealed = checkpoint;
-        if empty {
-            return None;
+        match extent {
+            Extent::Nothing => return None,
+            Extent::Changes => {}
+            Extent::Whole => drop(list.whole.insert(checkpoint)),
         }
         list.in_flight.insert(checkpoint);
         Some(list.identity(self.job, self.attempt, self.task.subtask))
@@ -141,8 +200,8 @@ impl Snapshots {
         let bytes = run.file.len;
         let Some(list) = self.lists.get_mut(&position) else { return };
         list.in_flight.remove(&checkpoint);
-        let at = list.runs.partition_point(|(newest, _)| *newest <= checkpoint);
-        list.runs.insert(at, (checkpoint, run));
+        let at = list.runs.partition_point(|listed| listed.newest <= checkpoint);
+        list.runs.insert(at, Listed { run, newest: checkpoint, since: None });
         // The first checkpoint that lists a run pays for it.
         if let Some((_, pending)) = self.pending.range_mut(checkpoint..).next() {
             pending.stats.bytes_added += bytes;
@@ -151,9 +210,7 @@ impl Snapshots {
 
     /// A transaction is durable.
     pub(crate) fn prepared(&mut self, transaction: PreparedTransaction) {
-        if let Some(pending) = self.pending.get_mut(&transaction.checkpoint) {
-            pending.preparing = false;
-        }
+        self.preparing.remove(&transaction.checkpoint);
         self.prepared.push(transaction);
     }
 
@@ -178,7 +235,8 @@ impl Snapshots {
         let durable = |list: &RunList| {
             list.sealed >= checkpoint && list.in_flight.first().is_none_or(|oldest| *oldest > checkpoint)
         };
-        if pending.preparing || pending.flushing || !self.lists.values().all(durable) {
+        let is_preparing = self.preparing.first().is_some_and(|oldest| *oldest <= checkpoint);
+        if is_preparing || pending.flushing || !self.lists.values().all(durable) {
             return None;
         }
         let Pending { cuts, stats, .. } = self.pending.remove(&checkpoint)?;
@@ -186,17 +244,16 @@ impl Snapshots {
         Some(Ready { checkpoint, snapshot: TaskSnapshot { task: self.task, operators }, stats })
     }
 
-    fn subtask(&self, checkpoint: CheckpointId, cut: Cut) -> (Uid, SubtaskSnapshot) {
-        let list = self.lists.get(&cut.position);
-        let runs = list.map_or(&[][..], |list| &list.runs);
-        let of_cut = |run: &&(CheckpointId, Run)| run.0 <= checkpoint;
+    fn subtask(&mut self, checkpoint: CheckpointId, cut: Cut) -> (Uid, SubtaskSnapshot) {
+        let list = self.lists.get_mut(&cut.position);
+        let runs = list.map_or_else(Vec::new, |list| list.list_for(checkpoint));
         let mine = |it: &&PreparedTransaction| it.checkpoint <= checkpoint;
         let prepared =
             if cut.is_sink { self.prepared.iter().filter(mine).cloned().collect() } else { Vec::new() };
         let snapshot = SubtaskSnapshot {
             subtask: self.task.subtask,
             groups: cut.groups,
-            runs: runs.iter().filter(of_cut).map(|(_, run)| run.clone()).collect(),
+            runs,
             lists: cut.lists,
             prepared,
             watermark: cut.watermark,
@@ -206,7 +263,8 @@ impl Snapshots {
     }
 
     /// Which neighbouring runs to merge now, by `plan`, among those that the completed checkpoint holds: no
-    /// acknowledgement still to come needs them apart. One merge at a time for each operator.
+    /// acknowledgement still to come needs them apart. One merge at a time for each operator. Runs before one that holds
+    /// all that lived are not merged but left out from now on.
     pub(crate) fn begin_merge(
         &mut self,
         completed: CheckpointId,
@@ -217,8 +275,9 @@ impl Snapshots {
             if list.merging {
                 continue;
             }
-            let settled = list.runs.iter().filter(|(newest, _)| *newest <= completed);
-            let settled: Vec<Run> = settled.map(|(_, run)| run.clone()).collect();
+            list.forget(completed);
+            let settled = list.runs.iter().take_while(|listed| listed.is_settled(completed));
+            let settled: Vec<Run> = settled.map(|listed| listed.run.clone()).collect();
             let Some(range) = plan(&settled) else { continue };
             let includes_oldest = range.start == 0;
             let Some(runs) = settled.get(range).map(<[Run]>::to_vec) else { continue };
@@ -235,12 +294,12 @@ impl Snapshots {
         list.merging = false;
         self.bytes_merged += run.file.len;
         let Some(first) = replaced.first() else { return };
-        let Some(at) = list.runs.iter().position(|(_, it)| it == first) else { return };
+        let Some(at) = list.runs.iter().position(|listed| listed.run == *first) else { return };
         let end = at + replaced.len();
-        let whole = list.runs.get(at..end).is_some_and(|runs| runs.iter().map(|(_, it)| it).eq(replaced));
-        if whole {
-            let newest = list.runs[end - 1].0;
-            list.runs.splice(at..end, [(newest, run)]);
+        let are_there = list.runs.get(at..end).is_some_and(|runs| runs.iter().map(|it| &it.run).eq(replaced));
+        if are_there {
+            let newest = list.runs[end - 1].newest;
+            list.runs.splice(at..end, [Listed { run, newest, since: None }]);
         }
     }
 
@@ -253,6 +312,25 @@ impl Snapshots {
 }
 
 impl RunList {
+    /// The runs that a checkpoint lists. All of its own and of those before are durable.
+    fn list_for(&mut self, checkpoint: CheckpointId) -> Vec<Run> {
+        let of_it = self.runs.iter_mut().filter(|listed| listed.newest <= checkpoint);
+        of_it
+            .map(|listed| {
+                listed.since.get_or_insert(checkpoint);
+                listed.run.clone()
+            })
+            .collect()
+    }
+
+    /// Forgets the runs before the newest one that holds all that lived, if the completed checkpoint has it.
+    fn forget(&mut self, completed: CheckpointId) {
+        if let Some(&begin) = self.whole.range(..=completed).next_back() {
+            self.runs.retain(|listed| listed.newest >= begin || !listed.is_settled(completed));
+            self.whole.retain(|checkpoint| *checkpoint >= begin);
+        }
+    }
+
     fn identity(&mut self, job: JobId, attempt: AttemptId, subtask: SubtaskIndex) -> RunIdentity {
         self.numbers += 1;
         RunIdentity { job, attempt, operator: self.uid.clone(), subtask, number: self.numbers }

@@ -42,6 +42,8 @@ struct Scenario {
     moods: Moods,
     /// The number at which user code panics, once in the life of a process.
     panics_at: Option<u64>,
+    /// Whether a run that holds all that lives replaces the older ones, however small it is.
+    replaces: bool,
     lives: Vec<Life>,
 }
 
@@ -103,6 +105,7 @@ impl Scenario {
             store,
             moods,
             panics_at: rng.random_bool(0.3).then(|| rng.random_range(0..100)),
+            replaces: rng.random_bool(0.4),
             lives,
         }
     }
@@ -128,6 +131,7 @@ impl Scenario {
             ("checkpoints.timeout", "20s"),
             ("restart", "fixed-delay:3:200ms"),
             ("snapshot.merge-fan-in", "2"),
+            ("snapshot.replace-from", if self.replaces { "1" } else { "1MiB" }),
             ("snapshot.slice-cells", &*self.slice.to_string()),
         ];
         let job = with_settings(Job::new("subject"), &settings)?;

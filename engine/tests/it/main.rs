@@ -25,6 +25,7 @@ mod memory_backend;
 mod numbers;
 mod renamed;
 mod rest;
+mod slow_prepare;
 mod stops;
 mod windows;
 mod world;

@@ -17,11 +17,14 @@ pub struct MergePolicy {
     pub fan_in: usize,
     /// How many bytes all runs may have for each 100 bytes of live state, estimated.
     pub max_space_percent: u64,
+    /// From how many bytes on a run that holds all that lived replaces the older ones as it is, unmerged. To merge
+    /// smaller ones costs nothing worth the trouble.
+    pub replace_from: u64,
 }
 
 impl Default for MergePolicy {
     fn default() -> Self {
-        Self { max_runs: 12, fan_in: 10, max_space_percent: 200 }
+        Self { max_runs: 12, fan_in: 10, max_space_percent: 200, replace_from: 1 << 20 }
     }
 }
 

@@ -195,7 +195,7 @@ impl WrittenRun {
 /// # Errors
 /// `User` for a value that is too large.
 pub fn write_run(delta: Delta, identity: RunIdentity, groups: KeyGroupRange) -> Result<WrittenRun> {
-    let Delta { key, states } = delta;
+    let Delta { key, states, .. } = delta;
     let schema = Schema::new(key, states.iter().map(|state| state.spec.clone()));
     let mut writer = RunWriter::new(identity, groups, schema)?;
     let mut payload = Payload::new();

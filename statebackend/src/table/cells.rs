@@ -50,6 +50,9 @@ pub(crate) trait StateTable: Any + Send {
     fn check_value(&self, value: &[u8]) -> Result<bool>;
     /// Cells, tombstones not yet drained included.
     fn cells(&self) -> usize;
+    /// How many entries with a value an interval that ends now must drain for them to be all that lives: never less.
+    /// `None` where their number cannot tell.
+    fn whole(&self) -> Option<usize>;
     /// Changed cells of flipped intervals that are not yet drained.
     fn undrained(&self) -> usize;
     /// Changed cells not yet drained, the open interval's included.

@@ -78,6 +78,11 @@ impl Drained {
         self.entries
     }
 
+    /// How many of the entries have a value.
+    pub(crate) fn values(&self) -> u64 {
+        self.entries - self.tombstones
+    }
+
     /// Bytes that `cells` more will take, roughly: as those before, or where these are few, the least that can be.
     pub(super) fn estimate(&self, cells: usize) -> usize {
         const LEAST: usize = 24;

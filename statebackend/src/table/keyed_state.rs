@@ -22,6 +22,8 @@ struct Flipped {
     interval: Interval,
     /// The tables before this one are drained.
     next_table: usize,
+    /// How many entries with a value make its delta [whole](Delta::is_whole).
+    whole: Option<usize>,
 }
 
 /// All keyed state of one subtask of one operator, timers included.
@@ -142,7 +144,8 @@ impl KeyedState {
             self.next
         );
         self.next = checkpoint.next();
-        self.flipped.push_back(Flipped { checkpoint, interval: self.open, next_table: 0 });
+        let whole = self.all_tables().map(StateTable::whole).sum();
+        self.flipped.push_back(Flipped { checkpoint, interval: self.open, next_table: 0, whole });
         self.open += 1;
         for index in 0..self.table_count() {
             let open = self.open;
@@ -219,7 +222,7 @@ impl KeyedState {
     /// The delta of the oldest checkpoint, if all its cells are drained. Each flipped checkpoint comes out exactly once,
     /// in order, whether or not anything was changed.
     pub fn take_sealed(&mut self) -> Option<(CheckpointId, Delta)> {
-        let &Flipped { checkpoint, interval, next_table } = self.flipped.front()?;
+        let &Flipped { checkpoint, interval, next_table, whole } = self.flipped.front()?;
         if !(next_table..self.table_count()).all(|index| self.table_at(index).is_untouched(interval)) {
             return None;
         }
@@ -243,7 +246,9 @@ impl KeyedState {
             }
         }
         states.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
-        Some((checkpoint, Delta { key: self.declared.key.clone(), states }))
+        let values: u64 = states.iter().map(|state| state.drained.values()).sum();
+        let is_whole = whole.is_some_and(|whole| values == whole as u64);
+        Some((checkpoint, Delta { key: self.declared.key.clone(), states, is_whole }))
     }
 
     /// Adds an event-time timer of `key`; nothing happens if it is there.
@@ -385,6 +390,7 @@ pub struct Delta {
     pub(crate) key: Option<Arc<Shape>>,
     /// Sorted by name. All declared states, and timers if there are any.
     pub(crate) states: Vec<StateDelta>,
+    is_whole: bool,
 }
 
 /// The drained cells of one state.
@@ -401,6 +407,20 @@ impl Delta {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.cells() == 0
+    }
+
+    /// Whether it holds everything that lived at its barrier, so that no older run is needed beside it.
+    ///
+    /// Each entry with a value is that of another cell that lived then, so as many of them as there were cells are all.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Bytes of its entries before compression, and of what helps to find them.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.states.iter().flat_map(|state| state.drained.chunks()).map(|chunk| chunk.len() as u64).sum()
     }
 
     /// How many entries its run will have at most, tombstones included; exactly so many, where no store stands behind.

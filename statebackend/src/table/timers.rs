@@ -178,6 +178,11 @@ impl StateTable for TimerTable {
         self.touched
     }
 
+    fn whole(&self) -> Option<usize> {
+        // An interval drains the timers that came in it, and not those that live.
+        self.live.is_empty().then_some(0)
+    }
+
     fn refill(&self) -> Option<Refill> {
         let intervals = self.intervals.iter();
         self.chunks.refill(intervals.map(|it| it.drained.estimate(it.changed.len())).sum())

@@ -14,3 +14,4 @@ mod large;
 mod model;
 mod stored;
 mod stored_maps;
+mod whole;

@@ -266,7 +266,7 @@ impl Job {
                 }
             }
             Step::MergeByPolicy => {
-                let policy = MergePolicy { max_runs: 4, fan_in: 3, max_space_percent: 200 };
+                let policy = MergePolicy { max_runs: 4, fan_in: 3, ..MergePolicy::default() };
                 for index in 0..self.subtasks.len() {
                     while let Some(range) = plan_merge(&self.subtasks[index].runs, &policy) {
                         self.merge(index, range).await;

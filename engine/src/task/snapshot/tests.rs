@@ -42,7 +42,7 @@ fn begin(snapshots: &mut Snapshots, checkpoint: u64) {
 }
 
 fn seal(snapshots: &mut Snapshots, checkpoint: u64) {
-    assert!(snapshots.sealed(0, CheckpointId(checkpoint), false).is_some());
+    assert!(snapshots.sealed(0, CheckpointId(checkpoint), Extent::Changes).is_some());
 }
 
 fn store(snapshots: &mut Snapshots, checkpoint: u64) {
@@ -92,7 +92,7 @@ fn a_checkpoint_without_changes_lists_what_was_there() {
     assert_eq!(acknowledged(&mut snapshots), Some((1, vec![1])));
     begin(&mut snapshots, 2);
     assert_eq!(acknowledged(&mut snapshots), None, "nothing says yet that nothing has changed");
-    assert!(snapshots.sealed(0, CheckpointId(2), true).is_none());
+    assert!(snapshots.sealed(0, CheckpointId(2), Extent::Nothing).is_none());
     assert_eq!(acknowledged(&mut snapshots), Some((2, vec![1])));
 }
 
@@ -134,10 +134,12 @@ fn a_failed_merge_changes_nothing_and_may_be_tried_again() {
     let mut snapshots = snapshots();
     whole(&mut snapshots, 1);
     whole(&mut snapshots, 2);
-    assert_eq!(snapshots.begin_merge(CheckpointId(2), |_| Some(0..2)).len(), 1);
-    snapshots.merge_failed(0);
     assert_eq!(acknowledged(&mut snapshots), Some((1, vec![1])));
     assert_eq!(acknowledged(&mut snapshots), Some((2, vec![1, 2])));
+    assert_eq!(snapshots.begin_merge(CheckpointId(2), |_| Some(0..2)).len(), 1);
+    snapshots.merge_failed(0);
+    whole(&mut snapshots, 3);
+    assert_eq!(acknowledged(&mut snapshots), Some((3, vec![1, 2, 3])));
     assert_eq!(snapshots.begin_merge(CheckpointId(2), |_| Some(0..2)).len(), 1);
 }
 
@@ -150,17 +152,83 @@ fn a_transaction_is_listed_until_it_is_committed() {
     snapshots.preparing(CheckpointId(1));
     assert!(snapshots.take_ready().is_none());
     snapshots.cancel(CheckpointId(1));
-    snapshots.prepared(transaction(1));
 
     let pending = |ready: Ready| {
         let prepared = &ready.snapshot.operators[0].1.prepared;
         prepared.iter().map(|it| it.checkpoint.0).collect::<Vec<_>>()
     };
     whole(&mut snapshots, 2);
+    assert!(
+        snapshots.take_ready().is_none(),
+        "what 1 holds is not prepared yet, and 2 has nothing of its own"
+    );
     snapshots.preparing(CheckpointId(2));
+    snapshots.prepared(transaction(1));
+    assert!(snapshots.take_ready().is_none());
     snapshots.prepared(transaction(2));
     assert_eq!(snapshots.take_ready().map(pending), Some(vec![1, 2]), "what 1 prepared goes into 2");
     snapshots.committed(CheckpointId(2));
     whole(&mut snapshots, 3);
     assert_eq!(snapshots.take_ready().map(pending), Some(vec![]));
+}
+
+/// A checkpoint whose run holds all that lived.
+fn all_of(snapshots: &mut Snapshots, checkpoint: u64) {
+    begin(snapshots, checkpoint);
+    assert!(snapshots.sealed(0, CheckpointId(checkpoint), Extent::Whole).is_some());
+    store(snapshots, checkpoint);
+}
+
+fn nothing(_: &[Run]) -> Option<std::ops::Range<usize>> {
+    None
+}
+
+#[test]
+fn runs_before_one_that_holds_all_are_left_out_once_it_is_complete() {
+    let mut snapshots = snapshots();
+    whole(&mut snapshots, 1);
+    all_of(&mut snapshots, 2);
+    whole(&mut snapshots, 3);
+    assert_eq!(acknowledged(&mut snapshots), Some((1, vec![1])));
+    assert!(snapshots.begin_merge(CheckpointId(1), nothing).is_empty());
+    assert_eq!(acknowledged(&mut snapshots), Some((2, vec![1, 2])));
+    assert_eq!(acknowledged(&mut snapshots), Some((3, vec![1, 2, 3])));
+    // Run 3 is in no checkpoint that is known to be complete.
+    snapshots.begin_merge(CheckpointId(2), |runs| {
+        assert_eq!(runs.iter().map(|run| run.identity.number).collect::<Vec<_>>(), [2]);
+        None
+    });
+    whole(&mut snapshots, 4);
+    assert_eq!(acknowledged(&mut snapshots), Some((4, vec![2, 3, 4])));
+    all_of(&mut snapshots, 5);
+    all_of(&mut snapshots, 6);
+    assert_eq!(acknowledged(&mut snapshots), Some((5, vec![2, 3, 4, 5])));
+    assert_eq!(acknowledged(&mut snapshots), Some((6, vec![2, 3, 4, 5, 6])));
+    snapshots.begin_merge(CheckpointId(6), nothing);
+    whole(&mut snapshots, 7);
+    assert_eq!(acknowledged(&mut snapshots), Some((7, vec![6, 7])));
+}
+
+#[test]
+fn no_run_leaves_the_list_before_a_complete_checkpoint_has_listed_it() {
+    let mut snapshots = snapshots();
+    for checkpoint in 1..=2 {
+        whole(&mut snapshots, checkpoint);
+        assert!(acknowledged(&mut snapshots).is_some());
+    }
+    let work = snapshots.begin_merge(CheckpointId(2), |_| Some(0..2)).pop().unwrap();
+    all_of(&mut snapshots, 3);
+    assert_eq!(acknowledged(&mut snapshots), Some((3, vec![1, 2, 3])), "what is being merged stays");
+    // Its run is there when 3 completes, which does not list it.
+    snapshots.merged(0, &work.runs, run(99));
+    let merge_all = |runs: &[Run]| (!runs.is_empty()).then_some(0..runs.len());
+    assert!(
+        snapshots.begin_merge(CheckpointId(3), merge_all).is_empty(),
+        "it is merged again only when listed"
+    );
+    whole(&mut snapshots, 4);
+    assert_eq!(acknowledged(&mut snapshots), Some((4, vec![99, 3, 4])));
+    snapshots.begin_merge(CheckpointId(4), nothing);
+    whole(&mut snapshots, 5);
+    assert_eq!(acknowledged(&mut snapshots), Some((5, vec![3, 4, 5])));
 }

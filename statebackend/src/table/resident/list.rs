@@ -45,6 +45,7 @@ impl<T: Data> ListSlot<T> {
 }
 
 impl<T: Data> CachedSlot for ListSlot<T> {
+    const IS_ONE_ENTRY: bool = false;
     const COUNTS_ITEMS: bool = false;
     const ITEM_BYTES: usize = size_of::<T>();
 

@@ -24,6 +24,7 @@ impl<V: Data> MapSlot<V> {
 }
 
 impl<V: Data> CachedSlot for MapSlot<V> {
+    const IS_ONE_ENTRY: bool = false;
     const COUNTS_ITEMS: bool = true;
     const ITEM_BYTES: usize = size_of::<(KeyBytes, MapCell<V>)>();
 

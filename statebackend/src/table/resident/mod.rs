@@ -65,6 +65,8 @@ pub(crate) enum Found<'a> {
 
 /// A slot that can be evicted and taken in again.
 pub(crate) trait CachedSlot: Slot {
+    /// Whether draining a cell writes all of it, as one entry.
+    const IS_ONE_ENTRY: bool;
     /// Whether items (elements, entries) count as cells, and not keys.
     const COUNTS_ITEMS: bool;
     /// Bytes of memory of an item besides the cell.
@@ -155,6 +157,13 @@ impl<T: CellTable> StateTable for T {
 
     fn cells(&self) -> usize {
         if T::Slot::COUNTS_ITEMS { self.inner().items() } else { self.inner().cells() }
+    }
+
+    fn whole(&self) -> Option<usize> {
+        let cells = self.inner();
+        // With a store behind, more lives than has a cell.
+        let counts = !cells.intervals.has_store && (T::Slot::IS_ONE_ENTRY || cells.cells() == 0);
+        counts.then(|| cells.cells())
     }
 
     fn undrained(&self) -> usize {

@@ -12,6 +12,7 @@ use crate::{
 };
 
 impl<T: Data> CachedSlot for ValueSlot<T> {
+    const IS_ONE_ENTRY: bool = true;
     const COUNTS_ITEMS: bool = false;
     const ITEM_BYTES: usize = 0;
 

@@ -1,0 +1,204 @@
+//! Deltas that hold everything that lived: each of them alone, restored at any parallelism, is the state at its barrier.
+
+use std::collections::BTreeMap;
+
+use env::{Env, Payload, Store};
+use proptest::{collection::vec, prelude::*};
+use statebackend::{
+    Declared, KeyRef, KeyedState, ListState, StateDeclarations, ValueState, run_of, write_run,
+};
+use types::{CheckpointId, Run, SubtaskIndex};
+
+use crate::fixture::{self, Context, MAX, identity, simulated};
+
+#[derive(Clone, Copy)]
+struct Handles {
+    value: ValueState<u64>,
+    list: ListState<u64>,
+}
+
+fn declare() -> (Declared, Handles) {
+    let mut states = StateDeclarations::new();
+    states.key::<String>();
+    let handles = Handles { value: states.value("value"), list: states.list("list") };
+    (states.finish().unwrap(), handles)
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Set(u8, u64),
+    Remove(u8),
+    Append(u8),
+    Clear(u8),
+    /// A barrier, and how many cells are drained at once, of how many before the next step.
+    Barrier,
+    Drain(usize),
+    Seal,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let key = 0..4_u8;
+    let step = prop_oneof![
+        8 => (key.clone(), any::<u64>()).prop_map(|(key, value)| Step::Set(key, value)),
+        2 => key.clone().prop_map(Step::Remove),
+        1 => key.clone().prop_map(Step::Append),
+        1 => key.prop_map(Step::Clear),
+        3 => Just(Step::Barrier),
+        2 => (1..4_usize).prop_map(Step::Drain),
+        2 => Just(Step::Seal),
+    ];
+    vec(step, 1..60)
+}
+
+/// What lives: values, and how many elements the lists have.
+type Model = (BTreeMap<u8, u64>, BTreeMap<u8, usize>);
+
+fn key_bytes(key: u8) -> Vec<u8> {
+    fixture::key(&format!("key {key}"))
+}
+
+/// A delta that was sealed: whether it is whole, its run if there is one, and what lived at its barrier.
+type Sealed = (bool, Option<(Run, Payload)>, Model);
+
+struct Subject {
+    state: KeyedState,
+    handles: Handles,
+    model: Model,
+    /// At each barrier whose delta is not yet taken.
+    barriers: BTreeMap<CheckpointId, Model>,
+    next: CheckpointId,
+}
+
+impl Subject {
+    fn new() -> Self {
+        let (declared, handles) = declare();
+        Self {
+            state: KeyedState::new(declared, MAX.all(), CheckpointId(1)),
+            handles,
+            model: Model::default(),
+            barriers: BTreeMap::new(),
+            next: CheckpointId(1),
+        }
+    }
+
+    /// Returns the deltas that were sealed.
+    fn step(&mut self, step: &Step) -> Vec<Sealed> {
+        let Handles { value, list } = self.handles;
+        let (values, lists) = &mut self.model;
+        let mut on = |key: u8, change: &mut dyn FnMut(&mut Context<'_>)| {
+            let key = key_bytes(key);
+            change(&mut Context { state: &mut self.state, key: &key });
+        };
+        match *step {
+            Step::Set(key, number) => {
+                on(key, &mut |context| value.set(context, number).unwrap());
+                values.insert(key, number);
+            }
+            Step::Remove(key) => {
+                on(key, &mut |context| value.clear(context).unwrap());
+                values.remove(&key);
+            }
+            Step::Append(key) => {
+                on(key, &mut |context| list.append(context, 1).unwrap());
+                *lists.entry(key).or_default() += 1;
+            }
+            Step::Clear(key) => {
+                on(key, &mut |context| list.clear(context).unwrap());
+                lists.remove(&key);
+            }
+            Step::Barrier => {
+                self.state.flip(self.next);
+                self.barriers.insert(self.next, self.model.clone());
+                self.next = self.next.next();
+            }
+            Step::Drain(cells) => drop(self.state.drain(cells).unwrap()),
+            Step::Seal => return self.seal(),
+        }
+        Vec::new()
+    }
+
+    fn seal(&mut self) -> Vec<Sealed> {
+        while self.state.drain(3).unwrap() > 0 {}
+        let mut sealed = Vec::new();
+        while let Some((checkpoint, delta)) = self.state.take_sealed() {
+            let is_whole = delta.is_whole();
+            let run = (!delta.is_empty()).then(|| {
+                let written = write_run(delta, identity(0, checkpoint.0), MAX.all()).unwrap();
+                (run_of(&written, &format!("run-{}", checkpoint.0)), written.payload)
+            });
+            sealed.push((is_whole, run, self.barriers.remove(&checkpoint).unwrap()));
+        }
+        sealed
+    }
+}
+
+/// What a run alone holds, restored at a parallelism.
+async fn restored(env: &Env, store: &dyn Store, run: &Run, parallelism: u32) -> Model {
+    let mut model = Model::default();
+    for index in 0..parallelism {
+        let groups = MAX.range(SubtaskIndex(index), parallelism);
+        let (declared, handles) = declare();
+        let mut state = KeyedState::new(declared, groups, CheckpointId(1));
+        statebackend::restore(env, store, std::slice::from_ref(run), &mut state).await.unwrap();
+        for key in 0..4 {
+            let bytes = key_bytes(key);
+            if !groups.contains(KeyRef::new(&bytes, MAX).group) {
+                continue;
+            }
+            let mut context = Context { state: &mut state, key: &bytes };
+            if let Some(number) = handles.value.get(&mut context).unwrap() {
+                model.0.insert(key, number);
+            }
+            let elements = handles.list.get(&mut context).unwrap().len();
+            if elements > 0 {
+                model.1.insert(key, elements);
+            }
+        }
+    }
+    model
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #[test]
+    fn a_whole_delta_alone_is_the_state(steps in steps(), parallelism in 1..4_u32) {
+        simulated(0, async |env, store| {
+            let mut subject = Subject::new();
+            for step in steps.iter().chain([&Step::Barrier, &Step::Seal]) {
+                for (is_whole, run, model) in subject.step(step) {
+                    if is_whole && let Some((run, payload)) = run {
+                        store.put(&run.file.path, payload).await.unwrap();
+                        assert_eq!(restored(&env, &*store, &run, parallelism).await, model);
+                    }
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn only_a_delta_of_all_that_lives_is_whole() {
+    let mut subject = Subject::new();
+    let mut is_whole = |steps: &[Step]| {
+        steps.iter().for_each(|step| assert!(subject.step(step).is_empty()));
+        subject.step(&Step::Barrier);
+        subject.step(&Step::Seal).pop().unwrap().0
+    };
+    let all = [Step::Set(0, 1), Step::Set(1, 1), Step::Set(2, 1)];
+    assert!(is_whole(&all));
+    assert!(!is_whole(&all[..2]), "a cell is missing");
+    assert!(is_whole(&all), "all have changed again");
+    assert!(
+        !is_whole(&[Step::Set(0, 2), Step::Set(1, 2), Step::Remove(2)]),
+        "a deletion hides what is older"
+    );
+    assert!(is_whole(&all[..2]), "the removed one is gone");
+    assert!(!is_whole(&[]), "nothing has changed");
+    assert!(
+        !is_whole(&[Step::Set(0, 1), Step::Set(1, 1), Step::Append(0)]),
+        "lists may have been longer before"
+    );
+    assert!(!is_whole(&all[..2]), "a list lives");
+    assert!(!is_whole(&[Step::Set(0, 1), Step::Set(1, 1), Step::Clear(0)]));
+    assert!(is_whole(&all[..2]), "no list lives any more");
+}
