@@ -215,4 +215,20 @@ fn nothing_falls_back_to_the_beginning_over_checkpoints_that_are_gone() {
     };
     assert_eq!(alone(1), Some(Restores::Empty));
     assert_eq!(alone(5), None);
+    // A line that began with a snapshot: one of its own job, or a foreign one.
+    let mut records = history([start(2, Restores::Empty), completed(3), confirmed(3)]);
+    let own = Restores::Own(records.remove(2).standing.completed[0].clone());
+    let (url, manifest, max_parallelism) =
+        ("/savepoints/s".into(), file("manifest"), MaxParallelism::DEFAULT);
+    let checkpoint = CheckpointId(3);
+    let foreign = Restores::Foreign(ForeignSnapshot { url, manifest, checkpoint, max_parallelism });
+    for first in [own, foreign] {
+        let begun_with = |checkpoint: u64| {
+            let line = [completed(3), confirmed(3), start(7, first.clone()), completed(checkpoint)];
+            let mut records = history([start(2, Restores::Empty)].into_iter().chain(line));
+            fallback::instead(&records.remove(4).standing, CheckpointId(checkpoint))
+        };
+        assert_eq!(begun_with(4), Some(first.clone()));
+        assert_eq!(begun_with(6), None, "{first:?}");
+    }
 }

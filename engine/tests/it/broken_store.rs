@@ -42,6 +42,9 @@ fn expected() -> BTreeMap<Row, u64> {
     counted((0..NUMBERS).map(|number| Row(Kind::Count, number % KEYS, number / KEYS + 1)))
 }
 
+/// What is said where a failure of collecting files is nothing that ends the attempt.
+const LATER: &str = "collecting old files is tried later";
+
 /// How the first life ended whose `nth` sync failed, and when; none for 0. The output is right in the end.
 fn run(nth: u64, tolerable: Option<&str>) -> (Result<(), Error>, Duration, u64) {
     let sim = Simulation::new(nth).with_limit(Duration::from_secs(600));
@@ -59,6 +62,10 @@ fn run(nth: u64, tolerable: Option<&str>) -> (Result<(), Error>, Duration, u64) 
                 panic!("nobody kills it");
             };
             process.kill();
+            if ended.is_err() {
+                let said = |(_, line): &(String, String)| line.contains(LATER);
+                assert!(!sim.printed().iter().any(said), "sync {nth}: never on this store");
+            }
             lived.get_or_insert(sim_env.now().since(since));
             let done = ended.as_ref().is_ok_and(|result| result.status == JobStatus::Finished);
             lives.push(ended.map(drop));

@@ -239,7 +239,7 @@ fn where_nothing_before_is_whole_nothing_is_recommended() {
     });
 }
 
-/// Undoes [`damage`].
+/// Undoes [`damage`], or does the same to another file.
 fn mend(sim: &Control, file: &str) {
     let path = Path::new("/checkpoints").join(file);
     let flip = |bytes: &mut Vec<u8>| {
@@ -281,22 +281,28 @@ fn what_a_rival_commits_meanwhile_is_noticed_and_nothing_is_revoked() {
 /// After the second question nobody can help it any more: the user decides, and the job can be started.
 #[test]
 fn what_a_rival_commits_at_the_last_moment_is_told_with_choices_that_work() {
-    simulate(async |sim, env| {
-        let ledger = Ledger::default();
-        leave_uncommitted(sim, &env, &ledger).await;
-        let (_file, before) = damage(sim, &env, Part::Run).await;
-        ledger.commit_late(3);
-        for _ in 0..2 {
-            let error = run(sim, job(&ledger)).await.unwrap_err();
-            let choice = format!("--from /checkpoints@{} --accept-foreign-output", before.checkpoint);
-            let texts = ["sink out", "was revoked", &*choice, "--from none into another output"];
-            assert_says(&error, ErrorKind::Conflict, &texts);
-        }
-        let from = format!("/checkpoints@{}", before.checkpoint);
-        let choice = [&SETTINGS[..], &[("from", &*from), ("accept-foreign-output", "true")]].concat();
-        assert_eq!(run(sim, counting(&numbers(), &choice, &ledger)).await.unwrap().how, "finished");
-        assert!(rows().iter().all(|row| ledger.committed().contains_key(row)), "nothing is missing");
-    });
+    for part in [Part::Manifest, Part::Run] {
+        simulate(async |sim, env| {
+            let ledger = Ledger::default();
+            leave_uncommitted(sim, &env, &ledger).await;
+            let (_file, before) = damage(sim, &env, part).await;
+            ledger.commit_late(3);
+            ledger.leave_behind();
+            for _ in 0..2 {
+                let error = run(sim, job(&ledger)).await.unwrap_err();
+                let choice = format!("--from /checkpoints@{} --accept-foreign-output", before.checkpoint);
+                let texts = ["sink out", "was revoked", &*choice, "--from none into another output"];
+                assert_says(&error, ErrorKind::Conflict, &texts);
+                // Without its manifest nobody knows what is to be revoked: all that is not committed was thrown away.
+                let left = usize::from(matches!(part, Part::Run));
+                assert_eq!(ledger.pending(), left, "{part:?}: what is left is for the user to decide on");
+            }
+            let from = format!("/checkpoints@{}", before.checkpoint);
+            let choice = [&SETTINGS[..], &[("from", &*from), ("accept-foreign-output", "true")]].concat();
+            assert_eq!(run(sim, counting(&numbers(), &choice, &ledger)).await.unwrap().how, "finished");
+            assert!(rows().iter().all(|row| ledger.committed().contains_key(row)), "nothing is missing");
+        });
+    }
 }
 
 /// A sink may answer a revocation by moving its marker: nothing older can be committed after that.
@@ -315,6 +321,34 @@ fn what_is_pending_before_the_damaged_checkpoint_is_committed_before_that_is_rev
         ledger.set_moods(Moods::default());
         assert!(standing(&env).await.unconfirmed.len() > 1);
         damage(sim, &env, Part::Run).await;
+        assert_eq!(run(sim, job(&ledger)).await.unwrap().how, "finished");
+        assert_exact(&ledger);
+    });
+}
+
+/// Another attempt may have been one of another program, with other sinks.
+#[test]
+fn a_checkpoint_of_another_attempt_does_not_tell_the_sinks_of_an_unreadable_one() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let (process, _handle) = start(sim, job(&ledger)).await.unwrap();
+        env.sleep(Duration::from_millis(500)).await;
+        process.kill();
+        // Of the second attempt there is one checkpoint, of which nothing is committed.
+        let (process, _handle) = start(sim, job(&ledger)).await.unwrap();
+        env.sleep(Duration::from_millis(100)).await;
+        ledger.set_moods(Moods { retry: 1.0, ..Moods::default() });
+        env.sleep(Duration::from_millis(500)).await;
+        process.kill();
+        ledger.set_moods(Moods::default());
+        let standing = standing(&env).await;
+        let [.., before, newest] = standing.completed.as_slice() else { panic!("{standing:?}") };
+        assert!(before.attempt < newest.attempt && standing.unconfirmed == [newest.checkpoint]);
+        let (file, _before) = damage(sim, &env, Part::Manifest).await;
+        let error = run(sim, job(&ledger)).await.unwrap_err();
+        let why = format!("no other checkpoint of attempt {} tells which sinks", newest.attempt);
+        assert_says(&error, ErrorKind::Corrupt, &[&file, "does not fall back", &why]);
+        mend(sim, &file);
         assert_eq!(run(sim, job(&ledger)).await.unwrap().how, "finished");
         assert_exact(&ledger);
     });
@@ -506,6 +540,30 @@ fn damage_that_the_checkpoint_before_shares_is_found_all_the_same() {
         assert_eq!(run(sim, job(&ledger)).await.unwrap().how, "finished");
         assert_exact(&ledger);
     });
+}
+
+/// What would be restored instead is read whole before anything is revoked.
+#[test]
+fn a_checkpoint_that_is_damaged_as_well_is_not_fallen_back_to() {
+    for part in [Part::Manifest, Part::Run] {
+        simulate(async |sim, env| {
+            let ledger = Ledger::default();
+            leave_uncommitted(sim, &env, &ledger).await;
+            let (newest, before) = damage(sim, &env, part).await;
+            let older = files(&env, &before).await.pop_first().unwrap();
+            mend(sim, &older);
+            for _ in 0..2 {
+                let error = run(sim, job(&ledger)).await.unwrap_err();
+                let worse = format!("checkpoint {} is damaged as well: {older}", before.checkpoint);
+                assert_says(&error, ErrorKind::Corrupt, &[&newest, &worse, "does not fall back"]);
+            }
+            assert_eq!(standing(&env).await.revoked, []);
+            mend(sim, &newest);
+            mend(sim, &older);
+            assert_eq!(run(sim, job(&ledger)).await.unwrap().how, "finished");
+            assert_exact(&ledger);
+        });
+    }
 }
 
 /// To tell the choices of a job that has failed, a whole checkpoint is read: nobody who cancels waits for that.

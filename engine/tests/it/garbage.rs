@@ -10,7 +10,7 @@ use checkpoint::{
 };
 use env::{Env, FaultPoint, sim::FaultAction};
 use tidegate_engine::cluster::attempt::Ask;
-use types::{AttemptId, MaxParallelism, Result, SubtaskIndex, Uid};
+use types::{AttemptId, ErrorKind, MaxParallelism, Result, SubtaskIndex, Uid};
 
 use crate::{
     counting::{counting, endless},
@@ -81,5 +81,46 @@ fn what_died_with_an_attempt_goes_after_the_first_checkpoint_of_the_next() {
             let needless = needless(&env, "/checkpoints").await;
             assert!(needless.len() <= left, "{left}: {needless:?}");
         }
+        // All were found: this attempt does not list the whole store for each further checkpoint.
+        let orphan = paths::run(AttemptId(0), &count, SubtaskIndex(0), 2_000);
+        store.put(&orphan, vec!["nobody needs it".into()]).await.unwrap();
+        handle.control().ask(Ask::Checkpoint).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        assert_eq!(needless(&env, "/checkpoints").await.len(), 1);
     });
+}
+
+#[test]
+fn what_is_marked_and_was_not_deleted_goes_when_the_next_attempt_starts() {
+    for action in [FaultAction::Kill, FaultAction::Fail(ErrorKind::Unavailable)] {
+        simulate(async |sim, env| {
+            let off = ("checkpoints.interval", "off");
+            let settings = [("checkpoints.url", "/checkpoints"), off, ("checkpoints.retained", "1")];
+            let ledger = Ledger::default();
+            let job = || counting(&endless(), &settings, &ledger);
+            let (process, handle) = start(sim, job()).await.unwrap();
+            sim.arm(FaultPoint::DeleteBefore, 1, action);
+            for _ in 0..2 {
+                env.sleep(Duration::from_millis(500)).await;
+                handle.control().ask(Ask::Checkpoint).await.unwrap();
+            }
+            env.sleep(Duration::from_secs(1)).await;
+            process.kill();
+            let store = env.open_store("/checkpoints").unwrap();
+            let open = async || {
+                let newest = history::open(&env, store.clone()).await.unwrap().unwrap();
+                newest.standing.garbage.clone()
+            };
+            let marks = open().await;
+            let [mark] = marks.as_slice() else { panic!("{action:?}: {marks:?}") };
+            assert!(store.len(&mark.files[0]).await.unwrap().is_some(), "{action:?}: {mark:?}");
+
+            let (_process, _handle) = start(sim, job()).await.unwrap();
+            env.sleep(Duration::from_secs(1)).await;
+            assert_eq!(open().await, [], "{action:?}");
+            for file in &mark.files {
+                assert_eq!(store.len(file).await.unwrap(), None, "{action:?}: {file}");
+            }
+        });
+    }
 }

@@ -99,6 +99,15 @@ impl<T> Ledger<T> {
         self.lock().late = Some(after_questions);
     }
 
+    /// The server holds one more transaction that was prepared and that no checkpoint knows: of the writer whose commit
+    /// was refused last.
+    pub(crate) fn leave_behind(&self) {
+        let mut state = self.lock();
+        let (id, _) = state.refused.last_key_value().expect("a commit was refused");
+        let id = TransactionId { checkpoint: CheckpointId(id.checkpoint.0 + 1), ..id.clone() };
+        state.prepared.insert(id, Vec::new());
+    }
+
     /// Transactions that are prepared and neither committed nor thrown away.
     pub(crate) fn pending(&self) -> usize {
         self.lock().prepared.len()

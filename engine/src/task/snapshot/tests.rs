@@ -129,6 +129,19 @@ fn a_merge_takes_only_what_is_complete_and_later_acknowledgements_list_its_run()
     assert_eq!(snapshots.begin_merge(CheckpointId(3), |runs| Some(0..runs.len())).len(), 1);
 }
 
+/// Only a merge from the oldest run on may drop tombstones: what they hide stands in older runs.
+#[test]
+fn a_merge_behind_the_oldest_run_says_so() {
+    for (range, includes_oldest) in [(0..2, true), (1..3, false)] {
+        let mut snapshots = snapshots();
+        for checkpoint in 1..=3 {
+            whole(&mut snapshots, checkpoint);
+        }
+        let work = snapshots.begin_merge(CheckpointId(3), |_| Some(range.clone())).pop().unwrap();
+        assert_eq!((work.runs.len(), work.includes_oldest), (2, includes_oldest), "{range:?}");
+    }
+}
+
 #[test]
 fn a_failed_merge_changes_nothing_and_may_be_tried_again() {
     let mut snapshots = snapshots();
