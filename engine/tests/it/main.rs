@@ -23,6 +23,7 @@ mod ledger;
 mod load;
 mod memory_backend;
 mod numbers;
+mod punctuated;
 mod renamed;
 mod rest;
 mod slow_prepare;
