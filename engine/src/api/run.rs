@@ -14,6 +14,7 @@ use crate::{
         status::JobStatus,
     },
     config::{self, Backend, JobArgs, RestAddress},
+    task::guard,
 };
 
 /// How long a thread for blocking work waits for more: longer than most jobs let pass between two checkpoints.
@@ -177,6 +178,7 @@ impl Job {
 
 /// A tokio runtime and the real world on it.
 fn with_runtime<T>(work: impl AsyncFnOnce(Env) -> Result<T>) -> Result<T> {
+    guard::one_line_panics();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)

@@ -23,6 +23,7 @@ mod ledger;
 mod load;
 mod memory_backend;
 mod numbers;
+mod panics;
 mod punctuated;
 mod renamed;
 mod rest;
