@@ -1,7 +1,12 @@
 //! The process that runs a job: its random identity, and the lock file of a local checkpoint directory. The lock is a
 //! hint for people (two starts by mistake); safety rests on the history alone.
 
-use std::fmt;
+use std::{
+    fmt, io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use env::{Env, FileLock, Store};
 use rand::Rng;
@@ -20,13 +25,17 @@ impl fmt::Debug for Instance {
     }
 }
 
+/// Between two looks whether the process that is taken over has freed the lock.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// Held by a process from before its first attempt until its end.
 pub struct JobLock {
     /// The process.
     pub instance: Instance,
     /// The process, for people: "pid 12 on host-a".
     pub process: String,
-    _lock: Option<Box<dyn FileLock>>,
+    /// Empty where there is nothing to lock, and as long as the process that is taken over has it.
+    lock: Arc<Mutex<Option<Box<dyn FileLock>>>>,
 }
 
 impl fmt::Debug for JobLock {
@@ -37,35 +46,66 @@ impl fmt::Debug for JobLock {
 
 impl JobLock {
     /// Draws the process's identity and, on a local directory, takes the lock. With `take_over` a lock that another
-    /// process holds is no obstacle: that process is fenced by the start record.
+    /// process holds is no obstacle: that process is fenced by the start record, and the lock is taken when it ends, so
+    /// that the next one to start by mistake is refused.
     ///
     /// # Errors
     /// `Conflict` naming the process that holds the lock; `Unavailable` if the directory cannot be written.
     pub async fn acquire(env: &Env, store: &dyn Store, take_over: bool) -> Result<Self> {
         let process = describe(env);
         let instance = Instance(random_u128(env, "process"));
-        let Some(dir) = store.local_dir() else {
-            return Ok(Self { instance, process, _lock: None });
-        };
-        let (files, path) = (env.files(), dir.join(paths::LOCK));
-        let holder = process.clone();
-        let place = path.display().to_string();
-        let locked = env.blocking("job lock", move || {
-            files.create_dir_all(&dir)?;
-            files.lock(&path, &holder)
-        });
-        match locked.await?.map_err(|error| {
-            Error::io(format!("cannot lock {place}; make the directory writable or choose another"), error)
+        let own = Self { instance, process, lock: Arc::default() };
+        let Some(dir) = store.local_dir() else { return Ok(own) };
+        let place = dir.join(paths::LOCK).display().to_string();
+        match try_lock(env, &dir, &own.process).await?.map_err(|error| {
+            let remedy = "free some space, make the directory writable or choose another";
+            Error::io(format!("cannot lock {place}; {remedy}"), error)
         })? {
-            Ok(lock) => Ok(Self { instance, process, _lock: Some(lock) }),
-            Err(_) if take_over => Ok(Self { instance, process, _lock: None }),
-            Err(holder) => Err(Error::conflict(format!(
-                "checkpoint directory {} is in use by {}: wait for it, stop it, or start with --take-over",
-                store.url(),
-                holder.trim()
-            ))),
+            Ok(lock) => own.hold(lock),
+            Err(_) if take_over => {
+                let (world, process, lock) = (env.clone(), own.process.clone(), Arc::downgrade(&own.lock));
+                env.spawn_task("job lock", async move {
+                    loop {
+                        world.sleep(LOOK_AGAIN).await;
+                        if lock.strong_count() == 0 {
+                            return;
+                        }
+                        // Without it the job is safe all the same.
+                        if let Ok(Ok(Ok(freed))) = try_lock(&world, &dir, &process).await {
+                            if let Some(lock) = lock.upgrade() {
+                                *lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(freed);
+                            }
+                            return;
+                        }
+                    }
+                });
+            }
+            Err(holder) => {
+                return Err(Error::conflict(format!(
+                    "checkpoint directory {} is in use by {}: wait for it, stop it, or start with --take-over",
+                    store.url(),
+                    holder.trim()
+                )));
+            }
         }
+        Ok(own)
     }
+
+    fn hold(&self, lock: Box<dyn FileLock>) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
+    }
+}
+
+type Locked = io::Result<Result<Box<dyn FileLock>, String>>;
+
+/// The lock, or who holds it.
+async fn try_lock(env: &Env, dir: &Path, holder: &str) -> Result<Locked> {
+    let (files, dir, holder) = (env.files(), dir.to_owned(), holder.to_owned());
+    let lock = move || {
+        files.create_dir_all(&dir)?;
+        files.lock(&dir.join(paths::LOCK), &holder)
+    };
+    env.blocking("job lock", lock).await
 }
 
 /// 128 random bits for `purpose`, different in each process and at each time.

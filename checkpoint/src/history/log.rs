@@ -49,6 +49,10 @@ pub async fn start(
     start_in(Records::new(env, store), lock, request).await
 }
 
+/// How often a start begins anew because another process has gone on with the job while this one was reading: it reads
+/// many times faster than checkpoints complete.
+const OVERTAKEN_MAX: u32 = 16;
+
 /// [`start()`] in given records, without the probe.
 ///
 /// # Errors
@@ -57,7 +61,7 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
     let env = records.env().clone();
     let store = Arc::clone(records.store());
     let mut starting = records.begin().await?;
-    let mut prepared = None;
+    let (mut prepared, mut overtaken) = (None, 0);
     loop {
         match records.advance(&mut starting).await? {
             StartStep::Decide(newest) => {
@@ -79,7 +83,17 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                 let kind = Kind::AttemptStarted(*start);
                 let record = Arc::new(Record::after(newest.as_deref(), env.wall(), kind)?);
                 // All that will be needed is read before anything is written.
-                prepared = Some(prepare(&env, &store, &record.standing, request).await?);
+                let read = prepare(&env, &store, &record.standing, request).await;
+                if read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt)
+                    && overtaken < OVERTAKEN_MAX
+                    && records.newest().await?.map(|found| found.number) != newest.map(|newest| newest.number)
+                {
+                    // A process that is about to be taken over has deleted meanwhile what it no longer needs.
+                    overtaken += 1;
+                    starting = records.begin().await?;
+                    continue;
+                }
+                prepared = Some(read?);
                 env.fault(FaultPoint::StartRecordBefore)?;
                 starting.decided(record);
             }

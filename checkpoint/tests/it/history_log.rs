@@ -285,7 +285,19 @@ fn the_lock_of_a_local_directory_names_its_holder() {
         assert!(refused.message().contains("--take-over"), "{refused}");
         let taken = JobLock::acquire(&env, &*store, true).await.unwrap();
         assert_ne!(taken.instance, held.instance);
+        // Once the process that was taken over has ended, the other one has it.
         drop(held);
+        env.sleep(Duration::from_secs(1)).await;
+        let refused = JobLock::acquire(&env, &*store, false).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict);
+        drop(taken);
+        let held = JobLock::acquire(&env, &*store, false).await.unwrap();
+        // One that ends before it had it never takes it.
+        let waiting = JobLock::acquire(&env, &*store, true).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        drop(waiting);
+        drop(held);
+        env.sleep(Duration::from_secs(1)).await;
         JobLock::acquire(&env, &*store, false).await.unwrap();
     });
 }

@@ -27,6 +27,10 @@ use crate::{api::sink::Marker, graph::logical::SINK, recovery::compatible};
 /// So many files are examined at once: a store far away answers late, and each takes no more memory than one piece.
 const FILES_AT_ONCE: usize = 8;
 
+/// How often the newest checkpoint is looked at anew because another process has gone on with the job meanwhile: looking
+/// is many times faster than checkpoints complete.
+const OVERTAKEN_MAX: u32 = 16;
+
 /// A checkpoint that the next start revokes.
 pub(super) struct Revocation {
     damaged: CompletedCheckpoint,
@@ -75,8 +79,29 @@ impl JobManager {
         if !automatic && !matches!(self.start.from, From::Auto | From::Latest) {
             return Ok(None);
         }
-        let Some(record) = history::open(&self.env, Arc::clone(&self.store)).await? else { return Ok(None) };
-        let standing = &record.standing;
+        for _ in 0..OVERTAKEN_MAX {
+            let Some(record) = history::open(&self.env, Arc::clone(&self.store)).await? else {
+                return Ok(None);
+            };
+            let found = self.revocation_at(&record.standing, suspicious).await;
+            match &found {
+                Ok(Some(_)) => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                _ => return found,
+            }
+            // A process that is about to be taken over deletes what it no longer needs: that is no damage.
+            let newest = history::open(&self.env, Arc::clone(&self.store)).await?;
+            if newest.is_some_and(|newest| newest.number == record.number) {
+                return found;
+            }
+        }
+        Err(Error::retryable(format!(
+            "another process goes on with the job in {} all the while: start again",
+            self.store.url()
+        )))
+    }
+
+    async fn revocation_at(&mut self, standing: &Standing, suspicious: bool) -> Result<Option<Revocation>> {
         if standing.end.as_ref().is_some_and(|end| end.kind == EndKind::Finished) {
             return Ok(None);
         }

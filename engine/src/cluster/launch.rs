@@ -211,10 +211,15 @@ impl JobManager {
                 self.check_sources().await?;
             }
         }
+        let job = standing.map_or(JobId(0), |standing| standing.job);
+        let held = self.held(&nobody(job)).await?;
+        // In this order: a process that is about to be taken over completes checkpoints all the while, and what its sinks
+        // have committed, the history knew before.
+        let newest = history::open(&self.env, Arc::clone(&self.store)).await?;
+        let standing = newest.as_ref().map(|record| &record.standing);
         let expected =
             Expected::new(standing, &self.start.from, self.start.accept_foreign_output, self.store.url());
-        let job = standing.map_or(JobId(0), |standing| standing.job);
-        self.check_held(&nobody(job), &expected).await
+        held.iter().try_for_each(|(uid, markers)| expected.check(uid, markers))
     }
 
     async fn check_held(&mut self, info: &AttemptInfo, expected: &Expected) -> Result<()> {

@@ -316,7 +316,7 @@ impl Drop for Told<'_> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one way to name a seed from outside")]
-fn seed_from_outside() -> Option<u64> {
+pub(crate) fn seed_from_outside() -> Option<u64> {
     std::env::var("TIDEGATE_SEED").ok().map(|text| text.parse().expect("TIDEGATE_SEED is a number"))
 }
 

@@ -29,5 +29,6 @@ mod renamed;
 mod rest;
 mod slow_prepare;
 mod stops;
+mod take_over;
 mod windows;
 mod world;
