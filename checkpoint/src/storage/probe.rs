@@ -19,7 +19,7 @@ pub async fn probe(env: &Env, store: &dyn Store) -> Result<()> {
     let removed = Retry::STORE.run(env, "delete the probe", || store.delete(&path)).await;
     result.and(removed).map_err(|error| match error.kind() {
         ErrorKind::Retryable | ErrorKind::Unavailable => error.context(format!(
-            "checkpoint directory {} cannot be used; make it writable or choose another",
+            "checkpoint directory {} cannot be used; free some space, make it writable or choose another",
             store.url()
         )),
         _ => error,

@@ -11,7 +11,10 @@ use checkpoint::{
         Barrier, BarrierKind,
         complete::{AttemptPlan, Capture},
     },
-    coordinator::{self, Coordinator, Decision, End, Event, Remaining, RequestId},
+    coordinator::{
+        self, CheckpointOutcome, CheckpointStatistics, Coordinator, Decision, End, Event, Remaining,
+        RequestId, Statistics,
+    },
     history::{CheckpointKind, CommitPermit, Completion, EndKind, Kind, Savepoint},
     manifest::{self, Manifest, TaskId},
 };
@@ -108,6 +111,11 @@ struct Running<'a> {
     not_finished: BTreeSet<TaskId>,
     /// What each task reported last of what it has done.
     totals: BTreeMap<TaskId, TaskTotals>,
+    /// Checkpoints completed and failed when that was looked at last.
+    completed: u64,
+    failed: u64,
+    /// The user knows that checkpoints fail.
+    told_failure: bool,
     collecting: bool,
     finishing: bool,
     /// The end is recorded and the tasks are closing.
@@ -142,6 +150,9 @@ impl Attempt {
             waiting_to_run: tasks.clone(),
             not_finished: tasks,
             totals: BTreeMap::new(),
+            completed: 0,
+            failed: 0,
+            told_failure: false,
             collecting: false,
             finishing: false,
             ending: None,
@@ -379,7 +390,28 @@ impl Running<'_> {
             }
         }
         let statistics = self.attempt.coordinator.statistics().clone();
+        self.tell_failures(&statistics);
         self.attempt.view.update(|view| view.checkpoints = statistics);
+    }
+
+    /// One line when checkpoints begin to fail, and one when they complete again: what failed in between is in the view.
+    fn tell_failures(&mut self, statistics: &Statistics) {
+        let (job, env) = (&self.attempt.plan.job_name, &self.attempt.env);
+        if statistics.completed > self.completed {
+            if std::mem::take(&mut self.told_failure) {
+                env.warn(&format!("job {job}: checkpoints complete again"));
+            }
+        } else if statistics.failed > self.failed && self.end.is_none() && !self.told_failure {
+            let failed = |one: &CheckpointStatistics| match &one.outcome {
+                CheckpointOutcome::Failed { reason } => Some(reason.clone()),
+                _ => None,
+            };
+            if let Some(reason) = statistics.history.iter().rev().find_map(failed) {
+                env.warn(&format!("job {job} goes on: {reason}"));
+                self.told_failure = true;
+            }
+        }
+        (self.completed, self.failed) = (statistics.completed, statistics.failed);
     }
 
     async fn carry_out(&mut self, decision: Decision) -> Result<Option<Event>> {

@@ -183,7 +183,7 @@ impl DirWriter {
 impl StoreWriter for DirWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         let mut file = self.take_file()?;
-        let path = self.path.clone();
+        let (path, staged) = (self.path.clone(), self.staged.clone());
         self.unsynced += bytes.len();
         let syncs = self.unsynced >= SYNC_LEN;
         if syncs {
@@ -192,7 +192,8 @@ impl StoreWriter for DirWriter {
         let written = run(&self.dir, &self.blocking, "store write", move |dir| {
             let written = file.write_all(&bytes);
             let synced = written.and_then(|()| if syncs { file.sync_all() } else { Ok(()) });
-            synced.map_err(|error| dir.not_created(&path, error))?;
+            // On a full disk what was written takes the room that others need.
+            synced.map_err(|error| dir.discard(&staged, &path, error))?;
             Ok(file)
         });
         self.file = Some(written.await?);

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -173,6 +173,13 @@ fn a_full_disk_leaves_nothing_half_done() {
         let error = store.create("a", bytes("longer than that")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert_eq!(store.list("").await.unwrap(), []);
+        sim.disk().limit_space(Some(5));
+        let mut writer = store.writer("b").await.unwrap();
+        let error = writer.write(Bytes::from("longer than that")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        drop(writer);
+        // What did not become an object takes no room.
+        assert_eq!(env.files().read_dir(Path::new("/store/staging~")).unwrap(), Vec::<PathBuf>::new());
         sim.disk().limit_space(None);
         assert_eq!(store.create("a", bytes("longer than that")).await.unwrap(), Created::New);
     });
