@@ -10,6 +10,7 @@ mod format;
 mod offline;
 mod output;
 mod progress;
+mod size;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,12 @@
-//! `tidegate inspect`: what a snapshot holds, operator by operator.
+//! `tidegate inspect`: what a snapshot holds, operator by operator, and what of it the checkpoint before has, too.
+
+use std::sync::Arc;
 
 use checkpoint::{
-    manifest::{Manifest, OperatorSnapshot, Redistribution, SnapshotKind, StateDescription, SubtaskSnapshot},
+    history,
+    manifest::{
+        self, Manifest, OperatorSnapshot, Redistribution, SnapshotKind, StateDescription, SubtaskSnapshot,
+    },
     savepoint::SnapshotLocation,
 };
 use env::{Env, Store};
@@ -13,6 +18,7 @@ use crate::{
     format::{bytes, count, or_dash, table, time},
     output::{Output, Report},
     progress::{Bar, waiting},
+    size::{Files, Size, files, lengths},
 };
 
 /// Arguments.
@@ -28,11 +34,26 @@ pub(crate) struct Args {
 pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Result<()> {
     let found = SnapshotLocation::resolve(env, &args.snapshot);
     let location = waiting(env, "looking for the snapshot", found).await?;
-    let mut report = snapshot(&location)?;
+    let before = waiting(env, "reading the checkpoint before it", before(env, &location)).await;
+    let mut report = snapshot(&location, before.as_ref())?;
     if args.exact {
         exact(env, &*location.store, &location.manifest, &mut report).await?;
     }
     output.show(&report)
+}
+
+/// The files of the snapshot before: none of a savepoint, which stands for itself, and of a job's first checkpoint.
+/// `None` if it is no longer there, or cannot be read: that stops nothing.
+async fn before(env: &Env, location: &SnapshotLocation) -> Option<Files> {
+    if location.manifest.kind == SnapshotKind::Savepoint || location.manifest.checkpoint.0 == 1 {
+        return Some(Files::new());
+    }
+    let newest = history::open(env, Arc::clone(&location.store)).await.ok()??;
+    let held = newest.standing.held();
+    let own = held.iter().position(|one| one.manifest.digest == location.file.digest)?;
+    let older = &held.get(own.checked_sub(1)?)?.manifest;
+    let manifest = manifest::read(env, &*location.store, older).await.ok()?;
+    Some(files(&manifest, older))
 }
 
 /// What is shown.
@@ -51,8 +72,8 @@ struct Inspected {
     drained: bool,
     /// All sources had ended.
     ended: bool,
-    files: u64,
-    bytes: u64,
+    #[serde(flatten)]
+    size: Size,
     /// Over all operators, with `--exact`.
     digest: Option<String>,
     operators: Vec<Operator>,
@@ -67,6 +88,8 @@ struct Operator {
     place: Option<String>,
     /// The shape of its keys, of a keyed operator.
     key: Option<String>,
+    /// Its runs.
+    size: Size,
     states: Vec<State>,
     subtasks: Vec<Subtask>,
 }
@@ -108,9 +131,8 @@ struct Subtask {
     prepared: u64,
 }
 
-fn snapshot(location: &SnapshotLocation) -> Result<Inspected> {
+fn snapshot(location: &SnapshotLocation, before: Option<&Files>) -> Result<Inspected> {
     let manifest = &location.manifest;
-    let files = manifest.files();
     Ok(Inspected {
         kind: match manifest.kind {
             SnapshotKind::Checkpoint => "checkpoint",
@@ -126,24 +148,25 @@ fn snapshot(location: &SnapshotLocation) -> Result<Inspected> {
         max_parallelism: manifest.max_parallelism.0,
         drained: manifest.drained,
         ended: manifest.ended,
-        files: files.len() as u64 + 1,
-        bytes: files.iter().map(|file| file.len).sum::<u64>() + location.file.len,
+        size: Size::of(&files(manifest, &location.file), before),
         digest: None,
-        operators: manifest.operators.iter().map(operator).collect::<Result<_>>()?,
+        operators: manifest.operators.iter().map(|one| operator(one, before)).collect::<Result<_>>()?,
     })
 }
 
-fn operator(operator: &OperatorSnapshot) -> Result<Operator> {
+fn operator(operator: &OperatorSnapshot, before: Option<&Files>) -> Result<Operator> {
     let shown = |error: types::Error| error.context(format!("operator {}", operator.uid));
     let keyed = operator.states.iter().map(keyed_state);
     let mut states = keyed.collect::<Result<Vec<_>>>().map_err(shown)?;
     states.append(&mut list_states(operator).map_err(shown)?);
+    let runs = operator.subtasks.iter().flat_map(|subtask| &subtask.runs).map(|run| &run.file);
     Ok(Operator {
         uid: operator.uid.to_string(),
         kind: operator.kind.clone(),
         parallelism: operator.parallelism,
         place: operator.place().map_err(shown)?,
         key: shape(&operator.key_shape).map_err(shown)?,
+        size: Size::of(&lengths(runs), before),
         states,
         subtasks: operator.subtasks.iter().map(|one| subtask(operator, one)).collect(),
     })
@@ -251,12 +274,15 @@ impl Report for Inspected {
         );
         text += &format!(
             "triggered {triggered}, {} of {}, max parallelism {}{}{}\n",
-            count(self.files, "file"),
-            bytes(self.bytes),
+            count(self.size.files, "file"),
+            bytes(self.size.bytes),
             self.max_parallelism,
             if self.drained { ", drained" } else { "" },
             if self.ended { ", all sources had ended" } else { "" },
         );
+        if let Size { added_bytes: Some(added), shared_bytes: Some(shared), .. } = self.size {
+            text += &format!("added {}, shared with the one before {}\n", bytes(added), bytes(shared));
+        }
         if let Some(digest) = &self.digest {
             text += &format!("digest of all keyed state {digest}\n");
         }
@@ -278,7 +304,18 @@ impl Report for Inspected {
 
 impl Inspected {
     fn operators(&self) -> String {
-        let head = ["OPERATOR", "KIND", ">PARALLELISM", "KEY", ">STATES", ">RUNS", ">ENTRIES", ">BYTES"];
+        let head = [
+            "OPERATOR",
+            "KIND",
+            ">PARALLELISM",
+            "KEY",
+            ">STATES",
+            ">RUNS",
+            ">ENTRIES",
+            ">BYTES",
+            ">ADDED",
+            ">SHARED",
+        ];
         let rows = self.operators.iter().map(|operator| {
             let sum = |of: fn(&Subtask) -> u64| operator.subtasks.iter().map(of).sum::<u64>();
             vec![
@@ -289,7 +326,9 @@ impl Inspected {
                 operator.states.len().to_string(),
                 sum(|subtask| subtask.runs).to_string(),
                 sum(|subtask| subtask.entries).to_string(),
-                bytes(sum(|subtask| subtask.bytes)),
+                bytes(operator.size.bytes),
+                or_dash(operator.size.added_bytes.map(bytes)),
+                or_dash(operator.size.shared_bytes.map(bytes)),
             ]
         });
         table(&head, rows)

@@ -1,22 +1,21 @@
 //! `tidegate snapshots`: what a checkpoint or savepoint directory holds.
 
-use std::collections::BTreeMap;
-
 use checkpoint::{
     history::{CheckpointKind, Record},
-    manifest::{Manifest, SnapshotKind},
+    manifest::SnapshotKind,
     savepoint::SnapshotLocation,
     snapshots::{self, CheckpointInfo, Listing, SavepointInfo},
 };
 use env::Env;
 use serde::Serialize;
-use types::{Result, SnapshotFile};
+use types::Result;
 
 use crate::{
     format::{bytes, or_dash, table, time},
     offline,
     output::{Output, Report},
     progress::waiting,
+    size::{Files, Size, files},
 };
 
 /// Arguments.
@@ -72,17 +71,6 @@ struct CheckpointRow {
     damage: Option<String>,
 }
 
-/// The files of a snapshot, its manifest among them.
-#[derive(Clone, Copy, Serialize)]
-struct Size {
-    files: u64,
-    bytes: u64,
-    /// In files that the one before does not have; unknown for the oldest.
-    added_bytes: Option<u64>,
-    /// In files that the one before has, too.
-    shared_bytes: Option<u64>,
-}
-
 #[derive(Serialize)]
 struct SavepointRow {
     checkpoint: u64,
@@ -120,6 +108,9 @@ fn job(newest: &Record, checkpoints: &[CheckpointInfo], savepoints: &[SavepointI
 fn checkpoint(info: &CheckpointInfo, before: &mut Option<Files>) -> CheckpointRow {
     let CheckpointInfo { completed, confirmed, manifest } = info;
     let files = manifest.as_ref().ok().map(|manifest| files(manifest, &completed.manifest));
+    let nothing = Files::new();
+    // There was none before the first: all of it was added.
+    let older = before.as_ref().or((completed.checkpoint.0 == 1).then_some(&nothing));
     let row = CheckpointRow {
         checkpoint: completed.checkpoint.0,
         kind: kind(completed.kind),
@@ -127,7 +118,7 @@ fn checkpoint(info: &CheckpointInfo, before: &mut Option<Files>) -> CheckpointRo
         lineage: completed.lineage.to_string(),
         completed: time(completed.completed_at),
         committed: *confirmed,
-        size: files.as_ref().map(|files| size(files, before.as_ref(), completed.checkpoint.0 == 1)),
+        size: files.as_ref().map(|files| Size::of(files, older)),
         damage: manifest.as_ref().err().map(ToString::to_string),
     };
     *before = files;
@@ -150,34 +141,10 @@ fn savepoint(location: &SnapshotLocation) -> Snapshots {
             lineage: manifest.lineage.to_string(),
             completed: time(manifest.triggered_at),
             committed: true,
-            size: Some(size(&files(manifest, &location.file), None, true)),
+            size: Some(Size::of(&files(manifest, &location.file), Some(&Files::new()))),
             damage: None,
         }],
         savepoints: Vec::new(),
-    }
-}
-
-/// Lengths by path.
-type Files = BTreeMap<String, u64>;
-
-fn files(manifest: &Manifest, own: &SnapshotFile) -> Files {
-    let all = manifest.files().into_iter().chain([own]);
-    all.map(|file| (file.path.clone(), file.len)).collect()
-}
-
-/// `is_first`: there was none before it, so all of it was added.
-fn size(files: &Files, before: Option<&Files>, is_first: bool) -> Size {
-    let bytes = files.values().sum();
-    let nothing = Files::new();
-    let before = before.or(is_first.then_some(&nothing));
-    let shared_bytes = before.map(|before| {
-        files.iter().filter(|(path, _)| before.contains_key(*path)).map(|(_, len)| len).sum::<u64>()
-    });
-    Size {
-        files: files.len() as u64,
-        bytes,
-        added_bytes: shared_bytes.map(|shared| bytes - shared),
-        shared_bytes,
     }
 }
 

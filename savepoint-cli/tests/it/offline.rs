@@ -46,7 +46,7 @@ fn inspect_shows_operators_states_and_subtasks() {
         "checkpoint 2 in ck",
         "job word-count, id ID, attempt 0 of lineage ID",
         "digest of all keyed state ID",
-        "OPERATOR KIND PARALLELISM KEY STATES RUNS ENTRIES BYTES",
+        "OPERATOR KIND PARALLELISM KEY STATES RUNS ENTRIES BYTES ADDED SHARED",
         "OPERATOR STATE KIND SHAPE KEYS ENTRIES BYTES DIGEST",
         "SUBTASK KEY GROUPS RUNS ENTRIES TOMBSTONES BYTES ELEMENTS PREPARED",
     ] {
@@ -68,6 +68,56 @@ fn inspect_shows_operators_states_and_subtasks() {
     fs::remove_file(directory.file("attempt-0/runs/count/0-1.run")).unwrap();
     assert!(!run(&directory, &["inspect", "ck"]).good().contains("DIGEST"));
     run(&directory, &["inspect", "ck", "--exact"]).refused(9, &["attempt-0/runs/count/0-1.run"]);
+}
+
+#[test]
+fn inspect_says_what_was_added_and_what_is_shared() {
+    let directory = Directory::new();
+    let json = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(run(&directory, &[args, &["--json"]].concat()).good()).unwrap()
+    };
+    let size = |of: &serde_json::Value| {
+        let number = |name: &str| of[name].as_u64();
+        (number("bytes").unwrap(), number("added_bytes"), number("shared_bytes"))
+    };
+    let run_len = |path: &str| fs::metadata(directory.file(path)).unwrap().len();
+    let of_count = |number| {
+        run_len(&format!("attempt-0/runs/count/0-{number}.run"))
+            + run_len(&format!("attempt-0/runs/count/1-{number}.run"))
+    };
+    let (first, second) = (of_count(1), of_count(2));
+    // The first one shares with nothing; the second has the runs of the first and two more.
+    let shown = json(&["inspect", "ck@1"]);
+    assert_eq!(size(&shown["operators"][0]["size"]), (first, Some(first), Some(0)));
+    let manifest = run_len("attempt-0/manifest-1");
+    assert_eq!(size(&shown), (first + manifest, Some(first + manifest), Some(0)));
+    let shown = json(&["inspect", "ck"]);
+    assert_eq!(size(&shown["operators"][0]["size"]), (first + second, Some(second), Some(first)));
+    let manifest = run_len("attempt-0/manifest-2");
+    assert_eq!(size(&shown), (first + second + manifest, Some(second + manifest), Some(first)));
+    // As `snapshots` says, and in words.
+    let listed = &json(&["snapshots", "ck"])["checkpoints"][1];
+    assert_eq!(size(&shown), size(listed));
+    let human = |bytes: u64| match bytes {
+        0..1_024 => format!("{bytes} B"),
+        _ => format!("{:.2} KiB", bytes as f64 / 1_024.0),
+    };
+    let text = run(&directory, &["inspect", "ck"]);
+    let said = format!("added {}, shared with the one before {}\n", human(second + manifest), human(first));
+    assert!(text.good().contains(&said), "{said}: {}", text.out);
+    let row = format!(" {} {} {}\n", human(first + second), human(second), human(first));
+    assert!(normal(&text.out).contains(&row), "{row:?}: {}", text.out);
+    // A savepoint stands for itself. Where the one before cannot be read, nobody knows.
+    let savepoint = json(&["inspect", "sp"]);
+    assert_eq!(
+        (savepoint["added_bytes"].as_u64(), savepoint["shared_bytes"].as_u64()),
+        (savepoint["bytes"].as_u64(), Some(0))
+    );
+    fs::write(directory.file("attempt-0/manifest-1"), "x").unwrap();
+    let (_, added, shared) = size(&json(&["inspect", "ck"]));
+    assert_eq!((added, shared), (None, None));
+    let text = run(&directory, &["inspect", "ck"]);
+    assert!(normal(text.good()).contains(" - -\n"), "{}", text.out);
 }
 
 #[test]
