@@ -1,5 +1,5 @@
 //! `ARCHITECTURE.md` is the map: it names every folder of code, and no folder that is not there. `FORMAT.md` draws
-//! every format: it names each magic number.
+//! every format: it names each magic number. The README's exit codes are those of the code.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -109,4 +109,21 @@ fn letters(magic: &str) -> &str {
 fn letters_of_a_magic_number() {
     assert_eq!(letters("TGHINT\\0\\0"), "TGHINT");
     assert_eq!(letters("\\x89TGRUN\\r\\n"), "TGRUN");
+}
+
+#[test]
+fn the_readme_lists_the_exit_codes_that_there_are() {
+    let readme = tree::read("README.md");
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let table = readme.split("## Exit codes").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<(u8, String)> = table
+        .lines()
+        .map(cells)
+        .filter_map(|row| Some((row.get(1)?.parse().ok()?, row.get(2)?.trim_matches('`').to_owned())))
+        .collect();
+    let mut expected: Vec<_> =
+        types::ErrorKind::ALL.iter().map(|kind| (kind.exit_code(), kind.name().to_owned())).collect();
+    expected.extend([(0, "success".to_owned()), (1, String::new())]);
+    expected.sort();
+    assert_eq!(rows, expected);
 }

@@ -262,6 +262,36 @@ mod tests {
     use clap::{Args, Command};
 
     use super::*;
+    use crate::task::message::SnapshotStats;
+
+    #[test]
+    fn the_last_line_says_what_the_job_has_done() {
+        let snapshots = SnapshotStats { longest_pause_us: 1_234, ..SnapshotStats::default() };
+        let finished = JobResult {
+            status: JobStatus::Finished,
+            how: "finished".to_owned(),
+            records: 3_000,
+            elapsed: Duration::from_millis(1_500),
+            checkpoints: 4,
+            restarts: 2,
+            snapshots,
+            ..JobResult::default()
+        };
+        assert_eq!(
+            summary("word-count", &finished),
+            "word-count finished: 3000 records in 1.50 s, 2000 records/s, 4 checkpoints, 2 restarts, longest checkpoint \
+             pause 1.234 ms"
+        );
+        let stopped =
+            JobResult { status: JobStatus::Cancelled, how: "stopped".to_owned(), ..finished.clone() };
+        assert!(summary("word-count", &stopped).starts_with("word-count stopped: 3000 records in 1.50 s, "));
+        // One that had finished before says so, and nothing of itself.
+        let earlier = JobResult { how: "nothing to do: it finished".to_owned(), ..finished.clone() };
+        assert_eq!(summary("word-count", &earlier), "nothing to do: it finished");
+        // Nothing was done in no time.
+        let instant = JobResult { records: 0, elapsed: Duration::ZERO, ..finished };
+        assert!(summary("word-count", &instant).contains(": 0 records in 0.00 s, 0 records/s, "));
+    }
 
     #[test]
     fn the_help_lists_every_setting() {

@@ -18,6 +18,7 @@ mod every_second_checkpoint_fails;
 mod exactly_once_sim;
 mod failures;
 mod falling_back;
+mod foreign_checkpoint;
 mod full_disk;
 mod garbage;
 mod ledger;

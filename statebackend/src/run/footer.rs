@@ -37,12 +37,13 @@ pub(crate) fn check_header(bytes: &[u8]) -> Result<()> {
 }
 
 fn check_version(version: u32) -> Result<()> {
-    if version == VERSION {
-        return Ok(());
+    match version {
+        VERSION => Ok(()),
+        0 => Err(Error::corrupt("has no run format version")),
+        _ => Err(Error::corrupt(format!(
+            "was written by a newer version (run format {version}, this program reads up to {VERSION}): use that program"
+        ))),
     }
-    Err(Error::corrupt(format!(
-        "has run format version {version}, this program reads {VERSION}: use the newer one"
-    )))
 }
 
 /// A section between the blocks and the footer.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use env::{Env, Store};
 use statebackend::{StateSummary, copy_canonical, restore, verify_run};
-use types::{CheckpointId, ErrorKind, Run};
+use types::{CheckpointId, Digest, ErrorKind, Run, SnapshotFile};
 
 use crate::fixture::{Context, MAX, Subtask, declare, identity, key, simulated};
 
@@ -116,5 +116,38 @@ fn cut_lengthened_missing_and_swapped_files_are_noticed() {
         let error = restored(&env, &*store, &swapped).await.unwrap_err();
         assert!(error.kind() == ErrorKind::Corrupt && error.message().contains("identity"), "{error}");
         restored(&env, &*store, &run).await.unwrap();
+    });
+}
+
+/// All checksums are right: it is no damage, and the message says what to do.
+#[test]
+fn a_run_of_a_newer_version_says_so() {
+    simulated(4, async |env: Env, store: Arc<dyn Store>| {
+        let run = large_run(&*store).await;
+        let path = run.file.path.clone();
+        let good = store.get(&path).await.unwrap().unwrap().to_vec();
+        let footer = good.len() - 256;
+        // The version stands behind the magic of header and footer, a checksum at the end of each.
+        for (version_at, summed) in [(8, 0..12), (footer + 8, footer..good.len() - 4)] {
+            let mut newer = good.clone();
+            newer[version_at..version_at + 4].copy_from_slice(&2_u32.to_le_bytes());
+            let crc = crc32fast::hash(&newer[summed.clone()]);
+            newer[summed.end..summed.end + 4].copy_from_slice(&crc.to_le_bytes());
+            let file = SnapshotFile { digest: Digest::of(&newer), ..run.file.clone() };
+            let run = Run { file, ..run.clone() };
+            store.put(&path, vec![newer.into()]).await.unwrap();
+            for result in [
+                restored(&env, &*store, &run).await,
+                verify_run(&env, &*store, &run, false).await.map(drop),
+                summary(&env, &*store, &run).await.map(drop),
+            ] {
+                let error = result.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+                let said = "was written by a newer version (run format 2, this program reads up to 1): use that program";
+                let message = error.to_string();
+                assert!(message.starts_with(&path) && message.contains(said), "{message}");
+                assert!(!message.contains('\n'), "{message}");
+            }
+        }
     });
 }

@@ -1,0 +1,134 @@
+//! `--from` a checkpoint, not a savepoint, of another checkpoint directory: the last one, one by its number, one by its
+//! record. The new job begins where that checkpoint stands, owns all that it needs, and leaves the other directory as it
+//! is.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use checkpoint::{coordinator::Answer, history, snapshots};
+use env::{Env, sim::Control};
+use tidegate_engine::{cluster::attempt::Ask, prelude::*};
+
+use crate::{
+    counting::{KEYS, counting, endless},
+    full_disk::image,
+    ledger::Ledger,
+    world::{Kind, Row, assert_says, run, simulate, start},
+};
+
+type Committed = BTreeMap<Row, u64>;
+
+/// A checkpoint of the first job: its number, the newest record when it was committed, and all output up to it.
+struct Taken {
+    checkpoint: u64,
+    record: u64,
+    committed: Committed,
+}
+
+/// A job in `/first` that has died after three checkpoints.
+async fn first_job(sim: &Control, env: &Env) -> Vec<Taken> {
+    let ledger = Ledger::default();
+    let settings =
+        [("checkpoints.url", "/first"), ("checkpoints.interval", "off"), ("checkpoints.retained", "3")];
+    let (process, handle) = start(sim, counting(&endless(), &settings, &ledger)).await.unwrap();
+    let mut taken = Vec::new();
+    for _ in 0..3 {
+        env.sleep(Duration::from_secs(1)).await;
+        let answer = handle.control().ask(Ask::Checkpoint).await.unwrap();
+        let Answer::Checkpoint(checkpoint) = answer else { panic!("{answer:?}") };
+        // Until its sinks have committed.
+        env.sleep(Duration::from_millis(100)).await;
+        let store = env.open_store("/first").unwrap();
+        let newest = history::open(env, store).await.unwrap().unwrap();
+        let (checkpoint, record) = (checkpoint.0, newest.number.0);
+        taken.push(Taken { checkpoint, record, committed: ledger.committed() });
+    }
+    process.kill();
+    taken
+}
+
+#[test]
+fn a_job_starts_from_any_checkpoint_of_another_directory() {
+    simulate(async |sim, env| {
+        let taken = first_job(sim, &env).await;
+        let before = image(&env, "/first");
+        let last = taken.last().unwrap();
+        let mut froms = vec![("/first".to_owned(), last)];
+        for one in &taken {
+            froms.push((format!("/first@{}", one.checkpoint), one));
+            froms.push((format!("/first/history/{}", one.record), one));
+        }
+        for (nth, (from, one)) in froms.iter().enumerate() {
+            let (own, ledger) = (format!("/second-{nth}"), Ledger::default());
+            let settings = [("checkpoints.url", &*own), ("checkpoints.interval", "off"), ("from", from)];
+            let (process, handle) = start(sim, counting(&endless(), &settings, &ledger)).await.unwrap();
+            env.sleep(Duration::from_secs(1)).await;
+            handle.control().ask(Ask::Checkpoint).await.unwrap();
+            let from_what = format!("starts from checkpoint {} of attempt 0 in /first", one.checkpoint);
+            let told = handle.control().view().started_from;
+            assert!(told.ends_with(&from_what), "{from}: {told}");
+            let store = env.open_store(&own).unwrap();
+            let report = snapshots::verify(&env, store, &mut |_| {}).await.unwrap();
+            assert!(report.is_whole() && report.files > 0, "{from}: {:?}", report.problems);
+            // Where the other directory is gone, it goes on from its own.
+            if nth + 1 == froms.len() {
+                assert!(image(&env, "/first") == before, "the directory was changed");
+                env.files().remove_dir_all(Path::new("/first")).unwrap();
+            }
+            handle.control().ask(Ask::Stop { drain: false, savepoint: None }).await.unwrap();
+            handle.join().await.unwrap();
+            process.kill();
+            let settings = [("checkpoints.url", &*own), ("checkpoints.interval", "off")];
+            let (process, handle) = start(sim, counting(&endless(), &settings, &ledger)).await.unwrap();
+            env.sleep(Duration::from_secs(1)).await;
+            handle.control().ask(Ask::Stop { drain: false, savepoint: None }).await.unwrap();
+            process.kill();
+            assert_continues(from, &one.committed, &ledger.committed());
+            assert_eq!(ledger.breaches(), [""; 0], "{from}");
+        }
+    });
+}
+
+/// Per key, `second` begins one above the last count of `first`, and has neither gaps nor counts that came twice.
+#[track_caller]
+fn assert_continues(from: &str, first: &Committed, second: &Committed) {
+    let of = |all: &Committed, key: u64| -> Vec<(u64, u64)> {
+        let rows = all.iter().filter(|(row, _)| row.1 == key);
+        rows.map(|(Row(kind, _, count), times)| {
+            assert_eq!(*kind, Kind::Count);
+            (*count, *times)
+        })
+        .collect()
+    };
+    for key in 0..KEYS {
+        let (first, second) = (of(first, key), of(second, key));
+        assert!(first.len() > 50 && second.len() > 50, "{from}: {} and {}", first.len(), second.len());
+        let expected: Vec<_> = (1..).map(|count| (count, 1)).take(first.len() + second.len()).collect();
+        assert_eq!([first, second].concat(), expected, "{from}, key {key}");
+    }
+}
+
+#[test]
+fn what_is_no_snapshot_is_refused_and_nothing_is_made() {
+    simulate(async |sim, env| {
+        let taken = first_job(sim, &env).await;
+        let before = image(&env, "/first");
+        let newest = taken.last().unwrap().checkpoint;
+        for (from, text) in [
+            (format!("/first@{}", newest + 7), "no such checkpoint; retained are ".to_owned()),
+            ("/first/history/999".to_owned(), "there is no history record 999".to_owned()),
+            ("/nowhere".to_owned(), "there is no such directory".to_owned()),
+        ] {
+            let settings = [("checkpoints.url", "/second"), ("from", &*from)];
+            let job = counting(&endless(), &settings, &Ledger::default());
+            let error = run(sim, job).await.unwrap_err();
+            assert_says(&error, ErrorKind::InvalidJob, &[&from, &text]);
+        }
+        // Damage is found before anything is begun.
+        let manifest = before.keys().find(|path| path.to_string_lossy().ends_with("manifest-3")).unwrap();
+        sim.disk().damage(manifest, |bytes| bytes[20] ^= 1).unwrap();
+        let settings = [("checkpoints.url", "/second"), ("from", "/first")];
+        let error = run(sim, counting(&endless(), &settings, &Ledger::default())).await.unwrap_err();
+        assert_says(&error, ErrorKind::Corrupt, &["manifest-3"]);
+        assert!(image(&env, "/second").keys().all(|path| !path.starts_with("/second/history")));
+    });
+}
