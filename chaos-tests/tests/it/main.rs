@@ -14,11 +14,13 @@
 use std::path::{Path, PathBuf};
 
 mod backpressure;
+mod commands;
 mod damage;
 mod damage_by_command;
 mod elsewhere;
 mod points;
 mod random;
+mod read_only;
 mod take_over;
 
 /// The README's example, built so that it obeys `TIDEGATE_FAULT`.
