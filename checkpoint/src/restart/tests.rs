@@ -1,5 +1,7 @@
 //! Each strategy by example, and what is never restarted.
 
+mod property;
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -122,3 +122,6 @@ mod tests {
         assert!(message(restart("none:1").map(drop)).contains("too many"));
     }
 }
+
+#[cfg(test)]
+mod restart_tests;
