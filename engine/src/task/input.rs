@@ -110,3 +110,6 @@ impl InputGate {
         TimeStep::Watermark(least)
     }
 }
+
+#[cfg(test)]
+mod tests;

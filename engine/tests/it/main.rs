@@ -14,6 +14,7 @@ mod cancels;
 mod command_line;
 mod counting;
 mod endings;
+mod event_time;
 mod every_second_checkpoint_fails;
 mod exactly_once_sim;
 mod failures;

@@ -1,0 +1,129 @@
+//! Event time in the middle of a stream: timers fire at the job's watermark interval, behind the slowest input, and a
+//! silent input holds them back unless its strategy lets it be idle.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use env::{Env, sim::Control};
+use tidegate_engine::{cluster::attempt::Ask, prelude::*};
+
+use crate::{
+    ledger::Ledger,
+    numbers::Numbers,
+    world::{Kind, Row, simulate, start, with_settings},
+};
+
+/// Sets a timer for each record's event time, and says in which millisecond of the job's life it fired.
+#[derive(Clone)]
+struct Alarms {
+    began: Timestamp,
+}
+
+impl ProcessFunction for Alarms {
+    type Key = u64;
+    type In = u64;
+    type Out = Row;
+    type State = ();
+
+    fn declare(_states: &mut Declarations) {}
+
+    fn process(&mut self, _number: u64, _state: &(), ctx: &mut Context<'_, Self>) -> Result<()> {
+        let at = ctx.timestamp();
+        ctx.timers().register(at)
+    }
+
+    fn on_timer(&mut self, at: Timestamp, _state: &(), ctx: &mut Context<'_, Self>) -> Result<()> {
+        let after = ctx.processing_time().0 - self.began.0;
+        ctx.emit(Row(Kind::Windowed, at.0 as u64, after as u64));
+        Ok(())
+    }
+}
+
+const DEFAULT: &[(&str, &str)] = &[];
+
+/// One record every 10 ms of event time, and every so many milliseconds of the clock.
+fn numbers(pause_ms: u64) -> Numbers {
+    Numbers::endless(1).paced(1, Duration::from_millis(pause_ms))
+}
+
+/// When each timer fired within five seconds: event time and time since the job's start, in milliseconds. The two streams
+/// keep their own watermarks and meet at the timers.
+async fn fired(
+    (sim, env): (&Control, &Env),
+    settings: &[(&str, &str)],
+    (fast, other): (Numbers, Numbers),
+    strategy: WatermarkStrategy<u64>,
+) -> BTreeMap<u64, u64> {
+    let own = [("checkpoints.url", "/checkpoints"), ("checkpoints.interval", "1h")];
+    let job = with_settings(Job::new("subject"), &[&own[..], settings].concat()).unwrap();
+    let ledger = Ledger::default();
+    let fast = job.source("fast", fast).watermarks(strategy.clone());
+    let other = job.source("other", other).watermarks(strategy);
+    let alarms = Alarms { began: env.wall() };
+    fast.union(other).key_by(|_| 0_u64).process("alarms", alarms).sink("out", ledger.clone());
+    let (_process, handle) = start(sim, job).await.unwrap();
+    env.sleep(Duration::from_secs(5)).await;
+    // Without a drain it fires no timer that would not have fired.
+    handle.control().ask(Ask::Stop { drain: false, savepoint: None }).await.unwrap();
+    handle.join().await.unwrap();
+    let rows = ledger.committed();
+    assert!(rows.values().all(|times| *times == 1), "a timer fired twice: {rows:?}");
+    rows.into_keys().map(|Row(_, at, after)| (at, after)).collect()
+}
+
+/// The milliseconds in which timers fired, each once.
+fn instants(fired: &BTreeMap<u64, u64>) -> Vec<u64> {
+    let mut instants: Vec<_> = fired.values().copied().collect();
+    instants.dedup();
+    instants
+}
+
+#[test]
+fn timers_fire_in_mid_stream_at_the_watermark_interval_behind_the_slower_input() {
+    for (settings, interval) in [(DEFAULT, 200), (&[("watermark.interval", "50ms")], 50)] {
+        simulate(async |sim, env| {
+            let streams = (numbers(10), numbers(20));
+            let fired = fired((sim, &env), settings, streams, WatermarkStrategy::monotonous()).await;
+            // The slower stream reaches the event time `at` plus 10 ms, which lets the timer of `at` fire, as its number
+            // `at / 10 + 2`; from then on it takes one interval at the most, and the flush of a batch.
+            for (at, after) in &fired {
+                let reached = 20 * (at / 10 + 2);
+                assert!((reached..reached + interval + 10).contains(after), "{at} fired after {after} ms");
+            }
+            let last = fired.last_key_value().unwrap();
+            assert!(*last.0 > 2_200, "the last timer that fired was {last:?}");
+            let instants = instants(&fired);
+            assert!(instants.len() as u64 > 4_500 / interval, "{instants:?}");
+            let gaps = instants.windows(2).map(|pair| pair[1] - pair[0]);
+            assert!(gaps.clone().all(|gap| gap == interval), "{instants:?}");
+        });
+    }
+}
+
+#[test]
+fn a_silent_input_holds_all_timers_back_for_ever() {
+    simulate(async |sim, env| {
+        let streams = (numbers(10), numbers(1_000_000));
+        let fired = fired((sim, &env), DEFAULT, streams, WatermarkStrategy::monotonous()).await;
+        assert!(fired.is_empty(), "{fired:?}");
+    });
+}
+
+#[test]
+fn a_silent_input_that_may_be_idle_lets_go_and_counts_again_when_it_wakes_up() {
+    simulate(async |sim, env| {
+        // The second stream is silent but for one record of the event time 0, three seconds after the start.
+        let streams = (numbers(10), numbers(3_000));
+        let strategy = WatermarkStrategy::monotonous().idle_after(Duration::from_secs(1));
+        let fired = fired((sim, &env), DEFAULT, streams, strategy).await;
+        let instants = instants(&fired);
+        let within = |from: u64, to: u64| instants.iter().filter(|at| (from..to).contains(*at)).count();
+        assert_eq!(within(0, 1_000), 0, "it could not be known yet that it is silent: {instants:?}");
+        assert!(within(1_000, 1_410) > 0, "it holds the timers back: {instants:?}");
+        assert!(within(1_410, 3_010) >= 7, "at every interval: {instants:?}");
+        // Awake, it counts with the event time of its one record until it is silent for long enough again.
+        assert_eq!(within(3_010, 4_000), 0, "what wakes up is waited for: {instants:?}");
+        assert!(within(4_000, 4_410) > 0, "it holds the timers back for ever: {instants:?}");
+        let last = fired.last_key_value().unwrap();
+        assert!(*last.0 > 4_500, "the last timer that fired was {last:?}");
+    });
+}
