@@ -3,9 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use types::ErrorKind;
+use types::{ErrorKind, SubtaskIndex};
 
-use super::{exactly_once_sinks, physical::Plan};
+use super::{
+    exactly_once_sinks,
+    logical::Partitioning,
+    physical::{Plan, targets},
+};
 use crate::{
     prelude::*,
     testing::ends::{Discard, NoRecords, Staged},
@@ -284,6 +288,38 @@ fn every_mistake_is_named_before_anything_runs() {
             "{expect:?} is not in {error}"
         );
         assert!(!error.message().contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn each_subtask_sends_to_the_targets_of_its_partitioning() {
+    type Row<'a> = (Partitioning, u32, u32, &'a [&'a [u32]]);
+    let table: [Row<'_>; 16] = [
+        (Partitioning::Forward, 3, 3, &[&[0], &[1], &[2]]),
+        (Partitioning::Rescale, 2, 3, &[&[0], &[1, 2]]),
+        (Partitioning::Rescale, 3, 2, &[&[0], &[0], &[1]]),
+        (Partitioning::Rescale, 2, 4, &[&[0, 1], &[2, 3]]),
+        (Partitioning::Rescale, 4, 2, &[&[0], &[0], &[1], &[1]]),
+        (Partitioning::Rescale, 3, 5, &[&[0], &[1, 2], &[3, 4]]),
+        (Partitioning::Rescale, 2, 2, &[&[0], &[1]]),
+        (Partitioning::Rescale, 1, 3, &[&[0, 1, 2]]),
+        (Partitioning::Rescale, 3, 1, &[&[0], &[0], &[0]]),
+        (Partitioning::Rebalance, 2, 3, &[&[0, 1, 2], &[0, 1, 2]]),
+        (Partitioning::Rebalance, 3, 2, &[&[0, 1], &[0, 1], &[0, 1]]),
+        (Partitioning::Shuffle, 2, 3, &[&[0, 1, 2], &[0, 1, 2]]),
+        (Partitioning::Broadcast, 2, 3, &[&[0, 1, 2], &[0, 1, 2]]),
+        (Partitioning::Global, 2, 3, &[&[0, 1, 2], &[0, 1, 2]]),
+        (Partitioning::Custom, 2, 3, &[&[0, 1, 2], &[0, 1, 2]]),
+        (Partitioning::Hash, 2, 3, &[&[0, 1, 2], &[0, 1, 2]]),
+    ];
+    for (partitioning, upstream, downstream, expected) in table {
+        let of = |from| targets(partitioning, SubtaskIndex(from), upstream, downstream);
+        let found: Vec<Vec<u32>> =
+            (0..upstream).map(|from| of(from).into_iter().map(|to| to.0).collect()).collect();
+        assert_eq!(found, expected, "{partitioning:?} {upstream} -> {downstream}");
+        // Whoever is sent nothing by anybody would wait for barriers for ever.
+        let served: std::collections::BTreeSet<_> = found.into_iter().flatten().collect();
+        assert_eq!(served.len() as u32, downstream, "{partitioning:?} {upstream} -> {downstream}");
     }
 }
 

@@ -28,6 +28,7 @@ mod memory_backend;
 mod numbers;
 mod panics;
 mod punctuated;
+mod partitioners;
 mod renamed;
 mod rest;
 mod retained;
