@@ -120,10 +120,10 @@ pub trait ProcessFunction: Clone + Send + Sync + Sized + 'static {
         Ok(())
     }
 
-    /// Called once after the last record of a job that finishes; not after a failure.
+    /// Called once after the last record of a job that finishes or is stopped; not after a failure.
     ///
     /// # Errors
-    /// The attempt fails, and the restart strategy decides.
+    /// Told, and nothing else: everything is committed by now, and the job's end is in the history.
     fn close(&mut self) -> Result<()> {
         Ok(())
     }

@@ -29,11 +29,11 @@ const RATE: u64 = 100;
 const LIMIT: u64 = 6_144;
 
 #[derive(Clone, Default)]
-struct Slow {
+pub(crate) struct Slow {
     taken: Arc<AtomicU64>,
 }
 
-struct SlowWriter {
+pub(crate) struct SlowWriter {
     taken: Arc<AtomicU64>,
     env: Env,
 }
