@@ -39,6 +39,17 @@ pub struct Remaining {
     pub savepoint: Option<Result<String, String>>,
 }
 
+/// Where an attempt is on the way to the job's end. It only ever goes on to a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Course {
+    /// No end is in sight, or that of a stop which may still fail.
+    Running,
+    /// All sources have ended, or the checkpoint of a stop is in the history: sources never start again.
+    Finishing,
+    /// The job was cancelled.
+    Cancelling,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stage {
     /// Waits until no checkpoint is under way, and for this time.
@@ -249,6 +260,18 @@ impl Coordinator {
         out.push(Decision::Alert { error: error.context("the cancelled job's history") });
         if !history_usable {
             self.on_ended(End::Cancelled, out);
+        }
+    }
+
+    /// Where the attempt is on the way to the job's end; none once the coordinator is done.
+    #[must_use]
+    pub fn course(&self) -> Option<Course> {
+        let finishing = |ending: &Ending| ending.end == End::Finished || ending.recorded().is_some();
+        match self.phase {
+            Phase::Over => None,
+            Phase::Cancelling => Some(Course::Cancelling),
+            _ if self.ending.as_ref().is_some_and(finishing) => Some(Course::Finishing),
+            Phase::Deploying | Phase::Running => Some(Course::Running),
         }
     }
 

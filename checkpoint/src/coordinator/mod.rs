@@ -43,7 +43,7 @@ use self::{
     trigger::Schedule,
 };
 pub use self::{
-    ending::{Remaining, StopRequest},
+    ending::{Course, Remaining, StopRequest},
     event::{Answer, Decision, End, Event, Record, RequestId, TaskReport},
     settings::Settings,
     statistics::{CheckpointOutcome, CheckpointStatistics, Statistics},

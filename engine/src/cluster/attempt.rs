@@ -26,9 +26,14 @@ use super::{
     enumerator::{Assignment, Enumerator},
     journal::{Journal, JournalDone, JournalWork},
     link::{LinkReceiver, LinkSender},
+    lives::Lives,
     message::{AttemptInfo, ToJobManager, ToTaskManager},
     requests::Requests,
-    status::TaskStatus,
+    status::{
+        At,
+        job::{Cancelling, Failing, Live},
+        task::Change,
+    },
     view::SharedView,
 };
 use crate::{
@@ -55,13 +60,21 @@ pub enum Ask {
 }
 
 /// How an attempt ended.
-#[derive(Debug)]
 pub(crate) enum AttemptEnd {
     /// The job has ended, and the history says so.
-    Ended(End),
+    Ended(Live, End),
+    /// Another process owns the job.
+    Suspended(Error),
     /// The restart strategy decides.
-    Failed(Error),
+    Failed(At<Failing>, Error),
     /// Restart without asking.
+    Restart(At<Failing>, Error),
+}
+
+/// Why an attempt is over.
+enum Over {
+    Ended(End),
+    Failed(Error),
     Restart(Error),
 }
 
@@ -69,8 +82,6 @@ pub(crate) enum AttemptEnd {
 pub(crate) struct Ran {
     pub(crate) end: AttemptEnd,
     pub(crate) totals: TaskTotals,
-    /// Whether all input had been read.
-    pub(crate) finishing: bool,
     /// An end of the job whose checkpoint is in the history, or may be: the next attempt does the rest.
     pub(crate) remaining: Option<Remaining>,
 }
@@ -99,7 +110,10 @@ pub(crate) struct Attempt {
 
 struct Running<'a> {
     attempt: Attempt,
+    /// Taken only while it goes from one state to the next, and at the end.
+    live: Option<Live>,
     from_tasks: &'a mut LinkReceiver<ToJobManager>,
+    lives: &'a mut Lives,
     requests: &'a mut Requests,
     background: (Sender<Message<Background>>, Receiver<Message<Background>>),
     permits: BTreeMap<CheckpointId, (u64, CommitPermit)>,
@@ -117,10 +131,9 @@ struct Running<'a> {
     /// The user knows that checkpoints fail.
     told_failure: bool,
     collecting: bool,
-    finishing: bool,
     /// The end is recorded and the tasks are closing.
     ending: Option<End>,
-    end: Option<AttemptEnd>,
+    end: Option<Over>,
 }
 
 enum Happened {
@@ -136,12 +149,16 @@ impl Attempt {
     /// Runs the attempt whose tasks were deployed. Its tasks may still run when this returns: cancel them.
     pub(crate) async fn run(
         self,
+        live: Live,
         from_tasks: &mut LinkReceiver<ToJobManager>,
+        lives: &mut Lives,
         requests: &mut Requests,
     ) -> Ran {
         let tasks = self.plan.tasks.clone();
         let mut running = Running {
+            live: Some(live),
             from_tasks,
+            lives,
             requests,
             background: channel(&self.env, Limits::items(16)),
             permits: BTreeMap::new(),
@@ -154,13 +171,12 @@ impl Attempt {
             failed: 0,
             told_failure: false,
             collecting: false,
-            finishing: false,
             ending: None,
             end: None,
             attempt: self,
         };
         let end = running.run().await;
-        let Running { attempt, copies, totals, finishing, .. } = running;
+        let Running { attempt, copies, totals, .. } = running;
         let remaining = attempt.coordinator.remaining();
         let mut all = TaskTotals::default();
         totals.into_values().for_each(|of_task| all.add(of_task));
@@ -169,7 +185,7 @@ impl Attempt {
             let _ended = copy.join().await;
         }
         attempt.journal.end().await;
-        Ran { end, totals: all, finishing, remaining }
+        Ran { end, totals: all, remaining }
     }
 }
 
@@ -178,8 +194,10 @@ impl Running<'_> {
         // Nothing to wait for: the first step of a coordinator that only finishes an old end.
         self.step(Event::TimePassed).await;
         loop {
-            if let Some(end) = self.end.take() {
-                return end;
+            if let Some(over) = self.end.take()
+                && let Some(live) = self.live.take()
+            {
+                return self.over(live, over);
             }
             let happened = self.next().await;
             match happened {
@@ -187,6 +205,35 @@ impl Running<'_> {
                 Err(error) => self.fail(error).await,
             }
         }
+    }
+
+    /// What the end of the attempt makes of the job, shown from now on.
+    fn over(&self, live: Live, over: Over) -> AttemptEnd {
+        match over {
+            Over::Ended(end) => AttemptEnd::Ended(live, end),
+            Over::Failed(error) | Over::Restart(error) if error.kind() == ErrorKind::Fenced => {
+                live.suspend();
+                AttemptEnd::Suspended(error)
+            }
+            Over::Failed(error) => match live.fail() {
+                Ok(failing) => AttemptEnd::Failed(failing, error),
+                Err(cancelling) => self.cancelled_all_the_same(cancelling, &error),
+            },
+            Over::Restart(error) => match live.fail() {
+                Ok(failing) => AttemptEnd::Restart(failing, error),
+                Err(cancelling) => self.cancelled_all_the_same(cancelling, &error),
+            },
+        }
+    }
+
+    fn cancelled_all_the_same(&self, cancelling: At<Cancelling>, error: &Error) -> AttemptEnd {
+        self.attempt.env.warn(&format!("while the job was being cancelled: {error}"));
+        AttemptEnd::Ended(Live::Cancelling(cancelling), End::Cancelled)
+    }
+
+    /// Goes to another state of the job.
+    fn go(&mut self, on: impl FnOnce(Live) -> Live) {
+        self.live = self.live.take().map(on);
     }
 
     async fn next(&mut self) -> Result<Happened> {
@@ -239,7 +286,9 @@ impl Running<'_> {
                 self.on_report(task, report).await;
             }
             ToJobManager::Initializing { attempt, task } if attempt == self.attempt.info.attempt => {
-                self.attempt.view.show(task, TaskStatus::Initializing);
+                if let Err(error) = self.lives.change(task, Change::Initialize) {
+                    self.fail(error).await;
+                }
             }
             // Of an older attempt, or an answer that came late.
             _ => {}
@@ -247,10 +296,20 @@ impl Running<'_> {
     }
 
     async fn on_report(&mut self, task: TaskId, report: TaskReport) {
+        let change = match report {
+            TaskReport::Running => Some(Change::Run),
+            TaskReport::Finished(_) => Some(Change::Finish),
+            TaskReport::Failed(_) => Some(Change::Fail),
+            _ => None,
+        };
+        if let Some(change) = change
+            && let Err(error) = self.lives.change(task, change)
+        {
+            return self.fail(error).await;
+        }
         let attempt = self.attempt.info.attempt;
         let report = match report {
             TaskReport::Running => {
-                self.attempt.view.show(task, TaskStatus::Running);
                 self.waiting_to_run.remove(&task);
                 if self.waiting_to_run.is_empty() {
                     self.step(Event::TasksRunning).await;
@@ -267,12 +326,10 @@ impl Running<'_> {
                 return self.assign().await;
             }
             TaskReport::Finished(totals) => {
-                self.attempt.view.show(task, TaskStatus::Finished);
                 self.totals.insert(task, totals);
                 return self.on_finished(task);
             }
             TaskReport::Failed(failure) => {
-                self.attempt.view.show(task, TaskStatus::Failed);
                 return self.fail(failure.into_error()).await;
             }
             TaskReport::Injected(checkpoint) => coordinator::TaskReport::Injected { checkpoint },
@@ -301,7 +358,7 @@ impl Running<'_> {
         if self.not_finished.is_empty()
             && let Some(end) = self.ending.take()
         {
-            self.end = Some(AttemptEnd::Ended(end));
+            self.end = Some(Over::Ended(end));
         }
     }
 
@@ -309,13 +366,13 @@ impl Running<'_> {
         if self.ending.is_some() {
             // The end is in the history: nothing that fails now can change it.
             self.attempt.env.warn(&format!("after the end of the job: {error}"));
-            self.end = self.ending.take().map(AttemptEnd::Ended);
+            self.end = self.ending.take().map(Over::Ended);
             return;
         }
         self.step(Event::JobFailed { reason: error.to_string() }).await;
         // A job that is being cancelled, or whose end is recorded, has thereby ended.
-        let ended = self.ending.take().map(AttemptEnd::Ended).or_else(|| self.end.take());
-        self.end = Some(ended.unwrap_or(AttemptEnd::Failed(error)));
+        let ended = self.ending.take().map(Over::Ended).or_else(|| self.end.take());
+        self.end = Some(ended.unwrap_or(Over::Failed(error)));
     }
 
     /// Asked when a write of a checkpoint has failed: where none can succeed any more, the attempt fails at once, however
@@ -377,6 +434,9 @@ impl Running<'_> {
         while let Some(event) = events.pop() {
             let now = self.attempt.env.now();
             let decisions = self.attempt.coordinator.step(now, event);
+            if let Some(course) = self.attempt.coordinator.course() {
+                self.go(|live| live.follow(course));
+            }
             for decision in decisions {
                 match self.carry_out(decision).await {
                     Ok(Some(next)) => events.push(next),
@@ -384,7 +444,7 @@ impl Running<'_> {
                     Err(error) => {
                         // Whoever waits for an answer is told.
                         events.push(Event::JobFailed { reason: error.to_string() });
-                        self.end.get_or_insert(AttemptEnd::Failed(error));
+                        self.end.get_or_insert(Over::Failed(error));
                     }
                 }
             }
@@ -429,8 +489,8 @@ impl Running<'_> {
             Decision::Answer { request, result } => self.requests.answer(request, result),
             Decision::Alert { error } => self.attempt.env.warn(&error.to_string()),
             Decision::Finish(end) => self.finish(end).await?,
-            Decision::FailJob { error } => self.end = Some(AttemptEnd::Failed(error)),
-            Decision::Restart { error } => self.end = Some(AttemptEnd::Restart(error)),
+            Decision::FailJob { error } => self.end = Some(Over::Failed(error)),
+            Decision::Restart { error } => self.end = Some(Over::Restart(error)),
         }
         Ok(None)
     }
@@ -439,7 +499,6 @@ impl Running<'_> {
         if matches!(barrier.kind, BarrierKind::Last | BarrierKind::Stop { .. }) {
             self.attempt.env.fault(FaultPoint::LastCheckpointBefore)?;
         }
-        self.finishing |= barrier.kind == BarrierKind::Last;
         let mut enumerators = BTreeMap::new();
         for (uid, (_, enumerator)) in &self.attempt.enumerators {
             enumerators.insert(uid.clone(), enumerator.capture()?);
@@ -470,7 +529,7 @@ impl Running<'_> {
         }
         for (task, command) in commands {
             if let Err(error) = self.tell(task, command).await {
-                self.end.get_or_insert(AttemptEnd::Failed(error));
+                self.end.get_or_insert(Over::Failed(error));
             }
         }
     }
@@ -559,8 +618,11 @@ impl Running<'_> {
     /// The end is recorded: all tasks end together.
     async fn finish(&mut self, end: End) -> Result<()> {
         if end == End::Cancelled || self.not_finished.is_empty() {
-            self.end = Some(AttemptEnd::Ended(end));
+            self.end = Some(Over::Ended(end));
             return Ok(());
+        }
+        if end == End::Stopped {
+            self.go(|live| Live::Cancelling(live.cancel()));
         }
         self.ending = Some(end);
         self.tell_all(&TaskCommand::Finish).await

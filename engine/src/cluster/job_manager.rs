@@ -21,11 +21,13 @@ use super::{
     attempt::{AttemptEnd, Ran},
     launch::{Begun, Launch, NO_ATTEMPT},
     link::{LinkReceiver, LinkSender},
+    lives::Lives,
     message::{ToJobManager, ToTaskManager},
     requests::Requests,
     status::{
-        At, Cancelled, Cancelling, Created, Failed, Failing, Finished, Finishing, JobStatus, Restarting,
-        Running, Suspended, TaskStatus,
+        At,
+        job::{Cancelled, Failed, Failing, JobStatus, Live, Waiting},
+        task::Change,
     },
     view::SharedView,
 };
@@ -78,6 +80,7 @@ pub(crate) struct JobManager {
     pub(crate) restart: RestartStrategy,
     pub(crate) start: StartOptions,
     pub(crate) view: SharedView,
+    pub(crate) lives: Lives,
     pub(crate) to_tasks: LinkSender<ToTaskManager>,
     pub(crate) from_tasks: LinkReceiver<ToJobManager>,
     /// An end of the job that a failed attempt left undone.
@@ -97,28 +100,6 @@ pub(crate) struct Unfinished {
     totals: TaskTotals,
     /// How the attempt failed.
     why: Error,
-}
-
-/// Where the job stands between two attempts.
-enum Position {
-    New(At<Created>),
-    Waiting(At<Restarting>),
-}
-
-impl Position {
-    fn become_running(self) -> At<Running> {
-        match self {
-            Self::New(created) => created.become_state(),
-            Self::Waiting(restarting) => restarting.become_state(),
-        }
-    }
-
-    fn become_cancelling(self) -> At<Cancelling> {
-        match self {
-            Self::New(created) => created.become_state(),
-            Self::Waiting(restarting) => restarting.become_state(),
-        }
-    }
 }
 
 impl JobManager {
@@ -144,28 +125,32 @@ impl JobManager {
         });
         let view = self.view.clone();
         let show = Arc::new(move |status: JobStatus| view.update(|view| view.status = status));
-        let mut position = Position::New(At::created(show));
-        self.register().await?;
+        let mut position = Waiting::New(At::first(show));
+        if let Err(error) = self.register().await {
+            position.give_up(error.kind());
+            return Err(error);
+        }
         let mut strategy = RestartState::new(self.restart);
         let mut jitter = self.env.rng("restart-jitter");
         loop {
             let (failing, error) = match self.attempt(position, lock, requests).await {
                 Outcome::Ended(result) => return Ok(self.finish(result, since)),
                 Outcome::Refused(error) => return Err(error),
+                Outcome::Suspended(error) => {
+                    self.view.failed(self.env.now(), error.to_string());
+                    return Err(error);
+                }
                 Outcome::Failed(failing, error) => (failing, error),
                 Outcome::RestartNow(failing) => {
-                    position = Position::Waiting(failing.become_state());
+                    position = Waiting::Restarting(failing.become_state());
                     continue;
                 }
             };
             self.view.failed(self.env.now(), error.to_string());
-            let error = match self.store.check_usable() {
-                Err(unusable) if error.kind() != ErrorKind::Fenced => {
-                    let _end = failing.become_state::<Failed>();
-                    return Err(unusable);
-                }
-                _ => error,
-            };
+            if let Err(unusable) = self.store.check_usable() {
+                let _end = failing.become_state::<Failed>();
+                return Err(unusable);
+            }
             let (now, unit) = (self.env.now(), unit(&mut jitter));
             let decision = match self.suspicion {
                 Some(_) => strategy.on_damage(now, error, unit),
@@ -174,8 +159,7 @@ impl JobManager {
             match decision {
                 RestartDecision::Restart { after, description } => {
                     self.env.warn(&format!("job {}: {description}", self.plan.job_name));
-                    let restarting = failing.become_state::<Restarting>();
-                    position = Position::Waiting(restarting);
+                    position = Waiting::Restarting(failing.become_state());
                     let request = tokio::select! {
                         biased;
                         request = requests.cancelled_wait() => Some(request),
@@ -189,11 +173,7 @@ impl JobManager {
                 }
                 RestartDecision::Fail { why: error } => {
                     let error = self.with_choices(error, requests).await;
-                    if error.kind() == ErrorKind::Fenced {
-                        let _end = failing.become_state::<Suspended>();
-                    } else {
-                        let _end = failing.become_state::<Failed>();
-                    }
+                    let _end = failing.become_state::<Failed>();
                     return Err(error);
                 }
             }
@@ -257,14 +237,16 @@ enum Outcome {
     Ended(JobResult),
     /// Nothing was started.
     Refused(Error),
+    /// Another process owns the job.
+    Suspended(Error),
     Failed(At<Failing>, Error),
     RestartNow(At<Failing>),
 }
 
 impl JobManager {
-    async fn attempt(&mut self, position: Position, lock: &JobLock, requests: &mut Requests) -> Outcome {
+    async fn attempt(&mut self, position: Waiting, lock: &JobLock, requests: &mut Requests) -> Outcome {
         // Until this process has created a start record, each try is a first start.
-        let automatic = self.has_started && matches!(position, Position::Waiting(_));
+        let automatic = self.has_started && matches!(position, Waiting::Restarting(_));
         let mut begun = None;
         let launched = tokio::select! {
             biased;
@@ -273,33 +255,41 @@ impl JobManager {
         };
         let attempt = match launched {
             Ok(Ok(Launch::Attempt(attempt))) => attempt,
-            Ok(Ok(Launch::Refused(error))) => return Outcome::Refused(error),
+            Ok(Ok(Launch::Refused(error))) => {
+                position.give_up(error.kind());
+                return Outcome::Refused(error);
+            }
             Ok(Ok(Launch::FinishedEarlier(at))) => return self.finished_earlier(position, at, requests),
-            Ok(Err(error)) => return launch_failed(position, error),
+            Ok(Err(error)) => {
+                self.end_lives();
+                return launch_failed(position, error);
+            }
             Err(request) => return Outcome::Ended(self.cancel(position, begun, requests, request).await),
         };
         self.refuse_undone_stop(&attempt.coordinator, requests);
-        let running = position.become_running();
+        let live = position.run();
         let id = attempt.info.attempt;
-        let Ran { end, totals, finishing, remaining } = attempt.run(&mut self.from_tasks, requests).await;
+        let ran = attempt.run(live, &mut self.from_tasks, &mut self.lives, requests).await;
+        let Ran { end, totals, remaining } = ran;
         let cancelled = self.cancel_tasks(id).await;
         self.view.update(|view| view.completed_before += std::mem::take(&mut view.checkpoints.completed));
         // An attempt that only ends what an earlier one left undone has no tasks.
         let totals = self.unfinished.take().map_or(totals, |unfinished| unfinished.totals);
         match (end, cancelled) {
-            (AttemptEnd::Ended(end), _) => Outcome::Ended(ended(running, end, totals)),
-            (AttemptEnd::Restart(error), Ok(())) => {
+            (AttemptEnd::Ended(live, end), _) => Outcome::Ended(ended(live, end, totals)),
+            (AttemptEnd::Suspended(error), _) => Outcome::Suspended(error),
+            (AttemptEnd::Restart(failing, error), Ok(())) => {
                 self.env.warn(&format!("restarting from the last checkpoint: {error}"));
-                Outcome::RestartNow(failing(running, finishing))
+                Outcome::RestartNow(failing)
             }
-            (AttemptEnd::Failed(error) | AttemptEnd::Restart(error), _) => {
+            (AttemptEnd::Failed(failing, error) | AttemptEnd::Restart(failing, error), _) => {
                 let why = Error::new(error.kind(), error.to_string());
                 if error.kind() == ErrorKind::Corrupt {
                     // The next start finds out whether there is an older checkpoint to go on from.
                     self.suspicion = Some(Error::new(error.kind(), error.to_string()));
                 }
                 self.unfinished = remaining.map(|remaining| Unfinished { remaining, totals, why });
-                Outcome::Failed(failing(running, finishing), error)
+                Outcome::Failed(failing, error)
             }
         }
     }
@@ -318,10 +308,9 @@ impl JobManager {
     }
 
     /// The job has finished: before this process began, or as the last thing that a failed attempt of it did.
-    fn finished_earlier(&mut self, position: Position, at: Timestamp, requests: &mut Requests) -> Outcome {
+    fn finished_earlier(&mut self, position: Waiting, at: Timestamp, requests: &mut Requests) -> Outcome {
         let how = match position {
-            Position::New(created) => {
-                let _end = created.become_state::<Finished>();
+            Waiting::New(_) => {
                 let time = std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or(0));
                 format!(
                     "nothing to do: job {} finished at {}; a new run needs another checkpoint directory and another output",
@@ -329,12 +318,9 @@ impl JobManager {
                     humantime::format_rfc3339_seconds(time)
                 )
             }
-            Position::Waiting(restarting) => {
-                let running = restarting.become_state::<Running>();
-                let _end = running.become_state::<Finishing>().become_state::<Finished>();
-                "finished".to_owned()
-            }
+            Waiting::Restarting(_) => "finished".to_owned(),
         };
+        position.finished();
         let mut totals = TaskTotals::default();
         if let Some(Unfinished { remaining, totals: done, .. }) = self.unfinished.take() {
             totals = done;
@@ -352,12 +338,12 @@ impl JobManager {
     /// from the last checkpoint, as after every cancellation.
     async fn cancel(
         &mut self,
-        position: Position,
+        position: Waiting,
         begun: Option<Begun>,
         requests: &mut Requests,
         request: RequestId,
     ) -> JobResult {
-        let cancelling = position.become_cancelling();
+        let cancelling = position.cancel();
         let attempt = begun.as_ref().map_or(NO_ATTEMPT, |begun| begun.info.attempt);
         let mut result = self.cancel_tasks(attempt).await;
         if let (Some(mut begun), Ok(())) = (begun, &result) {
@@ -374,19 +360,23 @@ impl JobManager {
 
     /// Ends what the TaskManager does for the attempt.
     async fn cancel_tasks(&mut self, attempt: AttemptId) -> Result<()> {
-        self.show_all(TaskStatus::Cancelling);
+        self.lives.change_all(Change::Cancel)?;
         self.to_tasks.send(&ToTaskManager::Cancel { attempt }).await?;
         let of = |message| match message {
             ToJobManager::Cancelled { attempt: of } if of == attempt => Some(()),
             _ => None,
         };
         self.answer(of).await?;
-        self.show_all(TaskStatus::Cancelled);
-        Ok(())
+        self.lives.change_all(Change::Cancelled)
     }
 
-    fn show_all(&self, status: TaskStatus) {
-        self.view.get().tasks.into_keys().for_each(|task| self.view.show(task, status));
+    /// The tasks of an attempt that was not started were planned only.
+    fn end_lives(&mut self) {
+        let ended =
+            self.lives.change_all(Change::Cancel).and_then(|()| self.lives.change_all(Change::Cancelled));
+        if let Err(error) = ended {
+            self.env.warn(&error.to_string());
+        }
     }
 
     /// The first message that is wanted; others are of older attempts.
@@ -402,33 +392,30 @@ impl JobManager {
 }
 
 /// Until something runs, a first start that fails is refused; a restart that fails is tried again.
-fn launch_failed(position: Position, error: Error) -> Outcome {
-    match position {
-        Position::New(created) if error.kind() == ErrorKind::Retryable => {
-            Outcome::Failed(created.become_state(), error)
+fn launch_failed(position: Waiting, error: Error) -> Outcome {
+    match (&position, error.kind()) {
+        (Waiting::New(_), ErrorKind::Retryable) => Outcome::Failed(position.fail(), error),
+        (Waiting::New(_), kind) => {
+            position.give_up(kind);
+            Outcome::Refused(error)
         }
-        Position::New(_) => Outcome::Refused(error),
-        Position::Waiting(at) => Outcome::Failed(at.become_state::<Running>().become_state(), error),
+        (Waiting::Restarting(_), ErrorKind::Fenced) => {
+            position.give_up(ErrorKind::Fenced);
+            Outcome::Suspended(error)
+        }
+        (Waiting::Restarting(_), _) => Outcome::Failed(position.fail(), error),
     }
 }
 
-fn ended(running: At<Running>, end: End, totals: TaskTotals) -> JobResult {
-    let (status, how) = match end {
-        End::Finished => {
-            let _end = running.become_state::<Finishing>().become_state::<Finished>();
-            (JobStatus::Finished, "finished")
-        }
-        End::Stopped | End::Cancelled => {
-            let _end = running.become_state::<Cancelling>().become_state::<Cancelled>();
-            (JobStatus::Cancelled, if end == End::Stopped { "stopped" } else { "cancelled" })
-        }
+fn ended(live: Live, end: End, totals: TaskTotals) -> JobResult {
+    let status = live.end(end);
+    let how = match end {
+        End::Finished => "finished",
+        End::Stopped => "stopped",
+        End::Cancelled => "cancelled",
     };
     let TaskTotals { records, accumulators } = totals;
     JobResult { status, how: how.to_owned(), records, accumulators, ..JobResult::default() }
-}
-
-fn failing(running: At<Running>, finishing: bool) -> At<Failing> {
-    if finishing { running.become_state::<Finishing>().become_state() } else { running.become_state() }
 }
 
 /// Between -1 and 1.

@@ -28,7 +28,7 @@ use super::{
     journal::Journal,
     message::{AttemptInfo, SinkToResolve, TaskDeployment, ToJobManager, ToTaskManager},
     resolve::Expected,
-    view::TaskView,
+    status::task::Change,
 };
 use crate::{
     api::{
@@ -267,13 +267,13 @@ impl JobManager {
         source.discover(&context).await.map_err(|error| error.context(format!("source {uid}")))
     }
 
-    fn announce(&self, info: &AttemptInfo, restore: &RestorePlan) {
+    fn announce(&mut self, info: &AttemptInfo, restore: &RestorePlan) {
         self.env.warn(&restore.summary);
         self.view.update(|view| {
             view.attempt = Some((info.attempt, info.lineage));
             view.started_from.clone_from(&restore.summary);
-            view.tasks.clear();
         });
+        self.lives.plan([]);
     }
 
     /// What the history completed is committed, then what it revoked is shut out, then everything else is thrown away,
@@ -343,6 +343,8 @@ impl JobManager {
         info: &AttemptInfo,
         manifest: Option<&Manifest>,
     ) -> Result<BTreeMap<Uid, (u32, Enumerator)>> {
+        let tasks = self.tasks();
+        self.lives.plan(tasks.iter().copied());
         let mut restored = match manifest {
             Some(manifest) => deal::deal(&self.plan, manifest)?,
             None => deal::Restored::default(),
@@ -358,9 +360,10 @@ impl JobManager {
         }
         let deployment =
             |task: TaskId| TaskDeployment { task, restore: restored.tasks.remove(&task).unwrap_or_default() };
-        let tasks = self.tasks().into_iter().map(deployment).collect();
-        let shown = self.tasks().into_iter().map(|task| (task, TaskView::default())).collect();
-        self.view.update(|view| view.tasks = shown);
+        let tasks = tasks.into_iter().map(deployment).collect();
+        // Whoever registered has slots for all of them.
+        self.lives.change_all(Change::Schedule)?;
+        self.lives.change_all(Change::Deploy)?;
         self.to_tasks.send(&ToTaskManager::Deploy { info: *info, tasks }).await?;
         Ok(enumerators)
     }

@@ -11,6 +11,7 @@ pub mod job_manager;
 pub(crate) mod journal;
 mod launch;
 pub(crate) mod link;
+mod lives;
 pub mod local;
 pub mod message;
 mod places;

@@ -13,19 +13,12 @@ use super::status::{JobStatus, TaskStatus};
 use crate::task::message::SnapshotStats;
 
 /// The state of one task, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskView {
     /// Where it is in its life.
     pub status: TaskStatus,
     /// What its last acknowledged checkpoint cost.
     pub last_snapshot: SnapshotStats,
-}
-
-impl Default for TaskView {
-    /// A task is shown from the moment when its attempt has slots and sends it on its way.
-    fn default() -> Self {
-        Self { status: TaskStatus::Deploying, last_snapshot: SnapshotStats::default() }
-    }
 }
 
 /// The state of a job, for people.
@@ -39,7 +32,7 @@ pub struct JobView {
     pub attempt: Option<(AttemptId, Lineage)>,
     /// What the attempt restored, in one line.
     pub started_from: String,
-    /// The tasks of the running attempt.
+    /// The tasks of the newest attempt.
     pub tasks: BTreeMap<TaskId, TaskView>,
     /// The checkpoints of the running attempt.
     pub checkpoints: Statistics,
@@ -73,16 +66,6 @@ impl SharedView {
 
     pub(crate) fn update<R>(&self, change: impl FnOnce(&mut JobView) -> R) -> R {
         change(&mut self.lock())
-    }
-
-    /// The task is in this state now, if it can have come there from the last one shown.
-    pub(crate) fn show(&self, task: TaskId, status: TaskStatus) {
-        self.update(|view| {
-            let shown = &mut view.tasks.entry(task).or_default().status;
-            if shown.may_become(status) {
-                *shown = status;
-            }
-        });
     }
 
     pub(crate) fn failed(&self, at: Monotonic, why: String) {

@@ -9,7 +9,7 @@ use types::rest::{CheckpointCounts, JobDetails, TaskDetails};
 
 use super::{Served, job::word};
 use crate::{
-    cluster::status::{JobStatus, TRANSITIONS},
+    cluster::status::job::{JobStatus, TRANSITIONS},
     metrics::Metrics,
 };
 

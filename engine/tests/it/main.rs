@@ -33,6 +33,7 @@ mod renamed;
 mod rest;
 mod retained;
 mod slow_prepare;
+mod states;
 mod stops;
 mod take_over;
 mod windows;

@@ -26,6 +26,8 @@ struct World {
     over: bool,
     /// The last step triggered a checkpoint.
     injected: bool,
+    /// The way to the end so far.
+    course: Course,
 }
 
 impl World {
@@ -47,6 +49,7 @@ impl World {
             last: None,
             over: false,
             injected: false,
+            course: Course::Running,
         }
     }
 
@@ -128,7 +131,13 @@ impl World {
         self.over |= failed;
         if self.over {
             prop_assert_eq!(self.coordinator.next_wakeup(), None);
+            prop_assert_eq!(self.coordinator.course(), None);
         } else {
+            let course = self.coordinator.course().expect("it is not over");
+            prop_assert!(course >= self.course, "{course:?} follows {:?} after {text}", self.course);
+            let end_recorded = self.last.is_some_and(|last| last == self.recorded);
+            prop_assert!(!end_recorded || course >= Course::Finishing, "{course:?} after {text}");
+            self.course = course;
             prop_assert!(self.pending.len() <= self.settings.max_concurrent as usize);
             let wakeup = self.coordinator.next_wakeup();
             prop_assert!(wakeup.is_none_or(|at| at > self.now), "wakes up at once, after {text}");
