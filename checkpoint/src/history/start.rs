@@ -29,6 +29,14 @@ pub enum From {
     Snapshot(SnapshotLocation),
 }
 
+impl From {
+    /// Whether the line of history that there is goes on, if there is one.
+    #[must_use]
+    pub const fn continues(&self) -> bool {
+        matches!(self, Self::Auto | Self::Latest)
+    }
+}
+
 /// What is to be started.
 #[derive(Clone, Debug)]
 pub struct StartRequest {
@@ -156,7 +164,7 @@ pub fn decide(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<
     };
     let request = candidate.request;
     own_directory(standing, candidate)?;
-    let continues = matches!(request.from, From::Auto | From::Latest);
+    let continues = request.from.continues();
     if let (Some(end), true) = (&standing.end, continues)
         && end.kind == EndKind::Finished
     {

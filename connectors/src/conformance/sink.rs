@@ -25,6 +25,7 @@ pub async fn contract<S: SinkSubject>(env: &Env, dir: &Path) {
     revokes_what_is_not_committed::<S>(env, &dir.join("revoke")).await;
     commits_before_it_revokes::<S>(env, &dir.join("fall-back")).await;
     tells_what_it_holds::<S>(env, &dir.join("held")).await;
+    finds_what_it_prepared_where_that_is::<S>(env, &dir.join("moved")).await;
     takes_over_from_a_former_name::<S>(env, &dir.join("renamed")).await;
     keeps_large_transactions_whole::<S>(env, &dir.join("large")).await;
 }
@@ -325,6 +326,29 @@ async fn tells_what_it_holds<S: SinkSubject>(env: &Env, dir: &Path) {
     let found = async { subject.sink().committer(&foreign).await?.held().await };
     let error = found.await.expect_err("the place belongs to another job");
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
+/// A sink that has a place is asked before a start that gives it another one.
+async fn finds_what_it_prepared_where_that_is<S: SinkSubject>(env: &Env, dir: &Path) {
+    let (subject, [mut first, _second]) = open::<S>(env, &dir.join("here")).await;
+    if subject.sink().place(env).await.expect("the sink knows its place").is_none() {
+        return;
+    }
+    let committed = first.prepared(&subject, 1, 0..3).await;
+    assert_eq!(committed.commit(&mut first.committer).await, CommitOutcome::Committed);
+    let pending = first.prepared(&subject, 2, 3..6).await;
+    let mut here = committer(&subject, env, LINEAGE, 2).await;
+    let mut there = committer(&S::at(&dir.join("there")), env, LINEAGE, 2).await;
+    let finds = async |by: &mut Commit<S>, transaction: &Transaction<S>| {
+        by.finds(&transaction.id, &transaction.prepared).await.expect("the place can be searched")
+    };
+    for (transaction, what) in [(&committed, "committed"), (&pending, "prepared")] {
+        assert!(finds(&mut here, transaction).await, "what is {what} is here");
+        assert!(!finds(&mut there, transaction).await, "what is {what} is not there");
+    }
+    assert_eq!(visible(&subject, env).await, [0, 1, 2], "whoever looks changes nothing");
+    here.abort(&pending.id, &pending.prepared).await.expect("a transaction can be aborted");
+    assert!(!finds(&mut here, &pending).await, "what was thrown away is nowhere");
 }
 
 /// A renamed sink: one committer for each name, all that was prepared committed before anything is swept.

@@ -183,6 +183,16 @@ impl OutputDir {
         Ok(None)
     }
 
+    /// Whether every file of a prepared transaction is here as it was written, published or not.
+    pub(super) fn holds(&self, id: &TransactionId, prepared: &PreparedFiles) -> Result<bool> {
+        for (place, file) in prepared.files.iter().enumerate() {
+            if let Found::Lost(_) = self.find(&PartName::new(id, place), file)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn find(&self, name: &PartName, file: &PreparedFile) -> Result<Found> {
         let pending = self.pending.join(name.to_string());
         match self.digest(&pending)? {

@@ -272,6 +272,11 @@ impl Committer for FileCommitter {
         .await
     }
 
+    async fn finds(&mut self, id: &TransactionId, prepared: &PreparedFiles) -> Result<bool> {
+        let (id, prepared) = (id.clone(), prepared.clone());
+        self.in_dir("file sink find", move |dir| dir.holds(&id, &prepared)).await
+    }
+
     async fn held(&mut self) -> Result<Vec<Marker>> {
         self.in_dir("file sink held", OutputDir::held).await
     }

@@ -15,6 +15,13 @@ const LINES: u64 = 400;
 
 /// Lines of `input`, written to `output` in two subtasks, in a second or two.
 fn job(input: &str, output: &str, settings: &[(&str, &str)]) -> Job {
+    let job = with_settings(settings);
+    let lines = FileSource::lines(input).split_bytes(500);
+    job.source("lines", lines).sink("copies", FileSink::lines(output));
+    job
+}
+
+fn with_settings(settings: &[(&str, &str)]) -> Job {
     let common = [
         ("rest", "off"),
         ("checkpoints.url", "/checkpoints"),
@@ -24,9 +31,18 @@ fn job(input: &str, output: &str, settings: &[(&str, &str)]) -> Job {
         ("source.records-per-second", "400"),
     ];
     let set = |job: Job, (name, value): &(&str, &str)| job.set(name, value).unwrap();
-    let job = common.iter().chain(settings).fold(Job::new("subject"), set);
+    common.iter().chain(settings).fold(Job::new("subject"), set)
+}
+
+/// The same lines by way of state that is kept by key.
+fn counted(input: &str, output: &str, settings: &[(&str, &str)]) -> Job {
+    let job = with_settings(settings);
     let lines = FileSource::lines(input).split_bytes(500);
-    job.source("lines", lines).sink("copies", FileSink::lines(output));
+    job.source("lines", lines)
+        .key_by(|line| line.clone())
+        .count("count")
+        .map(|(line, _)| line)
+        .sink("copies", FileSink::lines(output));
     job
 }
 
@@ -60,13 +76,23 @@ async fn run(sim: &Control, job: Job) -> Result<String> {
     ended.map(|result| result.how)
 }
 
-/// Runs a job until it has completed some checkpoints, and kills it.
-async fn begin(sim: &Control, env: &Env, job: Job) {
+/// Runs a job until it has completed some checkpoints, and kills it. Returns the newest one, as `--from` takes it.
+async fn begin(sim: &Control, env: &Env, job: Job) -> String {
     let (process, world) = sim.process("job");
     let handle = job.start(&world).await.unwrap();
     env.sleep(Duration::from_millis(450)).await;
-    assert!(handle.control().view().checkpoints.completed > 1);
+    let view = handle.control().view();
+    assert!(view.checkpoints.completed > 1);
     process.kill();
+    format!("/checkpoints@{}", view.last_checkpoint.unwrap())
+}
+
+/// Runs a job that dies at the `nth` time it comes to this point.
+async fn die_at(sim: &Control, job: Job, point: FaultPoint, nth: u64) {
+    sim.arm(point, nth, FaultAction::Kill);
+    let (process, world) = sim.process("job");
+    let _handle = job.start(&world).await.unwrap();
+    process.died().await;
 }
 
 /// All files below a directory with what they hold, but for the lock.
@@ -113,17 +139,37 @@ fn assert_whole(env: &Env, dirs: &[&str]) {
 
 /// Runs `job`, which must be refused in one line with all of these texts, and change nothing.
 #[track_caller]
-fn assert_refused(env: &Env, before: &[BTreeMap<String, Vec<u8>>], error: &Error, texts: &[&str]) {
+fn assert_refused(env: &Env, before: &[BTreeMap<String, Vec<u8>>; 4], error: &Error, texts: &[&str]) {
     assert_eq!(error.kind(), ErrorKind::IncompatibleState, "{error}");
+    assert_says(error, texts);
+    assert!(*before == images(env), "something has changed: {error}");
+}
+
+/// One line with all of these texts.
+#[track_caller]
+fn assert_says(error: &Error, texts: &[&str]) {
     assert!(!error.to_string().contains('\n'), "{error}");
     for text in texts {
         assert!(error.to_string().contains(text), "{text:?} is missing in: {error}");
     }
-    assert!(before == images(env), "something has changed: {error}");
 }
 
-fn images(env: &Env) -> [BTreeMap<String, Vec<u8>>; 3] {
-    ["/checkpoints", "/out", "/elsewhere"].map(|dir| image(env, dir))
+fn images(env: &Env) -> [BTreeMap<String, Vec<u8>>; 4] {
+    ["/checkpoints", "/anew", "/out", "/elsewhere"].map(|dir| image(env, dir))
+}
+
+/// Changes a byte of the newest file in a checkpoint directory that has this in its name.
+fn damage(sim: &Control, env: &Env, dir: &str, part: &str) {
+    let files = image(env, dir).into_keys().filter(|name| name.contains(part));
+    // The attempt, and its number in that.
+    let numbers = |name: &String| {
+        let numbers =
+            name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse::<u64>().ok());
+        let numbers: Vec<_> = numbers.collect();
+        (numbers[0], numbers[numbers.len() - 1])
+    };
+    let newest = files.max_by_key(numbers).unwrap();
+    sim.disk().damage(&Path::new(dir).join(newest), |bytes| *bytes.last_mut().unwrap() ^= 1).unwrap();
 }
 
 #[test]
@@ -221,11 +267,7 @@ fn a_finished_job_says_so_and_takes_no_other_input_or_output() {
 #[test]
 fn a_new_line_of_history_may_write_elsewhere_once_nothing_is_pending() {
     simulate(async |sim, env| {
-        sim.arm(FaultPoint::CompletedRecordAfter, 3, FaultAction::Kill);
-        let (process, world) = sim.process("job");
-        let handle = job("/in", "/out", &[]).start(&world).await.unwrap();
-        process.died().await;
-        drop(handle);
+        die_at(sim, job("/in", "/out", &[]), FaultPoint::CompletedRecordAfter, 3).await;
         let before = images(&env);
         let anew = [("from", "none"), ("source.records-per-second", "off")];
         let error = run(sim, job("/other", "/elsewhere", &anew)).await.unwrap_err();
@@ -233,5 +275,154 @@ fn a_new_line_of_history_may_write_elsewhere_once_nothing_is_pending() {
         let abandoning = [&anew[..], &[("abandon-pending", "true")]].concat();
         assert_eq!(run(sim, job("/other", "/elsewhere", &abandoning)).await.unwrap(), "finished");
         assert_whole(&env, &["/elsewhere"]);
+    });
+}
+
+#[test]
+fn a_new_line_of_history_that_died_before_its_first_checkpoint_goes_on_where_it_writes() {
+    for point in [FaultPoint::StartRecordAfter, FaultPoint::ManifestBefore] {
+        simulate(async |sim, env| {
+            let from = begin(sim, &env, job("/in", "/out", &[])).await;
+            let anew = [("from", &*from)];
+            die_at(sim, job("/in", "/elsewhere", &anew), point, 1).await;
+            let before = images(&env);
+            // What it reads is what the checkpoint remembers, whoever wrote that.
+            let error = run(sim, job("/other", "/elsewhere", &[])).await.unwrap_err();
+            assert_refused(&env, &before, &error, &["source lines read /in up to checkpoint "]);
+            assert_eq!(run(sim, job("/in", "/elsewhere", &[])).await.unwrap(), "finished");
+            assert_whole(&env, &["/out", "/elsewhere"]);
+        });
+    }
+}
+
+/// The points between the record of a checkpoint and its confirmation, and what is published at the third.
+const UNCONFIRMED: [(FaultPoint, u64); 3] = [
+    (FaultPoint::CompletedRecordAfter, 3),
+    // Two subtasks: one of the third checkpoint's two files is published.
+    (FaultPoint::PublishAfter, 5),
+    (FaultPoint::ConfirmBefore, 3),
+];
+
+#[test]
+fn output_goes_on_elsewhere_only_where_nothing_is_left_behind_that_waits() {
+    for (point, nth) in UNCONFIRMED {
+        simulate(async |sim, env| {
+            die_at(sim, job("/in", "/out", &[]), point, nth).await;
+            let before = images(&env);
+            let allowed = [("allow-moved", "copies")];
+            for settings in [&[][..], &allowed[..]] {
+                let error = run(sim, job("/in", "/elsewhere", settings)).await.unwrap_err();
+                let texts = [
+                    "sink copies wrote to /out up to checkpoint 3, and is given /elsewhere",
+                    "not be committed yet",
+                    "--allow-moved copies",
+                ];
+                assert_refused(&env, &before, &error, &texts);
+                assert!(!error.to_string().contains("shall go on there"), "{error}");
+            }
+            // The advice: once with the former, and then it may go on elsewhere.
+            begin(sim, &env, job("/in", "/out", &[])).await;
+            assert_eq!(run(sim, job("/in", "/elsewhere", &allowed)).await.unwrap(), "finished");
+            assert!(!image(&env, "/elsewhere").is_empty());
+            assert_whole(&env, &["/out", "/elsewhere"]);
+        });
+        simulate(async |sim, env| {
+            die_at(sim, job("/in", "/out", &[]), point, nth).await;
+            move_dir(&env, "/out", "/elsewhere");
+            let allowed = [("allow-moved", "copies")];
+            assert_eq!(run(sim, job("/in", "/elsewhere", &allowed)).await.unwrap(), "finished");
+            assert_whole(&env, &["/elsewhere"]);
+        });
+    }
+}
+
+#[test]
+fn a_sink_that_is_elsewhere_proves_nothing_about_a_damaged_checkpoint() {
+    for (point, nth) in UNCONFIRMED {
+        simulate(async |sim, env| {
+            die_at(sim, job("/in", "/out", &[]), point, nth).await;
+            damage(sim, &env, "/checkpoints", "manifest-");
+            let before = images(&env);
+            let error = run(sim, job("/in", "/elsewhere", &[])).await.unwrap_err();
+            assert_refused(
+                &env,
+                &before,
+                &error,
+                &["sink copies wrote to /out up to checkpoint 2, and is given"],
+            );
+            assert!(!error.to_string().contains("shall go on there"), "{error}");
+            let allowed = [("allow-moved", "copies")];
+            let error = run(sim, job("/in", "/elsewhere", &allowed)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+            assert_says(&error, &["does not fall back by itself", "sink copies cannot prove"]);
+            assert!(before == images(&env), "something has changed: {error}");
+        });
+    }
+}
+
+#[test]
+fn a_fall_back_reads_what_the_checkpoint_before_remembers() {
+    simulate(async |sim, env| {
+        die_at(sim, job("/in", "/out", &[]), FaultPoint::CompletedRecordAfter, 3).await;
+        damage(sim, &env, "/checkpoints", "manifest-");
+        let before = images(&env);
+        let error = run(sim, job("/other", "/out", &[])).await.unwrap_err();
+        assert_refused(
+            &env,
+            &before,
+            &error,
+            &["source lines read /in up to checkpoint 2, and is given /other"],
+        );
+        assert_eq!(run(sim, job("/in", "/out", &[])).await.unwrap(), "finished");
+        assert_whole(&env, &["/out"]);
+    });
+    // The damaged one was the first at the new place.
+    simulate(async |sim, env| {
+        begin(sim, &env, counted("/in", "/out", &[])).await;
+        move_dir(&env, "/in", "/moved");
+        let allowed = [("allow-moved", "lines")];
+        die_at(sim, counted("/moved", "/out", &allowed), FaultPoint::CompletedRecordAfter, 1).await;
+        damage(sim, &env, "/checkpoints", "/runs/");
+        let before = images(&env);
+        let error = run(sim, counted("/moved", "/out", &[])).await.unwrap_err();
+        assert_refused(
+            &env,
+            &before,
+            &error,
+            &["source lines read /in up to", "given /moved", "--allow-moved lines"],
+        );
+        assert_eq!(run(sim, counted("/moved", "/out", &allowed)).await.unwrap(), "finished");
+        assert_whole(&env, &["/out"]);
+    });
+}
+
+#[test]
+fn what_began_with_a_snapshot_from_elsewhere_goes_on_with_what_that_remembers() {
+    let anew = ("checkpoints.url", "/anew");
+    simulate(async |sim, env| {
+        let from = begin(sim, &env, counted("/in", "/out", &[])).await;
+        let first = [anew, ("from", &*from)];
+        die_at(sim, counted("/in", "/elsewhere", &first), FaultPoint::StartRecordAfter, 1).await;
+        let before = images(&env);
+        let error = run(sim, counted("/other", "/elsewhere", &[anew])).await.unwrap_err();
+        assert_refused(&env, &before, &error, &["source lines read /in up to ", "given /other"]);
+        let error = run(sim, job("/in", "/elsewhere", &[anew])).await.unwrap_err();
+        assert_refused(&env, &before, &error, &["operator count, which the job does not have"]);
+        assert_eq!(run(sim, counted("/in", "/elsewhere", &[anew])).await.unwrap(), "finished");
+        assert_whole(&env, &["/out", "/elsewhere"]);
+    });
+    // The first checkpoint is damaged, and what stands before it is the snapshot.
+    simulate(async |sim, env| {
+        let from = begin(sim, &env, counted("/in", "/out", &[])).await;
+        move_dir(&env, "/in", "/moved");
+        let allowed = [anew, ("allow-moved", "lines")];
+        let first = [&allowed[..], &[("from", &*from)]].concat();
+        die_at(sim, counted("/moved", "/elsewhere", &first), FaultPoint::CompletedRecordAfter, 1).await;
+        damage(sim, &env, "/anew", "/runs/");
+        let before = images(&env);
+        let error = run(sim, counted("/moved", "/elsewhere", &[anew])).await.unwrap_err();
+        assert_refused(&env, &before, &error, &["source lines read /in up to ", "--allow-moved lines"]);
+        assert_eq!(run(sim, counted("/moved", "/elsewhere", &allowed)).await.unwrap(), "finished");
+        assert_whole(&env, &["/out", "/elsewhere"]);
     });
 }

@@ -133,6 +133,8 @@ pub trait AnyCommitter: Send {
     fn revoke<'a>(&'a mut self, id: &'a TransactionId, prepared: &'a [u8]) -> BoxFuture<'a, Result<bool>>;
     /// See [`Committer::sweep`](super::sink::Committer::sweep).
     fn sweep<'a>(&'a mut self, keep: &'a [TransactionId]) -> BoxFuture<'a, Result<()>>;
+    /// See [`Committer::finds`](super::sink::Committer::finds).
+    fn finds<'a>(&'a mut self, id: &'a TransactionId, prepared: &'a [u8]) -> BoxFuture<'a, Result<bool>>;
     /// See [`Committer::held`](super::sink::Committer::held).
     fn held(&mut self) -> BoxFuture<'_, Result<Vec<Marker>>>;
 }

@@ -239,6 +239,21 @@ pub trait Committer: Send + 'static {
     /// As the outside says.
     fn sweep(&mut self, keep: &[TransactionId]) -> impl Future<Output = Result<()>> + Send;
 
+    /// Whether all of a prepared transaction is here, committed or not. Changes nothing outside. Called before a start
+    /// whose [`place`](TwoPhaseSink::place) is not the one that the snapshot remembers: a transaction that was left behind
+    /// there would be lost. A sink without a place is never asked.
+    ///
+    /// # Errors
+    /// As the outside says; the job does not start.
+    fn finds(
+        &mut self,
+        id: &TransactionId,
+        prepared: &Self::Prepared,
+    ) -> impl Future<Output = Result<bool>> + Send {
+        let _unknown = (id, prepared);
+        std::future::ready(Ok(false))
+    }
+
     /// What the sink holds that was committed under this job and sink, whatever the line of history, and anything
     /// foreign found at its place.
     ///

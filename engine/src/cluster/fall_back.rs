@@ -11,7 +11,7 @@ use std::{
 
 use checkpoint::{
     history::{
-        self, CompletedCheckpoint, EndKind, From, JobHistory, RestorePlan, Restores, Standing,
+        self, CompletedCheckpoint, EndKind, JobHistory, RestorePlan, Restores, Standing,
         fallback::{self, Fallback, SinkProof},
     },
     manifest::{self, Manifest, OperatorSnapshot, PreparedTransaction},
@@ -21,8 +21,15 @@ use env::{Env, Store};
 use futures::{StreamExt, stream};
 use types::{CheckpointId, Error, ErrorKind, Result, SnapshotFile, Uid};
 
-use super::{build::sinks, job_manager::JobManager, launch::nobody, message::AttemptInfo, resolve::proof};
-use crate::{api::sink::Marker, graph::logical::SINK, recovery::compatible};
+use super::{
+    build::sinks, job_manager::JobManager, launch::nobody, message::AttemptInfo, places::Snapshot,
+    resolve::proof,
+};
+use crate::{
+    api::sink::Marker,
+    graph::logical::SINK,
+    recovery::{compatible, places},
+};
 
 /// So many files are examined at once: a store far away answers late, and each takes no more memory than one piece.
 const FILES_AT_ONCE: usize = 8;
@@ -41,6 +48,8 @@ pub(super) struct Revocation {
     prepared: Option<BTreeMap<Uid, Vec<PreparedTransaction>>>,
     /// The sinks that may have prepared something for it.
     sinks: BTreeSet<Uid>,
+    /// Those that are not where they were then, under each of their names.
+    elsewhere: BTreeSet<Uid>,
     /// One line for people.
     pub(super) summary: String,
 }
@@ -76,7 +85,7 @@ impl JobManager {
         automatic: bool,
         suspicious: bool,
     ) -> Result<Option<Revocation>> {
-        if !automatic && !matches!(self.start.from, From::Auto | From::Latest) {
+        if !automatic && !self.start.from.continues() {
             return Ok(None);
         }
         for _ in 0..OVERTAKEN_MAX {
@@ -121,16 +130,29 @@ impl JobManager {
             }
         };
         let Some(damage) = damage else { return Ok(None) };
-        let since = floor(standing, fallback::instead(standing, newest.checkpoint).as_ref());
-        let prepared = manifest.map(|manifest| prepared_since(&manifest, since));
+        let before = fallback::instead(standing, newest.checkpoint);
+        let older = match &before {
+            Some(before) => self.snapshot(standing, before).await?,
+            None => Ok(None),
+        };
+        let prepared = manifest.as_ref().map(|it| prepared_since(it, floor(standing, before.as_ref())));
         let sinks = prepared.iter().flat_map(BTreeMap::keys).cloned().collect();
-        let mut revocation = Revocation { damaged: newest, damage, prepared, sinks, summary: String::new() };
+        // Where its own manifest does not tell, the one before it does, if the same attempt took that.
+        let wrote =
+            manifest.as_ref().or(older.as_ref().ok().and_then(Option::as_ref).map(|it| &*it.manifest));
+        let elsewhere = wrote.map(|wrote| self.sinks_elsewhere(wrote)).transpose()?.unwrap_or_default();
+        let elsewhere = elsewhere.into_iter().flat_map(|it| [it.uid, it.stored_as]).collect();
+        let mut revocation =
+            Revocation { damaged: newest, damage, prepared, sinks, elsewhere, summary: String::new() };
         if revocation.prepared.is_none() {
             let sinks = self.sinks_before(standing, &revocation.damaged).await?;
             revocation.sinks = match sinks {
                 Ok(sinks) => sinks,
                 Err(why) => return Err(self.refused(standing, &revocation, &why).await),
             };
+        }
+        if let (None, Ok(Some(older))) = (&revocation.prepared, &older) {
+            self.check_sink_places(standing, revocation.checkpoint(), older)?;
         }
         let proofs = self.proofs(standing, &revocation, &nobody(standing.job)).await?;
         let checkpoint = revocation.checkpoint();
@@ -139,30 +161,48 @@ impl JobManager {
             Fallback::RevokeThenRestore { restore, .. } => restore,
         };
         let instead = match &restore {
-            Restores::Own(older) => {
-                let damage = match self.read(older).await? {
-                    Err(damage) => Some(damage),
-                    Ok(manifest) => {
-                        let place = format!("checkpoint {}", older.checkpoint);
-                        compatible::check(&self.plan, &manifest, &self.start.allow_dropped_state, &place)?;
-                        self.examine(&manifest, &Which::All).await?
-                    }
-                };
-                if let Some(worse) = damage {
-                    let why = format!("checkpoint {} is damaged as well: {worse}", older.checkpoint);
-                    return Err(self.refused(standing, &revocation, &why).await);
-                }
-                format!("checkpoint {}", older.checkpoint)
-            }
+            Restores::Own(own) => format!("checkpoint {}", own.checkpoint),
             Restores::Foreign(foreign) => format!("the snapshot in {}", foreign.url),
             Restores::Empty => "the beginning".to_owned(),
         };
+        let worse = match older {
+            Err(damage) => Some(damage),
+            Ok(None) => None,
+            Ok(Some(older)) => {
+                compatible::check(&self.plan, &older.manifest, &self.start.allow_dropped_state, &older.name)?;
+                let mut elsewhere = self.elsewhere_in(&older)?;
+                elsewhere.retain(|it| !it.is_sink);
+                places::refuse(&elsewhere, &older.name)?;
+                match restore {
+                    Restores::Own(_) => self.examine(&older.manifest, &Which::All).await?,
+                    // It is read whole when it is copied.
+                    _ => None,
+                }
+            }
+        };
+        if let Some(worse) = worse {
+            let why = format!("{instead} is damaged as well: {worse}");
+            return Err(self.refused(standing, &revocation, &why).await);
+        }
         revocation.summary = format!(
             "checkpoint {checkpoint} cannot be used: {}; no sink has committed anything of it, so the job falls back to \
              {instead}",
             revocation.damage
         );
         Ok(Some(revocation))
+    }
+
+    /// Whether the sinks are where the checkpoint before the `damaged` one remembers them, which cannot be read.
+    ///
+    /// # Errors
+    /// `IncompatibleState` naming what is elsewhere.
+    fn check_sink_places(&self, standing: &Standing, damaged: CheckpointId, older: &Snapshot) -> Result<()> {
+        let mut sinks = self.elsewhere_in(older)?;
+        sinks.retain(|it| it.is_sink);
+        if standing.unconfirmed.contains(&damaged) {
+            places::refuse_pending(&sinks, &older.name, true)?;
+        }
+        places::refuse(&sinks, &older.name)
     }
 
     /// Asks the sinks once more, now that older processes are fenced, and records the revocation. If one has
@@ -193,7 +233,7 @@ impl JobManager {
     }
 
     /// A manifest; the inner error is what is wrong with it.
-    async fn read(&self, completed: &CompletedCheckpoint) -> Result<Result<Manifest, String>> {
+    pub(super) async fn read(&self, completed: &CompletedCheckpoint) -> Result<Result<Manifest, String>> {
         match manifest::read(&self.env, &*self.store, &completed.manifest).await {
             Ok(manifest) => Ok(Ok(manifest)),
             Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Err(error.to_string())),
@@ -269,14 +309,15 @@ impl JobManager {
         revocation: &Revocation,
         info: &AttemptInfo,
     ) -> Result<BTreeMap<Uid, SinkProof>> {
-        let Revocation { damaged, prepared, sinks, .. } = revocation;
+        let Revocation { damaged, prepared, sinks, elsewhere, .. } = revocation;
         let since = floor(standing, fallback::instead(standing, damaged.checkpoint).as_ref());
         let unconfirmed = standing.unconfirmed.contains(&damaged.checkpoint);
         let mut proofs = BTreeMap::new();
         for (uid, markers) in self.held(info).await? {
             let newer = |marker: &Marker| marker.lineage == damaged.lineage && marker.checkpoint > since;
             let wrote = prepared.as_ref().map(|prepared| prepared.contains_key(&uid));
-            let proof = proof(markers.iter().any(newer), unconfirmed, wrote);
+            let visible = markers.iter().any(newer);
+            let proof = proof(visible, elsewhere.contains(&uid), unconfirmed, wrote);
             proofs.insert(uid, proof);
         }
         // A sink that the program no longer has cannot be asked what became of its output.

@@ -15,9 +15,7 @@ use checkpoint::{
     restart::is_restartable,
     savepoint,
 };
-use types::{
-    AttemptId, CheckpointId, Error, ErrorKind, JobId, Lineage, Result, SubtaskIndex, Timestamp, Uid,
-};
+use types::{AttemptId, CheckpointId, Error, JobId, Lineage, Result, SubtaskIndex, Timestamp, Uid};
 
 use super::{
     attempt::Attempt,
@@ -27,6 +25,7 @@ use super::{
     job_manager::JobManager,
     journal::Journal,
     message::{AttemptInfo, SinkToResolve, TaskDeployment, ToJobManager, ToTaskManager},
+    places::Snapshot,
     resolve::Expected,
     status::task::Change,
 };
@@ -175,36 +174,21 @@ impl JobManager {
         self.find_places().await?;
         let newest = history::open(&self.env, Arc::clone(&self.store)).await?;
         let standing = newest.as_ref().map(|record| &record.standing);
-        let continues = matches!(self.start.from, From::Auto | From::Latest);
         let finished = |kind: &history::EndKind| *kind == history::EndKind::Finished;
         if standing.is_some_and(|it| it.job_name != self.plan.job_name) {
             // Another job's directory is refused as such when the attempt begins.
             return Ok(());
         }
         if let Some(standing) = standing.filter(|it| it.end.as_ref().is_some_and(|end| finished(&end.kind)))
-            && continues
+            && self.start.from.continues()
         {
             return self.check_finished_places(standing).await;
         }
-        let manifest = match (&self.start.from, standing) {
-            (From::Snapshot(location), _) => Some((location.manifest.clone(), location.url().to_owned())),
-            (From::Auto | From::Latest, Some(standing)) => match standing.restore_point() {
-                history::Restores::Own(own) => {
-                    match checkpoint::manifest::read(&self.env, &*self.store, &own.manifest).await {
-                        Ok(manifest) => Some((Arc::new(manifest), format!("checkpoint {}", own.checkpoint))),
-                        // What to do about it is decided when the attempt begins.
-                        Err(error) if error.kind() == ErrorKind::Corrupt => None,
-                        Err(error) => return Err(error),
-                    }
-                }
-                _ => None,
-            },
-            _ => None,
-        };
-        match manifest {
-            Some((manifest, place)) => {
-                compatible::check(&self.plan, &manifest, &self.start.allow_dropped_state, &place)?;
-                self.check_places(&manifest, &place, standing).await?;
+        match self.to_restore(standing).await? {
+            Some(snapshot) => {
+                let Snapshot { manifest, name, .. } = &snapshot;
+                compatible::check(&self.plan, manifest, &self.start.allow_dropped_state, name)?;
+                self.check_places(&snapshot, standing).await?;
             }
             None => {
                 self.check_pending_places(standing).await?;

@@ -1,5 +1,7 @@
 //! What JobManager and TaskManager tell each other: the same inside one process and, later, between machines.
 
+use std::collections::BTreeSet;
+
 use checkpoint::manifest::{PreparedTransaction, TaskId};
 use serde::{Deserialize, Serialize};
 use types::{AttemptId, CheckpointId, Digest, JobId, Lineage, Uid};
@@ -53,6 +55,13 @@ pub enum ToTaskManager {
         /// For whom.
         info: AttemptInfo,
     },
+    /// Say which sinks do not find all that was prepared. Changes nothing outside.
+    FindPrepared {
+        /// For whom.
+        info: AttemptInfo,
+        /// What sinks prepared, each under the name that it had then.
+        prepared: Vec<(Uid, Vec<PreparedTransaction>)>,
+    },
     /// Commit what the history completed, then shut out what it revoked, then throw away the rest.
     ResolveSinks {
         /// For whom.
@@ -99,6 +108,13 @@ pub enum ToJobManager {
         attempt: AttemptId,
         /// What each sink holds.
         result: Result<Vec<(Uid, Vec<Marker>)>, Failure>,
+    },
+    /// The answer to `FindPrepared`.
+    SinksLack {
+        /// For whom.
+        attempt: AttemptId,
+        /// The names of those that do not find all of it.
+        result: Result<BTreeSet<Uid>, Failure>,
     },
     /// The answer to `ResolveSinks`.
     SinksResolved {

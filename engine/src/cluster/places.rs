@@ -1,16 +1,44 @@
 //! The JobManager's part in comparing where a job reads and writes with what its snapshots remember
 //! ([`recovery::places`](crate::recovery::places)): it asks sources and sinks once, and checks before the start record.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use checkpoint::{
-    history::{From, Standing},
-    manifest::{self, Manifest},
+    history::{From, Restores, Standing},
+    manifest::Manifest,
+    savepoint::SnapshotLocation,
 };
-use types::{Error, ErrorKind, Result, Uid};
+use types::{Error, ErrorKind, JobId, Result, Uid};
 
-use super::job_manager::JobManager;
-use crate::{graph::logical::VertexKind, recovery::places};
+use super::{
+    job_manager::JobManager,
+    launch::nobody,
+    message::{ToJobManager, ToTaskManager},
+};
+use crate::{
+    graph::logical::VertexKind,
+    recovery::places::{self, Elsewhere},
+    task::message::Failure,
+};
+
+/// A snapshot that a start would restore.
+pub(super) struct Snapshot {
+    pub(super) manifest: Arc<Manifest>,
+    /// What it is called in messages.
+    pub(super) name: String,
+    /// Whether its line of history goes on with it, and with that the output.
+    pub(super) goes_on: bool,
+}
+
+impl Snapshot {
+    fn foreign(location: &SnapshotLocation) -> Self {
+        let (manifest, name) = (Arc::clone(&location.manifest), location.url().to_owned());
+        Self { manifest, name, goes_on: false }
+    }
+}
 
 impl JobManager {
     /// Asks all sources and sinks where they are.
@@ -40,47 +68,102 @@ impl JobManager {
         Ok(())
     }
 
-    /// Whether a start from `manifest` finds everything where it was.
+    /// What a start restores; `None` if nothing, or if that is damaged: what to do about it is decided when the attempt
+    /// begins.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub(super) async fn to_restore(&self, standing: Option<&Standing>) -> Result<Option<Snapshot>> {
+        match (&self.start.from, standing) {
+            (From::Snapshot(location), _) => Ok(Some(Snapshot::foreign(location))),
+            (from, Some(standing)) if from.continues() => {
+                Ok(self.snapshot(standing, &standing.restore_point()).await?.unwrap_or_default())
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What a continuation on top of `standing` restores, if anything; the inner error is what is wrong with it.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub(super) async fn snapshot(
+        &self,
+        standing: &Standing,
+        restores: &Restores,
+    ) -> Result<Result<Option<Snapshot>, String>> {
+        match restores {
+            Restores::Empty => Ok(Ok(None)),
+            Restores::Own(own) => Ok(self.read(own).await?.map(|manifest| {
+                let (manifest, name) = (Arc::new(manifest), format!("checkpoint {}", own.checkpoint));
+                Some(Snapshot { manifest, name, goes_on: own.lineage == standing.attempt.lineage })
+            })),
+            Restores::Foreign(foreign) => match SnapshotLocation::reopen(&self.env, foreign).await {
+                Ok(location) => Ok(Ok(Some(Snapshot::foreign(&location)))),
+                Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Err(error.to_string())),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Whether a start from `snapshot` finds everything where it was.
     ///
     /// # Errors
     /// `IncompatibleState` naming what is elsewhere.
     pub(super) async fn check_places(
-        &self,
-        manifest: &Manifest,
-        snapshot: &str,
+        &mut self,
+        snapshot: &Snapshot,
         standing: Option<&Standing>,
     ) -> Result<()> {
-        let mut elsewhere = self.elsewhere(manifest)?;
-        if !self.continues() {
-            // Another line of history may write elsewhere; what the present one left pending cannot.
-            elsewhere.retain(|it| !it.is_sink);
-        }
-        places::refuse(&elsewhere, snapshot)?;
-        self.check_pending_places(standing).await
+        self.check_pending_places(standing).await?;
+        places::refuse(&self.elsewhere_in(snapshot)?, &snapshot.name)
     }
 
-    /// Whether what a start commits first of all, of checkpoints that it does not restore, is where the sinks are.
+    /// What has another place than `snapshot` remembers, but for those that may.
+    ///
+    /// # Errors
+    /// `Corrupt` if a place cannot be read.
+    pub(super) fn elsewhere_in(&self, snapshot: &Snapshot) -> Result<Vec<Elsewhere>> {
+        let mut elsewhere = self.elsewhere(&snapshot.manifest)?;
+        // A new line of history may write elsewhere, from its first start on.
+        elsewhere.retain(|it| snapshot.goes_on || !it.is_sink);
+        Ok(elsewhere)
+    }
+
+    /// Whether what a start commits first of all is where the sinks are: what the user says has moved, too, since nobody
+    /// could commit any more what was left behind.
     ///
     /// # Errors
     /// `IncompatibleState` naming what is elsewhere.
-    pub(super) async fn check_pending_places(&self, standing: Option<&Standing>) -> Result<()> {
-        let Some(standing) = standing.filter(|_| !self.continues() && !self.start.abandon_pending) else {
+    pub(super) async fn check_pending_places(&mut self, standing: Option<&Standing>) -> Result<()> {
+        let continues = self.start.from.continues();
+        let Some(standing) = standing.filter(|_| continues || !self.start.abandon_pending) else {
             return Ok(());
         };
         for completed in standing.completed.iter().filter(|it| standing.unconfirmed.contains(&it.checkpoint))
         {
-            match manifest::read(&self.env, &*self.store, &completed.manifest).await {
-                Ok(pending) => {
-                    let mut elsewhere = self.elsewhere(&pending)?;
-                    elsewhere.retain(|it| it.is_sink && it.has_prepared);
-                    places::refuse_pending(&elsewhere, &format!("checkpoint {}", completed.checkpoint))?;
-                }
-                // The start says what to do about it.
-                Err(error) if error.kind() == ErrorKind::Corrupt => {}
-                Err(error) => return Err(error),
+            // What is damaged is dealt with when the attempt begins.
+            let Ok(pending) = self.read(completed).await? else { continue };
+            let mut elsewhere = self.sinks_elsewhere(&pending)?;
+            elsewhere.retain(|it| !it.prepared.is_empty());
+            if !elsewhere.is_empty() {
+                let lack = self.lack(standing.job, &elsewhere).await?;
+                elsewhere.retain(|it| lack.contains(&it.stored_as));
             }
+            places::refuse_pending(&elsewhere, &format!("checkpoint {}", completed.checkpoint), continues)?;
         }
         Ok(())
+    }
+
+    /// The names of the sinks that do not find where they are now what they had prepared.
+    async fn lack(&mut self, job: JobId, elsewhere: &[Elsewhere]) -> Result<BTreeSet<Uid>> {
+        let prepared = elsewhere.iter().map(|it| (it.stored_as.clone(), it.prepared.clone())).collect();
+        self.to_tasks.send(&ToTaskManager::FindPrepared { info: nobody(job), prepared }).await?;
+        let lack = self.answer(|message| match message {
+            ToJobManager::SinksLack { result, .. } => Some(result),
+            _ => None,
+        });
+        lack.await?.map_err(Failure::into_error)
     }
 
     /// Whether a job that has finished is asked for once more, and not for something else.
@@ -89,14 +172,13 @@ impl JobManager {
     /// `IncompatibleState` naming what is elsewhere.
     pub(super) async fn check_finished_places(&self, standing: &Standing) -> Result<()> {
         let Some(last) = standing.completed.last() else { return Ok(()) };
-        match manifest::read(&self.env, &*self.store, &last.manifest).await {
+        match self.read(last).await? {
             Ok(manifest) => {
                 let snapshot = format!("checkpoint {}", last.checkpoint);
                 places::refuse_finished(&self.elsewhere(&manifest)?, &snapshot)
             }
             // Nothing of it is needed any more.
-            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(()),
-            Err(error) => Err(error),
+            Err(_damage) => Ok(()),
         }
     }
 
@@ -115,11 +197,17 @@ impl JobManager {
         Ok(manifest)
     }
 
-    fn elsewhere(&self, manifest: &Manifest) -> Result<Vec<places::Elsewhere>> {
+    fn elsewhere(&self, manifest: &Manifest) -> Result<Vec<Elsewhere>> {
         places::elsewhere(&self.plan, manifest, &self.places, &self.start.allow_moved)
     }
 
-    fn continues(&self) -> bool {
-        matches!(self.start.from, From::Auto | From::Latest)
+    /// The sinks that are not where `manifest` remembers them, whether they may or not.
+    ///
+    /// # Errors
+    /// `Corrupt` if a place cannot be read.
+    pub(super) fn sinks_elsewhere(&self, manifest: &Manifest) -> Result<Vec<Elsewhere>> {
+        let mut all = places::elsewhere(&self.plan, manifest, &self.places, &BTreeSet::new())?;
+        all.retain(|it| it.is_sink);
+        Ok(all)
     }
 }

@@ -31,8 +31,7 @@ impl Expected {
         accept_foreign: bool,
         directory: &str,
     ) -> Self {
-        let continues = matches!(from, From::Auto | From::Latest);
-        let continued = standing.filter(|_| continues).map(|standing| {
+        let continued = standing.filter(|_| from.continues()).map(|standing| {
             let lineage = standing.attempt.lineage;
             let newest = standing.completed.iter().rfind(|it| it.lineage == lineage).map(|it| it.checkpoint);
             (lineage, newest.unwrap_or_default())
@@ -95,15 +94,17 @@ impl Expected {
     }
 }
 
-/// What a sink proves about a damaged checkpoint: `visible` if it holds a marker of it, `unconfirmed` if the history does
-/// not say that it was committed, `wrote` if anything was prepared for it, where the manifest still tells.
-pub(crate) fn proof(visible: bool, unconfirmed: bool, wrote: Option<bool>) -> SinkProof {
+/// What a sink proves about a damaged checkpoint: `visible` if it holds a marker of it, `elsewhere` if it is not asked
+/// where it wrote, `unconfirmed` if the history does not say that it was committed, `wrote` if anything was prepared for
+/// it, where the manifest still tells.
+pub(crate) fn proof(visible: bool, elsewhere: bool, unconfirmed: bool, wrote: Option<bool>) -> SinkProof {
     match (visible, unconfirmed, wrote) {
         (true, ..) | (false, false, Some(true)) => SinkProof::Committed,
-        // Whatever is committed leaves a marker.
-        (false, true, _) | (false, false, Some(false)) => SinkProof::NothingCommitted,
-        // Its output may have been taken away since.
-        (false, false, None) => SinkProof::Unknown,
+        (false, _, Some(false)) => SinkProof::NothingCommitted,
+        // Whatever is committed leaves a marker, there.
+        (false, true, _) if !elsewhere => SinkProof::NothingCommitted,
+        // Its output may have been taken away since, or be where it was.
+        (false, ..) => SinkProof::Unknown,
     }
 }
 
@@ -133,15 +134,23 @@ mod tests {
     #[test]
     fn a_sink_proves_that_nothing_was_committed_by_what_it_holds_and_what_the_history_says() {
         for wrote in [None, Some(false), Some(true)] {
-            for unconfirmed in [false, true] {
-                assert_eq!(proof(true, unconfirmed, wrote), SinkProof::Committed);
+            for (elsewhere, unconfirmed) in [(false, false), (false, true), (true, false), (true, true)] {
+                assert_eq!(proof(true, elsewhere, unconfirmed, wrote), SinkProof::Committed);
             }
-            assert_eq!(proof(false, true, wrote), SinkProof::NothingCommitted);
+            assert_eq!(proof(false, false, true, wrote), SinkProof::NothingCommitted);
         }
-        assert_eq!(proof(false, false, Some(false)), SinkProof::NothingCommitted);
-        // Confirmed: what was written was committed, even where nothing of it can be seen any more.
-        assert_eq!(proof(false, false, Some(true)), SinkProof::Committed);
-        assert_eq!(proof(false, false, None), SinkProof::Unknown);
+        for elsewhere in [false, true] {
+            for unconfirmed in [false, true] {
+                let nothing = proof(false, elsewhere, unconfirmed, Some(false));
+                assert_eq!(nothing, SinkProof::NothingCommitted);
+            }
+            // Confirmed: what was written was committed, even where nothing of it can be seen any more.
+            assert_eq!(proof(false, elsewhere, false, Some(true)), SinkProof::Committed);
+            assert_eq!(proof(false, elsewhere, false, None), SinkProof::Unknown);
+        }
+        // What it committed is where it was then.
+        assert_eq!(proof(false, true, true, Some(true)), SinkProof::Unknown);
+        assert_eq!(proof(false, true, true, None), SinkProof::Unknown);
     }
 
     #[test]

@@ -3,13 +3,13 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     panic::AssertUnwindSafe,
     pin::pin,
     sync::Arc,
 };
 
-use checkpoint::manifest::TaskId;
+use checkpoint::manifest::{PreparedTransaction, TaskId};
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
 use futures::FutureExt;
 use types::{AttemptId, Digest, Error, Result, SubtaskIndex, Uid};
@@ -112,6 +112,13 @@ impl TaskManager {
                         self.to_job_manager.send(&ToJobManager::SinksHold { attempt, result }).await?;
                     }
                 }
+                ToTaskManager::FindPrepared { info, prepared } => {
+                    let attempt = info.attempt;
+                    if let Some(lack) = inbox.unless_cancelled(attempt, self.lack(&info, prepared)).await? {
+                        let result = lack.map_err(|error| Failure::from(&error));
+                        self.to_job_manager.send(&ToJobManager::SinksLack { attempt, result }).await?;
+                    }
+                }
                 ToTaskManager::ResolveSinks { info, sinks } => {
                     let attempt = info.attempt;
                     let resolving = self.resolve_sinks(&info, sinks);
@@ -171,6 +178,30 @@ impl TaskManager {
             held.push((uid, markers));
         }
         Ok(held)
+    }
+
+    /// The sinks that do not find all that they prepared.
+    async fn lack(
+        &self,
+        info: &AttemptInfo,
+        prepared: Vec<(Uid, Vec<PreparedTransaction>)>,
+    ) -> Result<BTreeSet<Uid>> {
+        let mut lack = BTreeSet::new();
+        let mut committers = self.committers(info).await?;
+        for (uid, transactions) in prepared {
+            let Some((_, committer, context)) = committers.iter_mut().find(|(of, ..)| *of == uid) else {
+                lack.insert(uid);
+                continue;
+            };
+            for transaction in &transactions {
+                let found =
+                    committer.finds(&transaction_of(context, transaction), &transaction.payload).await;
+                if !found.map_err(|error| error.context(format!("sink {uid}")))? {
+                    lack.insert(uid.clone());
+                }
+            }
+        }
+        Ok(lack)
     }
 
     /// Returns a sink that has committed something revoked, if one has.

@@ -148,6 +148,10 @@ impl<C: Committer> AnyCommitter for CommitterAdapter<C> {
         Box::pin(self.0.sweep(keep))
     }
 
+    fn finds<'a>(&'a mut self, id: &'a TransactionId, prepared: &'a [u8]) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move { self.0.finds(id, &decode_prepared(id, prepared)?).await })
+    }
+
     fn held(&mut self) -> BoxFuture<'_, Result<Vec<Marker>>> {
         Box::pin(self.0.held())
     }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use checkpoint::manifest::{Manifest, OperatorSnapshot};
+use checkpoint::manifest::{Manifest, OperatorSnapshot, PreparedTransaction};
 use types::{Error, Result, Uid};
 
 use crate::{
@@ -22,8 +22,10 @@ use crate::{
 pub(crate) struct Elsewhere {
     pub(crate) uid: Uid,
     pub(crate) is_sink: bool,
-    /// Whether the snapshot holds transactions of it.
-    pub(crate) has_prepared: bool,
+    /// The name that it has in the snapshot.
+    pub(crate) stored_as: Uid,
+    /// Its transactions in the snapshot.
+    pub(crate) prepared: Vec<PreparedTransaction>,
     stored: String,
     given: String,
 }
@@ -48,7 +50,8 @@ pub(crate) fn elsewhere(
             found.push(Elsewhere {
                 uid: uid.clone(),
                 is_sink: matches!(vertex.kind, VertexKind::Sink(_)),
-                has_prepared: operator.subtasks.iter().any(|subtask| !subtask.prepared.is_empty()),
+                stored_as: operator.uid.clone(),
+                prepared: operator.subtasks.iter().flat_map(|it| it.prepared.iter().cloned()).collect(),
                 stored,
                 given: given.clone(),
             });
@@ -62,12 +65,11 @@ pub(crate) fn elsewhere(
 /// # Errors
 /// `IncompatibleState` if anything is.
 pub(crate) fn refuse(elsewhere: &[Elsewhere], snapshot: &str) -> Result<()> {
-    let allow: Vec<_> = elsewhere.iter().map(|it| format!("--allow-moved {}", it.uid)).collect();
     refuse_with(elsewhere, snapshot, || {
         format!(
             "give the former again; if all that was there has moved, or output shall go on there, add {}; a new run needs \
              another checkpoint directory and another output",
-            allow.join(" ")
+            allow(elsewhere)
         )
     })
 }
@@ -82,17 +84,29 @@ pub(crate) fn refuse_finished(elsewhere: &[Elsewhere], snapshot: &str) -> Result
     })
 }
 
-/// Refuses a start that must commit what a sink left pending elsewhere.
+/// Refuses a start that must commit what a sink left pending elsewhere; one that `continues` cannot give that up.
 ///
 /// # Errors
 /// `IncompatibleState` if anything is.
-pub(crate) fn refuse_pending(elsewhere: &[Elsewhere], snapshot: &str) -> Result<()> {
+pub(crate) fn refuse_pending(elsewhere: &[Elsewhere], snapshot: &str, continues: bool) -> Result<()> {
     refuse_with(elsewhere, snapshot, || {
-        format!(
-            "some of it may not be committed yet: go on from {snapshot} once, with the former output, or give that up \
-                 with --abandon-pending"
-        )
+        let choices = if continues {
+            format!(
+                "go on once with the former output, or move all that is there, hidden files too, and give {}; a new run \
+                 needs another checkpoint directory and another output",
+                allow(elsewhere)
+            )
+        } else {
+            format!(
+                "go on from {snapshot} once, with the former output, or give that up with --abandon-pending"
+            )
+        };
+        format!("some of it may not be committed yet: {choices}")
     })
+}
+
+fn allow(elsewhere: &[Elsewhere]) -> String {
+    elsewhere.iter().map(|it| format!("--allow-moved {}", it.uid)).collect::<Vec<_>>().join(" ")
 }
 
 fn refuse_with(elsewhere: &[Elsewhere], snapshot: &str, advice: impl FnOnce() -> String) -> Result<()> {
