@@ -2,12 +2,13 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use env::Files;
 
-/// The absolute path without symbolic links; of what does not exist, as far as the directories above it do.
+/// The absolute path without symbolic links; of what does not exist, as far as the directories above it do. A `..` below
+/// those leads to what is above it by name: once they are made, that is where it leads.
 ///
 /// # Errors
 /// As the operating system says.
@@ -19,13 +20,30 @@ pub(crate) fn real(files: &dyn Files, path: &Path) -> io::Result<PathBuf> {
             // What is left is nothing, or a relative path below `above`.
             Ok(real) => {
                 let rest = path.strip_prefix(above).unwrap_or(path);
-                return Ok(if rest.as_os_str().is_empty() { real } else { real.join(rest) });
+                let by_name = lexical(real, rest);
+                let goes_up = rest.components().any(|part| part == Component::ParentDir);
+                // What is above may exist, and be a symbolic link.
+                return if goes_up { self::real(files, &by_name) } else { Ok(by_name) };
             }
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(path.to_owned())
+}
+
+/// `rest` below `dir`, every `..` taken for the directory that its name says.
+fn lexical(dir: PathBuf, rest: &Path) -> PathBuf {
+    rest.components().fold(dir, |mut path, part| {
+        match part {
+            Component::ParentDir => {
+                path.pop();
+            }
+            Component::Normal(name) => path.push(name),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+        path
+    })
 }
 
 #[cfg(test)]

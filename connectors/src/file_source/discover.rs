@@ -73,15 +73,35 @@ fn base<'a>(files: &dyn Files, path: &'a str) -> Result<(&'a str, PathBuf)> {
 /// The path of a file that was found under the place `from`, now that the place is `to`.
 ///
 /// # Errors
-/// `BadInput` if it was not found there.
+/// `BadInput` if it was not found there, or `to` is a pattern that does not match it.
 pub(super) fn moved(path: &str, from: &str, to: &str) -> Result<String> {
     let below = |from: &str, to: &str| below(path, from, Path::new(to))?.to_str().map(ToOwned::to_owned);
+    if is_pattern(to)
+        && !is_pattern(from)
+        && let Ok(rest) = Path::new(path).strip_prefix(from)
+    {
+        // A file that was given by its own name is looked for by its own name.
+        let rest =
+            if rest.as_os_str().is_empty() { Path::new(path).file_name().map(Path::new) } else { Some(rest) };
+        let moved = rest.and_then(|rest| Path::new(fixed(to)).join(rest).to_str().map(ToOwned::to_owned));
+        let matched = moved.filter(|moved| matches(to, moved));
+        return matched.ok_or_else(|| {
+            Error::bad_input(format!(
+                "input file {path} was read below {from}, and {to} does not match what would be its place now: give the \
+                 directory, or a pattern that does"
+            ))
+        });
+    }
     let moved = below(from, to).or_else(|| below(fixed(from), fixed(to)));
     moved.ok_or_else(|| {
         Error::bad_input(format!(
             "input file {path} is not below {from}, so nobody can tell where below {to} it is now"
         ))
     })
+}
+
+fn matches(pattern: &str, path: &str) -> bool {
+    Pattern::new(pattern).is_ok_and(|pattern| pattern.matches_with(path, MATCHING))
 }
 
 /// What is to `to` as `path` is to `from`.
@@ -211,4 +231,34 @@ fn text(path: &Path) -> Result<&str> {
 
 fn failed(path: &Path, error: io::Error) -> Error {
     Error::io(format!("cannot look for input at {}", path.display()), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_where_the_same_way_leads_from_the_new_place() {
+        for (path, from, to, expected) in [
+            ("/a/x.txt", "/a", "/b", Some("/b/x.txt")),
+            ("/a/x.txt", "/a/x.txt", "/b/y.txt", Some("/b/y.txt")),
+            ("/a/c/x.txt", "/a/*/*.txt", "/b/*/*.txt", Some("/b/c/x.txt")),
+            ("/a/x.txt", "/a/*.txt", "/b", Some("/b/x.txt")),
+            ("/a[1]/x.txt", "/a[1]", "/b[1]", Some("/b[1]/x.txt")),
+            ("/a/x.txt", "/a", "/b/*.txt", Some("/b/x.txt")),
+            ("/a/c/x.txt", "/a", "/b/**/*.txt", Some("/b/c/x.txt")),
+            ("/a/x.txt", "/a/x.txt", "/b/*.txt", Some("/b/x.txt")),
+            ("/a/c/x.txt", "/a", "/b/*.txt", None),
+            ("/a/x.csv", "/a", "/b/*.txt", None),
+            ("/c/x.txt", "/a", "/b", None),
+        ] {
+            let found = moved(path, from, to);
+            assert_eq!(found.as_deref().ok(), expected, "{path}: {from} to {to}");
+            if let Err(error) = found {
+                let text = error.to_string();
+                assert!(text.contains(path) && text.contains(from) && text.contains(to), "{text}");
+                assert!(!text.contains(&format!("{to}/")), "{text}");
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use engine::prelude::*;
+use engine::{api::sink::TwoPhaseSink, prelude::*};
 use env::{
     Env, FaultPoint, FileKind,
     sim::{Control, FaultAction, Options, Simulation},
@@ -424,5 +424,32 @@ fn what_began_with_a_snapshot_from_elsewhere_goes_on_with_what_that_remembers() 
         assert_refused(&env, &before, &error, &["source lines read /in up to ", "--allow-moved lines"]);
         assert_eq!(run(sim, counted("/moved", "/elsewhere", &allowed)).await.unwrap(), "finished");
         assert_whole(&env, &["/out", "/elsewhere"]);
+    });
+}
+
+/// What the sink makes on the way to its directory changes nothing about where that is.
+#[test]
+fn a_path_that_goes_up_again_names_the_same_place_before_and_after_it_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let env = Env::real();
+        let top = env.files().canonical(dir.path()).unwrap();
+        env.files().create_dir_all(&top.join("there/b")).unwrap();
+        std::os::unix::fs::symlink(top.join("there/b"), top.join("link")).unwrap();
+        for (given, expected) in [
+            ("new1/../out", "out"),
+            ("new2/./deep/../../out", "out"),
+            ("new3/../link/out", "there/b/out"),
+            ("new4/../there/b", "there/b"),
+            ("link/../out", "there/out"),
+        ] {
+            let sink = FileSink::<u64>::lines(top.join(given));
+            for _before_and_after in 0..2 {
+                let place = sink.place(&env).await.unwrap().unwrap();
+                assert_eq!(Path::new(&place), top.join(expected), "{given}");
+                env.files().create_dir_all(&top.join(given)).unwrap();
+            }
+        }
     });
 }
