@@ -117,6 +117,8 @@ pub trait Store: Send + Sync {
     }
     /// The local directory behind the store, if it is one: lets the caller take a file lock beside it.
     fn local_dir(&self) -> Option<std::path::PathBuf>;
+    /// Bounds what the store may hold from now on, where that is this process's memory; elsewhere it has no effect.
+    fn limit_memory(&self, _limit: MemoryLimit) {}
     /// Whether this handle can still be used. If not, it never will be: a job that restarts inside its process asks
     /// this first, and ends instead.
     ///

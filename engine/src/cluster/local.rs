@@ -24,7 +24,7 @@ use super::{
     view::{JobView, SharedView},
 };
 use crate::{
-    config::{Backend, RestAddress, Settings},
+    config::{RestAddress, Settings},
     graph::{physical::Plan, validate::exactly_once_sinks},
     metrics::Metrics,
     rest::RestServer,
@@ -125,11 +125,17 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
     check_guarantees(&plan, &settings)?;
     let plan = Arc::new(plan);
     // Without a URL the history of the job lives and dies with it: one path for all jobs.
-    let store = settings
-        .checkpoint_url
-        .as_deref()
-        .map_or_else(|| Ok(env.private_store(memory_limit(&settings))), |url| env.open_store(url))?;
-    if settings.backend == Backend::Memory {
+    let store = match settings.checkpoint_url.as_deref() {
+        None => env.private_store(memory_limit(&settings)),
+        Some(url) => {
+            let store = env.open_store(url)?;
+            if let Some(limit) = memory_limit(&settings) {
+                store.limit_memory(limit);
+            }
+            store
+        }
+    };
+    if settings.is_volatile() {
         env.warn(&format!("job {}: checkpoints are kept in memory and die with this process", plan.job_name));
     }
     let from = from(env, &settings.from).await?;
@@ -221,7 +227,7 @@ fn check_guarantees(plan: &Plan, settings: &Settings) -> Result<()> {
 
 /// Checkpoints that people want in memory are limited; a job without checkpoints has nothing there but its end.
 fn memory_limit(settings: &Settings) -> Option<MemoryLimit> {
-    (settings.backend == Backend::Memory).then_some(MemoryLimit {
+    settings.is_volatile().then_some(MemoryLimit {
         bytes: settings.memory_max_size as u64,
         advice: "raise checkpoints.memory-max-size, or keep them in a directory with --state filesystem \
                  --checkpoints DIR",

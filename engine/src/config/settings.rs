@@ -37,7 +37,7 @@ pub struct Settings {
     pub backend: Backend,
     /// Where checkpoints go. `None`: no checkpoints.
     pub checkpoint_url: Option<String>,
-    /// Bytes that the checkpoints of the memory backend may take, all together.
+    /// Bytes that checkpoints in memory may take, all together.
     pub memory_max_size: usize,
     /// When checkpoints are taken, and what happens when they fail.
     pub checkpoints: coordinator::Settings,
@@ -170,7 +170,7 @@ settings! {
         |settings, text| settings.keep_on_cancel = boolean(text)?;
     "checkpoints.keep-on-failure", "whether they stay when the job fails (true)",
         |settings, text| settings.keep_on_failure = boolean(text)?;
-    "checkpoints.memory-max-size", "bytes that all checkpoints of the memory backend may take (64MiB)",
+    "checkpoints.memory-max-size", "bytes that all checkpoints in memory may take (64MiB)",
         |settings, text| settings.memory_max_size = bytes(text)?;
     "restart", "none, fixed-delay[:ATTEMPTS:DELAY], failure-rate[:FAILURES:INTERVAL:DELAY], exponential-delay[:INITIAL:FACTOR:MAX:RESET:JITTER]",
         |settings, text| settings.restart = Some(restart(text)?);

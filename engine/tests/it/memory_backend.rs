@@ -11,11 +11,14 @@ use crate::{
     world::{Kind, Row, simulate, start, with_settings},
 };
 
+/// Both ways to say so: a backend, and a URL.
+const IN_MEMORY: [(&str, &str); 2] = [("state.backend", "memory"), ("checkpoints.url", "memory:checkpoints")];
+
 /// Counts 100 new keys each second for a minute, with a checkpoint every second; how it stands then.
-fn after_a_minute(limit: &str) -> JobView {
+fn after_a_minute(in_memory: (&str, &str), limit: &str) -> JobView {
     simulate(async |sim, env| {
         let settings = [
-            ("state.backend", "memory"),
+            in_memory,
             ("allow-volatile", "true"),
             ("checkpoints.interval", "1s"),
             ("checkpoints.memory-max-size", limit),
@@ -29,13 +32,20 @@ fn after_a_minute(limit: &str) -> JobView {
             .sink("out", Ledger::default());
         let (_process, handle) = start(sim, job).await.unwrap();
         env.sleep(Duration::from_secs(60)).await;
+        let said = sim.printed().into_iter().any(|(_, line)| line.contains("die with this process"));
+        assert!(said, "{:?}", sim.printed());
         handle.control().view()
     })
 }
 
 #[test]
 fn a_checkpoint_that_does_not_fit_fails_in_one_line() {
-    let view = after_a_minute("20KiB");
+    for in_memory in IN_MEMORY {
+        does_not_fit(&after_a_minute(in_memory, "20KiB"));
+    }
+}
+
+fn does_not_fit(view: &JobView) {
     let failed = view.checkpoints.history.iter().find_map(|one| match &one.outcome {
         CheckpointOutcome::Failed { reason } => Some(reason.clone()),
         _ => None,
@@ -54,7 +64,9 @@ fn a_checkpoint_that_does_not_fit_fails_in_one_line() {
 
 #[test]
 fn what_fits_is_kept() {
-    let view = after_a_minute("10MiB");
-    assert_eq!((view.checkpoints.failed, view.failures.len()), (0, 0), "{:?}", view.checkpoints.history);
-    assert!(view.checkpoints.completed > 50);
+    for in_memory in IN_MEMORY {
+        let view = after_a_minute(in_memory, "10MiB");
+        assert_eq!((view.checkpoints.failed, view.failures.len()), (0, 0), "{:?}", view.checkpoints.history);
+        assert!(view.checkpoints.completed > 50);
+    }
 }

@@ -11,7 +11,7 @@ use rand::RngExt;
 use types::{Error, Result};
 
 use super::{shared::Shared, world::SimWorld};
-use crate::{BoxFuture, Created, Payload, Rng, Store, StoreEntry, StoreWriter};
+use crate::{BoxFuture, Created, MemoryLimit, Payload, Rng, Store, StoreEntry, StoreWriter};
 
 /// What goes wrong with calls to stores, each with its probability from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -211,6 +211,10 @@ impl Store for FaultyStore {
 
     async fn tidy(&self) -> Result<()> {
         self.inner.tidy().await
+    }
+
+    fn limit_memory(&self, limit: MemoryLimit) {
+        self.inner.limit_memory(limit);
     }
 
     fn local_dir(&self) -> Option<PathBuf> {

@@ -169,6 +169,10 @@ impl Store for MemoryStore {
     fn local_dir(&self) -> Option<PathBuf> {
         None
     }
+
+    fn limit_memory(&self, limit: MemoryLimit) {
+        lock(&self.objects).limit = Some(limit);
+    }
 }
 
 struct MemoryWriter {
