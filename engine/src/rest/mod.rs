@@ -69,7 +69,7 @@ impl RestServer {
                 announce(env, &name, &listener);
                 Some(listener)
             }
-            Ok(Listener::Simulated(_)) => return Err(Error::unavailable("REST needs a real socket")),
+            Ok(Listener::Simulated(_)) => return Err(no_socket()),
             Err(error) if may_wait && is_in_use(&error) => {
                 env.warn(&format!("job {name}: REST waits until {address} is free"));
                 None
@@ -94,8 +94,16 @@ impl RestServer {
                         () = ended.notified() => return,
                         freed = once_free(&world, &asked) => freed,
                     };
-                    announce(&world, &name, &freed);
-                    freed
+                    match freed {
+                        Ok(freed) => {
+                            announce(&world, &name, &freed);
+                            freed
+                        }
+                        Err(error) => {
+                            world.warn(&format!("job {name}: goes on without REST: {error}"));
+                            return;
+                        }
+                    }
                 }
             };
             let served =
@@ -120,13 +128,22 @@ impl RestServer {
 }
 
 /// Listens at an address as soon as nobody else does.
-async fn once_free(env: &Env, address: &str) -> TcpListener {
+///
+/// # Errors
+/// `Unavailable` if the address cannot be used for another reason.
+async fn once_free(env: &Env, address: &str) -> Result<TcpListener> {
     loop {
-        if let Ok(Listener::Tcp(listener)) = env.listen(address).await {
-            return listener;
+        match env.listen(address).await {
+            Ok(Listener::Tcp(listener)) => return Ok(listener),
+            Ok(Listener::Simulated(_)) => return Err(no_socket()),
+            Err(error) if is_in_use(&error) => env.sleep(LOOK_AGAIN).await,
+            Err(error) => return Err(error),
         }
-        env.sleep(LOOK_AGAIN).await;
     }
+}
+
+fn no_socket() -> Error {
+    Error::unavailable("REST needs a real socket")
 }
 
 fn announce(env: &Env, job: &str, listener: &TcpListener) {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::{
     ledger::Ledger,
     numbers::Numbers,
-    world::{Kind, Row},
+    world::{Kind, Row, simulate, start, with_settings},
 };
 
 /// Many times what anything here takes.
@@ -285,5 +285,39 @@ fn a_second_process_hears_of_the_job_that_runs_and_takes_job_and_address_over() 
         }
         second.post("/jobs/a%20job/cancel", json!({})).await;
         second.handle.join().await.unwrap();
+    });
+}
+
+/// In the simulation an address can be taken and given back, but no real socket listens there.
+#[test]
+fn an_address_that_cannot_be_had_once_it_is_free_is_told_and_waited_for_no_longer() {
+    simulate(async |sim, env| {
+        let address = "127.0.0.1:8081";
+        let older = env.listen(address).await.unwrap();
+        let settings = [
+            ("rest", address),
+            ("take-over", "true"),
+            ("state.backend", "memory"),
+            ("allow-volatile", "true"),
+            ("restart", "none"),
+        ];
+        let job = with_settings(Job::new("subject"), &settings).unwrap();
+        job.source("numbers", Numbers::endless(1).paced(1, Duration::from_millis(10)))
+            .map(|number| Row(Kind::Count, number, 0))
+            .sink("out", Ledger::default());
+        let (_process, handle) = start(sim, job).await.unwrap();
+        let said = |text: &str| sim.printed().iter().filter(|(_, line)| line.contains(text)).count();
+        env.sleep(Duration::from_secs(1)).await;
+        assert_eq!((said("REST waits until 127.0.0.1:8081 is free"), said("without REST")), (1, 0));
+        drop(older);
+        env.sleep(Duration::from_secs(1)).await;
+        assert_eq!(
+            said("job subject: goes on without REST: REST needs a real socket"),
+            1,
+            "{:?}",
+            sim.printed()
+        );
+        handle.control().ask(tidegate_engine::cluster::attempt::Ask::Cancel).await.unwrap();
+        handle.join().await.unwrap();
     });
 }

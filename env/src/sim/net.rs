@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{Mutex, PoisonError},
 };
 
@@ -26,7 +27,8 @@ impl Network {
     pub(super) fn listen(&self, address: &str) -> Result<Listener> {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         if listeners.get(address).is_some_and(|incoming| !incoming.is_closed()) {
-            return Err(Error::unavailable(format!("cannot listen at {address}: address in use")));
+            let in_use = io::ErrorKind::AddrInUse.into();
+            return Err(Error::io(format!("cannot listen at {address}"), in_use));
         }
         let (incoming, accepted) = mpsc::channel(BACKLOG);
         listeners.insert(address.to_owned(), incoming);
