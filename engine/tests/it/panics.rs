@@ -1,6 +1,8 @@
 //! User code that panics in a real program: one line for each attempt and one at the end, each with the place, and nothing
 //! of the runtime's own. The program is this test itself, run once more.
 
+#![expect(clippy::disallowed_methods, reason = "how the test tells that it is the program")]
+
 use std::process::{Command, ExitCode};
 
 use tidegate_engine::prelude::*;
