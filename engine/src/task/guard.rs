@@ -91,6 +91,7 @@ mod tests {
     fn a_panic_becomes_one_line() {
         let error = catch::<()>(|| panic!("left:\n  {}\nright", 1)).expect_err("it panics");
         assert_eq!(error.kind(), ErrorKind::User);
-        assert_eq!(error.to_string(), "panicked: left: 1 right");
+        // Another test may have set the hook that notes the place.
+        assert!(error.to_string().starts_with("panicked: left: 1 right"), "{error}");
     }
 }

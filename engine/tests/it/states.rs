@@ -268,6 +268,7 @@ fn a_process_that_loses_the_job_is_suspended_and_never_failing() {
         assert_says(&seen.join(handle).await.unwrap_err(), ErrorKind::Fenced, &[]);
         assert_eq!(seen.states(), [Created, Running, Suspended]);
         assert_eq!(seen.drops(), ["Suspended: Cancelling"]);
+        env.sleep(Duration::from_secs(2)).await;
         next.control().ask(Ask::Cancel).await.unwrap();
         other.join(next).await.unwrap();
         assert_eq!(other.states(), [Created, Running, Cancelling, Cancelled]);

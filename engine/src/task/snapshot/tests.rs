@@ -136,6 +136,7 @@ fn a_merge_behind_the_oldest_run_says_so() {
         let mut snapshots = snapshots();
         for checkpoint in 1..=3 {
             whole(&mut snapshots, checkpoint);
+            assert!(acknowledged(&mut snapshots).is_some());
         }
         let work = snapshots.begin_merge(CheckpointId(3), |_| Some(range.clone())).pop().unwrap();
         assert_eq!((work.runs.len(), work.includes_oldest), (2, includes_oldest), "{range:?}");
