@@ -1,5 +1,8 @@
 //! One attempt of a job, from the deployment of its tasks to its end: feeds the pure coordinator with what happens and
-//! carries out what it decides. All durable things go through the [`Journal`]; all tasks are reached by messages.
+//! carries out what it decides ([`decisions`]). All durable things go through the [`Journal`]; all tasks are reached by
+//! messages.
+
+mod decisions;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,24 +10,21 @@ use std::{
 };
 
 use checkpoint::{
-    barrier::{
-        Barrier, BarrierKind,
-        complete::{AttemptPlan, Capture},
-    },
+    barrier::complete::AttemptPlan,
     coordinator::{
-        self, CheckpointOutcome, CheckpointStatistics, Coordinator, Decision, End, Event, Remaining,
-        RequestId, Statistics,
+        self, CheckpointOutcome, CheckpointStatistics, Coordinator, End, Event, Remaining, RequestId,
+        Statistics,
     },
-    history::{CheckpointKind, CommitPermit, Completion, EndKind, Kind, Savepoint},
-    manifest::{self, Manifest, TaskId},
+    history::CommitPermit,
+    manifest::{Manifest, TaskId},
 };
-use env::{Env, FaultPoint, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
+use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
 use futures::future;
-use types::{CheckpointId, Error, ErrorKind, Result, SubtaskIndex, Uid};
+use types::{CheckpointId, Error, ErrorKind, Result, Uid};
 
 use super::{
-    enumerator::{Assignment, Enumerator},
-    journal::{Journal, JournalDone, JournalWork},
+    enumerator::Enumerator,
+    journal::{Journal, JournalDone},
     link::{LinkReceiver, LinkSender},
     lives::Lives,
     message::{AttemptInfo, ToJobManager, ToTaskManager},
@@ -36,10 +36,7 @@ use super::{
     },
     view::SharedView,
 };
-use crate::{
-    recovery::savepoint::copy_savepoint,
-    task::message::{TaskCommand, TaskReport, TaskTotals},
-};
+use crate::task::message::{TaskReport, TaskTotals};
 
 /// What a user asks of a running job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -472,171 +469,5 @@ impl Running<'_> {
             }
         }
         (self.completed, self.failed) = (statistics.completed, statistics.failed);
-    }
-
-    async fn carry_out(&mut self, decision: Decision) -> Result<Option<Event>> {
-        match decision {
-            Decision::Inject(barrier) => return self.inject(barrier).await.map(Some),
-            Decision::CancelCheckpoint { checkpoint } => {
-                self.tell_all(&TaskCommand::CancelCheckpoint(checkpoint)).await?;
-            }
-            Decision::WriteManifest(manifest) => self.write_manifest(*manifest),
-            Decision::Record(record) => self.record(record).await?,
-            Decision::Commit { checkpoint, .. } => self.commit(checkpoint).await?,
-            Decision::CopySavepoint { checkpoint, dir } => self.copy_savepoint(checkpoint, dir),
-            Decision::ReleaseAssignments { .. } => self.assign().await,
-            Decision::Collect { pinned } => self.collect(pinned).await?,
-            Decision::Answer { request, result } => self.requests.answer(request, result),
-            Decision::Alert { error } => self.attempt.env.warn(&error.to_string()),
-            Decision::Finish(end) => self.finish(end).await?,
-            Decision::FailJob { error } => self.end = Some(Over::Failed(error)),
-            Decision::Restart { error } => self.end = Some(Over::Restart(error)),
-        }
-        Ok(None)
-    }
-
-    async fn inject(&mut self, barrier: Barrier) -> Result<Event> {
-        if matches!(barrier.kind, BarrierKind::Last | BarrierKind::Stop { .. }) {
-            self.attempt.env.fault(FaultPoint::LastCheckpointBefore)?;
-        }
-        let mut enumerators = BTreeMap::new();
-        for (uid, (_, enumerator)) in &self.attempt.enumerators {
-            enumerators.insert(uid.clone(), enumerator.capture()?);
-        }
-        let capture = Capture { triggered_at: self.attempt.env.wall(), enumerators };
-        for task in self.attempt.plan.sources.clone() {
-            self.tell(task, TaskCommand::Inject(barrier)).await?;
-        }
-        Ok(Event::Captured { checkpoint: barrier.checkpoint, capture })
-    }
-
-    /// Assigns splits to the readers that want them and may have them now.
-    async fn assign(&mut self) {
-        if !self.waiting_to_run.is_empty() {
-            return;
-        }
-        let mut commands = Vec::new();
-        let Attempt { enumerators, coordinator, .. } = &mut self.attempt;
-        for (chain, enumerator) in enumerators.values_mut() {
-            let task = |subtask: SubtaskIndex| TaskId { chain: *chain, subtask };
-            for (subtask, assignment) in enumerator.assign(|subtask| coordinator.may_assign(task(subtask))) {
-                let command = match assignment {
-                    Assignment::Splits(splits) => TaskCommand::Assign(splits),
-                    Assignment::NoMore => TaskCommand::NoMoreSplits,
-                };
-                commands.push((task(subtask), command));
-            }
-        }
-        for (task, command) in commands {
-            if let Err(error) = self.tell(task, command).await {
-                self.end.get_or_insert(Over::Failed(error));
-            }
-        }
-    }
-
-    fn write_manifest(&mut self, manifest: Manifest) {
-        let (env, store, done) =
-            (self.attempt.env.clone(), self.attempt.store.clone(), self.background.0.clone());
-        let checkpoint = manifest.checkpoint;
-        let manifest = Arc::new(manifest);
-        self.attempt.manifests.insert(checkpoint, Arc::clone(&manifest));
-        self.attempt.env.spawn_task(&format!("manifest {checkpoint}"), async move {
-            let written = manifest::write(&env, &*store, &manifest).await;
-            let _gone = done.send(Message(Background::ManifestWritten(checkpoint, written))).await;
-        });
-    }
-
-    async fn record(&mut self, record: coordinator::Record) -> Result<()> {
-        let kind = match record {
-            coordinator::Record::Completed { checkpoint, kind, manifest, .. } => {
-                self.completing = Some(checkpoint);
-                let kind = match kind {
-                    BarrierKind::Checkpoint => CheckpointKind::Ordinary,
-                    BarrierKind::Savepoint => CheckpointKind::Savepoint,
-                    BarrierKind::Stop { .. } => CheckpointKind::Stop,
-                    BarrierKind::Last => CheckpointKind::Last,
-                };
-                Kind::CheckpointCompleted(Completion { checkpoint, manifest, kind })
-            }
-            coordinator::Record::Confirmed { checkpoint } => Kind::SinksConfirmed(checkpoint),
-            coordinator::Record::Savepoint { checkpoint, dir, manifest } => {
-                Kind::SavepointCompleted(Savepoint { checkpoint, url: dir, manifest })
-            }
-            coordinator::Record::Ended(end) => {
-                self.attempt.env.fault(FaultPoint::LastCheckpointAfter)?;
-                Kind::Ended(match end {
-                    End::Finished => EndKind::Finished,
-                    End::Stopped => EndKind::Stopped,
-                    End::Cancelled => EndKind::Cancelled,
-                })
-            }
-        };
-        self.work(JournalWork::Append(Box::new(kind))).await
-    }
-
-    async fn work(&mut self, work: JournalWork) -> Result<()> {
-        let sent = self.attempt.journal.work.send(Message(work)).await;
-        sent.map_err(|_| Error::internal("the journal is gone"))
-    }
-
-    /// Tells all tasks that a checkpoint is in the history. Needs the permit that its record gave out.
-    async fn commit(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        let permit = self.permits.remove(&checkpoint).ok_or_else(|| {
-            Error::internal(format!(
-                "checkpoint {checkpoint} was to be committed without a record in the history"
-            ))
-        })?;
-        let (record, permit) = permit;
-        let pinned = self.attempt.coordinator.pinned();
-        self.attempt.manifests.retain(|it, _| *it >= checkpoint || pinned.contains(it));
-        self.tell_all(&TaskCommand::Commit { checkpoint: permit.checkpoint(), record }).await
-    }
-
-    fn copy_savepoint(&mut self, checkpoint: CheckpointId, dir: String) {
-        let (env, store, done) =
-            (self.attempt.env.clone(), self.attempt.store.clone(), self.background.0.clone());
-        let manifest = self.attempt.manifests.get(&checkpoint).cloned();
-        let copying = async move {
-            let copied = match manifest {
-                Some(manifest) => copy_savepoint(&env, store, &manifest, &dir).await,
-                None => {
-                    Err(Error::internal(format!("the manifest of checkpoint {checkpoint} is not at hand")))
-                }
-            };
-            let _gone = done.send(Message(Background::SavepointCopied(checkpoint, dir, copied))).await;
-        };
-        self.copies.push(self.attempt.env.spawn_task(&format!("savepoint {checkpoint}"), copying));
-    }
-
-    async fn collect(&mut self, pinned: Vec<CheckpointId>) -> Result<()> {
-        if std::mem::replace(&mut self.collecting, true) {
-            return Ok(());
-        }
-        self.work(JournalWork::Collect(pinned.into_iter().collect())).await
-    }
-
-    /// The end is recorded: all tasks end together.
-    async fn finish(&mut self, end: End) -> Result<()> {
-        if end == End::Cancelled || self.not_finished.is_empty() {
-            self.end = Some(Over::Ended(end));
-            return Ok(());
-        }
-        if end == End::Stopped {
-            self.go(|live| Live::Cancelling(live.cancel()));
-        }
-        self.ending = Some(end);
-        self.tell_all(&TaskCommand::Finish).await
-    }
-
-    async fn tell_all(&mut self, command: &TaskCommand) -> Result<()> {
-        for task in self.attempt.plan.tasks.clone() {
-            self.tell(task, command.clone()).await?;
-        }
-        Ok(())
-    }
-
-    async fn tell(&mut self, task: TaskId, command: TaskCommand) -> Result<()> {
-        let attempt = self.attempt.info.attempt;
-        self.attempt.to_tasks.send(&ToTaskManager::Command { attempt, task, command }).await
     }
 }
