@@ -70,12 +70,18 @@ impl Worker {
         for permit in self.history.open_garbage() {
             self.delete(permit, deleted_sender.clone());
         }
+        // Marked, and not to be deleted so far. Nothing more is marked meanwhile: each mark stands in every record.
+        let mut undone: Vec<DeletePermit> = Vec::new();
         loop {
             let done = tokio::select! {
                 biased;
                 work = todo.recv() => match work {
                     None => return,
                     Some(Message(JournalWork::Append(kind))) => JournalDone::Appended(self.append(*kind).await),
+                    Some(Message(JournalWork::Collect(_))) if !undone.is_empty() => {
+                        undone.drain(..).for_each(|permit| self.delete(permit, deleted_sender.clone()));
+                        continue;
+                    }
                     Some(Message(JournalWork::Collect(running))) => match self.mark(&running).await {
                         Ok(Some(permit)) => {
                             self.delete(permit, deleted_sender.clone());
@@ -87,7 +93,10 @@ impl Worker {
                 },
                 Some(Message((permit, result))) = deleted.recv() => JournalDone::Collected(match result {
                     Ok(()) => Collector::done(&mut self.history, &permit).await,
-                    Err(error) => Err(error),
+                    Err(error) => {
+                        undone.push(permit);
+                        Err(error)
+                    }
                 }),
             };
             if report.send(Message(done)).await.is_err() {
@@ -103,11 +112,12 @@ impl Worker {
 
     /// From the attempt's first completed checkpoint on, what died with older attempts is looked for until all is found.
     async fn mark(&mut self, running: &BTreeSet<CheckpointId>) -> Result<Option<DeletePermit>> {
+        // Before anything is marked: a failure here must not lose the permit to delete it.
+        let newest = self.history.newest().number;
+        self.collector.sweep_records(self.history.records(), newest).await?;
         let Marked { permit, orphans_exhausted } =
             self.collector.mark(&mut self.history, running, !self.swept_orphans).await?;
         self.swept_orphans |= orphans_exhausted;
-        let newest = self.history.newest().number;
-        self.collector.sweep_records(self.history.records(), newest).await?;
         Ok(permit)
     }
 

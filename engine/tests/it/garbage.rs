@@ -124,3 +124,28 @@ fn what_is_marked_and_was_not_deleted_goes_when_the_next_attempt_starts() {
         });
     }
 }
+
+#[test]
+fn what_could_not_be_deleted_is_tried_again_after_the_next_checkpoint() {
+    simulate(async |sim, env| {
+        let off = ("checkpoints.interval", "off");
+        let settings = [("checkpoints.url", "/checkpoints"), off, ("checkpoints.retained", "1")];
+        let (_process, handle) =
+            start(sim, counting(&endless(), &settings, &Ledger::default())).await.unwrap();
+        sim.arm(FaultPoint::DeleteBefore, 1, FaultAction::Fail(ErrorKind::Unavailable));
+        let store = env.open_store("/checkpoints").unwrap();
+        let mut marked = Vec::new();
+        for _ in 0..4 {
+            env.sleep(Duration::from_millis(500)).await;
+            handle.control().ask(Ask::Checkpoint).await.unwrap();
+            env.sleep(Duration::from_secs(1)).await;
+            let newest = history::open(&env, store.clone()).await.unwrap().unwrap();
+            assert!(newest.standing.garbage.len() <= 1, "nothing is marked while a mark is open");
+            marked.extend(newest.standing.garbage.iter().flat_map(|mark| mark.files.clone()));
+        }
+        assert!(!marked.is_empty(), "every deletion was done at once");
+        for file in marked {
+            assert_eq!(store.len(&file).await.unwrap(), None, "{file} is still there");
+        }
+    });
+}
