@@ -7,7 +7,7 @@ use std::{
 };
 
 use env::{Env, FaultPoint, Store};
-use types::{CheckpointId, ErrorKind, RecordNumber, Result};
+use types::{CheckpointId, Error, ErrorKind, RecordNumber, Result};
 
 use super::plan::{self, Facts, Plan};
 use crate::{
@@ -78,6 +78,23 @@ impl Collector {
             None => None,
         };
         Ok(Marked { permit, orphans_exhausted })
+    }
+
+    /// Gives up all retained checkpoints of a job whose end as cancelled or failed this attempt has recorded, and what
+    /// died with older attempts. A crash leaves all of them, or a mark that the next start goes on with.
+    ///
+    /// # Errors
+    /// `Conflict` if the sinks have yet to commit one of them: nothing is given up. Otherwise as
+    /// [`collect`](Self::collect).
+    pub async fn give_up(&mut self, history: &mut JobHistory) -> Result<()> {
+        if let Some(waiting) = history.standing().unconfirmed.first() {
+            return Err(Error::conflict(format!("the sinks have not committed checkpoint {waiting}")));
+        }
+        self.learn(history).await?;
+        if let Some(mark) = plan::everything(history.standing(), &self.files) {
+            history.append(Kind::GarbageMarked(mark)).await?;
+        }
+        self.collect(history, &BTreeSet::new(), true).await
     }
 
     /// Reads the manifests that are not known yet and forgets those that are not held any more.

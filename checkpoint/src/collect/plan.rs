@@ -95,6 +95,24 @@ fn dropped_and_kept(facts: &Facts<'_>) -> (Vec<CheckpointId>, Vec<CheckpointId>)
     })
 }
 
+/// All retained checkpoints of a job that was cancelled or has failed, in one mark, so that no crash leaves a part of
+/// them. `None` if there is none, or sinks have yet to commit one.
+#[must_use]
+pub fn everything(
+    standing: &Standing,
+    files: &BTreeMap<CheckpointId, BTreeSet<String>>,
+) -> Option<GarbageMark> {
+    let checkpoints: Vec<_> = standing.completed.iter().map(|held| held.checkpoint).collect();
+    if checkpoints.is_empty() || checkpoints.iter().any(|&checkpoint| standing.needs(checkpoint)) {
+        return None;
+    }
+    let marked: BTreeSet<&String> = standing.garbage.iter().flat_map(|mark| &mark.files).collect();
+    let manifests = standing.completed.iter().map(|held| &held.manifest.path);
+    let garbage: BTreeSet<_> =
+        files.values().flatten().chain(manifests).filter(|file| !marked.contains(file)).cloned().collect();
+    Some(GarbageMark { checkpoints, files: garbage.into_iter().collect() })
+}
+
 fn is_of_older_attempt(path: &str, standing: &Standing) -> bool {
     match paths::kind(path) {
         PathKind::Attempt(attempt) => attempt < standing.attempt.id && paths::is_well_formed(path),

@@ -61,7 +61,7 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
     let env = records.env().clone();
     let store = Arc::clone(records.store());
     let mut starting = records.begin().await?;
-    let (mut prepared, mut overtaken) = (None, 0);
+    let (mut prepared, mut over, mut overtaken) = (None, None, 0);
     loop {
         match records.advance(&mut starting).await? {
             StartStep::Decide(newest) => {
@@ -80,6 +80,7 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                     Decision::Finished(at) => return Ok(Started::Finished { at }),
                     Decision::Start(start) => start,
                 };
+                over = standing.filter(|it| request.from.continues() && it.starts_over()).map(start::why_over);
                 let kind = Kind::AttemptStarted(*start);
                 let record = Arc::new(Record::after(newest.as_deref(), env.wall(), kind)?);
                 // All that will be needed is read before anything is written.
@@ -104,7 +105,10 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                     prepared.take().ok_or_else(|| Error::internal("started undecided"))?;
                 let owed = request.revoke;
                 let history = JobHistory { owed, ..JobHistory::owning(records, &record) };
-                let plan = history.plan(pending, source);
+                let mut plan = history.plan(pending, source);
+                if let Some(why) = over {
+                    plan.summary = format!("{}: {why}", plan.summary);
+                }
                 return Ok(Started::Running(Box::new(history), plan));
             }
             StartStep::LostRecord { .. } | StartStep::Call(_) => {

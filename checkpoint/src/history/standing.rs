@@ -155,7 +155,11 @@ impl Standing {
     }
 
     fn apply(&mut self, number: RecordNumber, at: Timestamp, kind: &Kind) -> Result<(), String> {
-        if let (Some(end), false) = (&self.end, matches!(kind, Kind::AttemptStarted(_))) {
+        let collects = matches!(kind, Kind::GarbageMarked(_) | Kind::GarbageDone(_));
+        if let Some(end) = &self.end
+            && !matches!(kind, Kind::AttemptStarted(_))
+            && !(collects && self.may_give_up())
+        {
             return Err(format!("the attempt has {} already", end.kind.name()));
         }
         match kind {
@@ -233,15 +237,42 @@ impl Standing {
             self.completed.retain(|completed| completed.checkpoint != checkpoint);
             require(self.completed.len() < retained, || format!("checkpoint {checkpoint} is not retained"))?;
         }
+        if self.may_give_up() && !mark.checkpoints.is_empty() {
+            require(self.completed.is_empty(), || "a part of the checkpoints cannot be given up".into())?;
+            // Nothing of this line of history can go on: the next start begins another one.
+            self.attempt.restores = Restores::Empty;
+            self.revoked.clear();
+        }
         check_garbage(&mark.files)?;
         self.garbage.push(OpenMark { number, files: mark.files.clone() });
         Ok(())
     }
 
-    /// Whether a checkpoint must be retained whatever the settings say: the newest, one whose sinks are not confirmed,
-    /// one that the last attempt restores.
+    /// Whether the job was cancelled or has failed: nothing runs, and its user may want no checkpoint of it any more.
+    #[must_use]
+    pub fn may_give_up(&self) -> bool {
+        let given_up = |end: &End| matches!(end.kind, EndKind::Cancelled | EndKind::Failed(_));
+        self.end.as_ref().is_some_and(given_up)
+    }
+
+    /// Whether all checkpoints of a job that was cancelled or has failed were given up: the next start has nothing to go
+    /// on from.
+    #[must_use]
+    pub fn starts_over(&self) -> bool {
+        let had_some = self.highest_checkpoint > CheckpointId(0) && self.revoked.is_empty();
+        self.may_give_up()
+            && had_some
+            && self.completed.is_empty()
+            && self.attempt.restores == Restores::Empty
+    }
+
+    /// Whether a checkpoint must be retained whatever the settings say: one whose sinks are not confirmed, and, unless
+    /// the job was cancelled or has failed, the newest and one that the last attempt restores.
     #[must_use]
     pub fn needs(&self, checkpoint: CheckpointId) -> bool {
+        if self.may_give_up() {
+            return self.unconfirmed.contains(&checkpoint);
+        }
         let restored = |restores: &Restores| match restores {
             Restores::Own(own) => own.checkpoint == checkpoint,
             Restores::Empty | Restores::Foreign(_) => false,

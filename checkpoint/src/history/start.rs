@@ -170,10 +170,19 @@ pub fn decide(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<
     {
         return Ok(Decision::Finished(end.at));
     }
-    if continues {
+    let starts_over = continues && standing.starts_over();
+    if starts_over && matches!(request.from, From::Latest) {
+        return Err(Error::invalid_job(format!(
+            "--from latest needs a checkpoint and {} has none: {}; use --from auto to start fresh, or --from SAVEPOINT",
+            candidate.directory,
+            why_over(standing)
+        )));
+    }
+    if continues && !starts_over {
         same_max_parallelism(standing.max_parallelism, request.max_parallelism, candidate.directory)?;
     }
     let (lineage, restores) = match (&request.from, request.revoke) {
+        _ if starts_over => (candidate.new_lineage, Restores::Empty),
         (From::Auto | From::Latest, None) => (standing.attempt.lineage, standing.restore_point()),
         (From::Auto | From::Latest, Some(revoke)) => {
             if standing.completed.last().is_none_or(|newest| newest.checkpoint != revoke) {
@@ -200,6 +209,17 @@ pub fn decide(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<
     let abandons = if abandons { standing.unconfirmed.clone() } else { Vec::new() };
     let start = AttemptStart { abandons, ..attempt(candidate, standing.job, lineage, restores) };
     Ok(Decision::Start(Box::new(start)))
+}
+
+/// Why there is nothing to go on from, for people.
+#[must_use]
+pub fn why_over(standing: &Standing) -> &'static str {
+    match standing.end.as_ref().map(|end| &end.kind) {
+        Some(EndKind::Failed(_)) => {
+            "its checkpoints were removed when the job failed (checkpoints.keep-on-failure)"
+        }
+        _ => "its checkpoints were removed when the job was cancelled (checkpoints.keep-on-cancel)",
+    }
 }
 
 fn first_start(candidate: &Candidate<'_>) -> Result<Decision> {

@@ -232,3 +232,38 @@ fn nothing_falls_back_to_the_beginning_over_checkpoints_that_are_gone() {
         assert_eq!(begun_with(6), None, "{first:?}");
     }
 }
+
+#[test]
+fn a_cancelled_or_failed_job_gives_up_all_its_checkpoints_or_none() {
+    let ended = |end: EndKind, confirms: bool| {
+        let all = [start(2, Restores::Empty), completed(1), confirmed(1), completed(2)];
+        let confirmed = confirms.then(|| confirmed(2));
+        history(all.into_iter().chain(confirmed).chain([Kind::Ended(end)])).pop().unwrap()
+    };
+    let marking = |end: EndKind, confirms: bool, checkpoints: &[u64]| {
+        let last = ended(end, confirms);
+        Record::after(Some(&last), Timestamp(0), marked(checkpoints, &["attempt-0/manifest-1"]))
+    };
+    for end in [EndKind::Cancelled, EndKind::Failed("three failures".into())] {
+        assert!(!ended(end.clone(), true).standing.starts_over());
+        let given_up = marking(end.clone(), true, &[1, 2]).unwrap();
+        assert!(given_up.standing.starts_over() && given_up.standing.held().is_empty());
+        let bytes = given_up.encode().unwrap();
+        assert_eq!(Record::decode(given_up.number, &bytes).unwrap(), given_up);
+        let done = Kind::GarbageDone(given_up.number);
+        let done = Record::after(Some(&given_up), Timestamp(0), done).unwrap();
+        assert!(done.standing.starts_over() && done.standing.garbage.is_empty());
+        assert!(
+            Record::after(Some(&done), Timestamp(0), completed(3)).is_err(),
+            "nothing else follows an end"
+        );
+        // A part of them, or what sinks have yet to commit.
+        for (confirms, checkpoints) in [(true, &[1][..]), (true, &[2]), (false, &[1]), (false, &[1, 2])] {
+            let refused = marking(end.clone(), confirms, checkpoints).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Internal, "{confirms}, {checkpoints:?}");
+        }
+    }
+    for end in [EndKind::Stopped, EndKind::Finished] {
+        assert!(marking(end, true, &[1, 2]).is_err(), "its checkpoints are what a later start needs");
+    }
+}

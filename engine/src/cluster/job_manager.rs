@@ -24,6 +24,7 @@ use super::{
     lives::Lives,
     message::{ToJobManager, ToTaskManager},
     requests::Requests,
+    retention::Retention,
     status::{
         At,
         job::{Cancelled, Failed, Failing, JobStatus, Live, Waiting},
@@ -70,6 +71,9 @@ pub struct JobResult {
     pub last_checkpoint: Option<CheckpointId>,
 }
 
+/// How a job ended that was cancelled, in [`JobResult::how`].
+const CANCELLED: &str = "cancelled";
+
 /// The JobManager of one job.
 pub(crate) struct JobManager {
     pub(crate) env: Env,
@@ -79,6 +83,7 @@ pub(crate) struct JobManager {
     pub(crate) settings: coordinator::Settings,
     pub(crate) restart: RestartStrategy,
     pub(crate) start: StartOptions,
+    pub(crate) retention: Retention,
     pub(crate) view: SharedView,
     pub(crate) lives: Lives,
     pub(crate) to_tasks: LinkSender<ToTaskManager>,
@@ -134,7 +139,7 @@ impl JobManager {
         let mut jitter = self.env.rng("restart-jitter");
         loop {
             let (failing, error) = match self.attempt(position, lock, requests).await {
-                Outcome::Ended(result) => return Ok(self.finish(result, since)),
+                Outcome::Ended(result) => return Ok(self.end(result, lock, since).await),
                 Outcome::Refused(error) => return Err(error),
                 Outcome::Suspended(error) => {
                     self.view.failed(self.env.now(), error.to_string());
@@ -167,13 +172,14 @@ impl JobManager {
                     };
                     if let Some(request) = request {
                         let result = self.cancel(position, None, requests, request).await;
-                        return Ok(self.finish(result, since));
+                        return Ok(self.end(result, lock, since).await);
                     }
                     self.view.update(|view| view.restarts += 1);
                 }
                 RestartDecision::Fail { why: error } => {
                     let error = self.with_choices(error, requests).await;
                     let _end = failing.become_state::<Failed>();
+                    self.let_go_failed(lock, &error).await;
                     return Err(error);
                 }
             }
@@ -217,6 +223,14 @@ impl JobManager {
             }
             _ => Err(Error::internal("the TaskManager did not register")),
         }
+    }
+
+    async fn end(&mut self, result: JobResult, lock: &JobLock, since: env::Monotonic) -> JobResult {
+        let result = self.finish(result, since);
+        if result.status == JobStatus::Cancelled && result.how == CANCELLED {
+            self.let_go_cancelled(lock).await;
+        }
+        result
     }
 
     fn finish(&self, result: JobResult, since: env::Monotonic) -> JobResult {
@@ -355,11 +369,11 @@ impl JobManager {
         let _end = cancelling.become_state::<Cancelled>();
         let answer = Answer::Ended { end: End::Cancelled, checkpoint: None, savepoint: None };
         requests.answer(request, Ok(answer));
-        JobResult { status: JobStatus::Cancelled, how: "cancelled".to_owned(), ..JobResult::default() }
+        JobResult { status: JobStatus::Cancelled, how: CANCELLED.to_owned(), ..JobResult::default() }
     }
 
     /// Ends what the TaskManager does for the attempt.
-    async fn cancel_tasks(&mut self, attempt: AttemptId) -> Result<()> {
+    pub(super) async fn cancel_tasks(&mut self, attempt: AttemptId) -> Result<()> {
         self.lives.change_all(Change::Cancel)?;
         self.to_tasks.send(&ToTaskManager::Cancel { attempt }).await?;
         let of = |message| match message {
@@ -412,7 +426,7 @@ fn ended(live: Live, end: End, totals: TaskTotals) -> JobResult {
     let how = match end {
         End::Finished => "finished",
         End::Stopped => "stopped",
-        End::Cancelled => "cancelled",
+        End::Cancelled => CANCELLED,
     };
     let TaskTotals { records, accumulators } = totals;
     JobResult { status, how: how.to_owned(), records, accumulators, ..JobResult::default() }

@@ -52,9 +52,9 @@ pub(super) enum Launch {
 pub(super) struct Begun {
     pub(super) info: AttemptInfo,
     pub(super) history: JobHistory,
-    restore: RestorePlan,
+    pub(super) restore: RestorePlan,
     /// A damaged checkpoint that is to be revoked first.
-    revocation: Option<Revocation>,
+    pub(super) revocation: Option<Revocation>,
 }
 
 /// The attempt for which sinks are asked before there is one.
@@ -132,7 +132,11 @@ impl JobManager {
     }
 
     /// Creates the start record; the inner error is the time at which the job finished earlier.
-    async fn begin(&mut self, lock: &JobLock, automatic: bool) -> Result<Result<Begun, Timestamp>> {
+    pub(super) async fn begin(
+        &mut self,
+        lock: &JobLock,
+        automatic: bool,
+    ) -> Result<Result<Begun, Timestamp>> {
         let widest = self.plan.slots();
         let mut request = StartRequest::new(self.plan.job_name.clone(), self.plan.max_parallelism, widest);
         request.automatic = automatic;
@@ -195,6 +199,13 @@ impl JobManager {
                 self.check_sources().await?;
             }
         }
+        let continues = self.start.from.continues();
+        let over = standing.filter(|it| continues && it.starts_over());
+        if over.is_some() && matches!(self.start.from, From::Latest) {
+            // Refused as such when the attempt begins.
+            return Ok(());
+        }
+        let fresh = over.map(|standing| format!("a fresh start, since {}", history::start::why_over(standing)));
         let job = standing.map_or(JobId(0), |standing| standing.job);
         let held = self.held(&nobody(job)).await?;
         // In this order: a process that is about to be taken over completes checkpoints all the while, and what its sinks
@@ -203,7 +214,11 @@ impl JobManager {
         let standing = newest.as_ref().map(|record| &record.standing);
         let expected =
             Expected::new(standing, &self.start.from, self.start.accept_foreign_output, self.store.url());
-        held.iter().try_for_each(|(uid, markers)| expected.check(uid, markers))
+        let fits = held.iter().try_for_each(|(uid, markers)| expected.check(uid, markers));
+        fits.map_err(|error| match fresh {
+            Some(fresh) => error.context(fresh),
+            None => error,
+        })
     }
 
     async fn check_held(&mut self, info: &AttemptInfo, expected: &Expected) -> Result<()> {
@@ -262,7 +277,7 @@ impl JobManager {
 
     /// What the history completed is committed, then what it revoked is shut out, then everything else is thrown away,
     /// before anything runs.
-    async fn settle_sinks(
+    pub(super) async fn settle_sinks(
         &mut self,
         info: &AttemptInfo,
         restore: &RestorePlan,

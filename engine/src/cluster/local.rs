@@ -20,6 +20,7 @@ use super::{
     lives::Lives,
     message::{ToJobManager, ToTaskManager},
     requests::{Request, Requests},
+    retention::Retention,
     task_manager::TaskManager,
     view::{JobView, SharedView},
 };
@@ -178,6 +179,10 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
             accept_foreign_output: settings.accept_foreign_output,
             allow_dropped_state: settings.allow_dropped_state.clone(),
             allow_moved: settings.allow_moved.clone(),
+        },
+        retention: Retention {
+            keep_on_cancel: settings.keep_on_cancel,
+            keep_on_failure: settings.keep_on_failure,
         },
         view: view.clone(),
         lives: Lives::new(view.clone()),

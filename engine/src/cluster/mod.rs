@@ -17,6 +17,7 @@ pub mod message;
 mod places;
 pub(crate) mod requests;
 pub(crate) mod resolve;
+pub(crate) mod retention;
 pub mod status;
 pub(crate) mod task_manager;
 pub mod view;

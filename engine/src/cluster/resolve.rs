@@ -31,7 +31,7 @@ impl Expected {
         accept_foreign: bool,
         directory: &str,
     ) -> Self {
-        let continued = standing.filter(|_| from.continues()).map(|standing| {
+        let continued = standing.filter(|it| from.continues() && !it.starts_over()).map(|standing| {
             let lineage = standing.attempt.lineage;
             let newest = standing.completed.iter().rfind(|it| it.lineage == lineage).map(|it| it.checkpoint);
             (lineage, newest.unwrap_or_default())

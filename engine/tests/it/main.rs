@@ -32,6 +32,7 @@ mod punctuated;
 mod renamed;
 mod rest;
 mod retained;
+mod retention;
 mod slow_prepare;
 mod states;
 mod stops;
