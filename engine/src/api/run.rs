@@ -4,6 +4,7 @@ use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 use checkpoint::{barrier::CheckpointMode, restart::RestartStrategy};
 use env::Env;
+use statebackend::RunCompression;
 use types::{Error, ErrorKind, Result};
 
 use super::job::Job;
@@ -29,6 +30,7 @@ pub struct Checkpoints {
     url: Option<String>,
     mode: CheckpointMode,
     retained: Option<u32>,
+    compression: RunCompression,
 }
 
 impl Checkpoints {
@@ -49,6 +51,13 @@ impl Checkpoints {
     #[must_use]
     pub fn at_least_once(mut self) -> Self {
         self.mode = CheckpointMode::AtLeastOnce;
+        self
+    }
+
+    /// How what is written from now on is stored: compressed by zstd if never set.
+    #[must_use]
+    pub fn compression(mut self, compression: RunCompression) -> Self {
+        self.compression = compression;
         self
     }
 
@@ -78,6 +87,7 @@ impl Job {
         settings.checkpoints.mode = checkpoints.mode;
         settings.checkpoints.retained = checkpoints.retained.unwrap_or(settings.checkpoints.retained);
         settings.checkpoint_url = checkpoints.url;
+        settings.compression = checkpoints.compression;
         self
     }
 

@@ -20,6 +20,7 @@ use checkpoint::{
 };
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
 use futures::future;
+use statebackend::RunCompression;
 use types::{CheckpointId, Error, ErrorKind, Result, Uid};
 
 use super::{
@@ -101,6 +102,8 @@ pub(crate) struct Attempt {
     pub(crate) journal: Journal,
     /// Manifests of completed checkpoints that savepoints may still be copied from.
     pub(crate) manifests: BTreeMap<CheckpointId, Arc<Manifest>>,
+    /// Of the runs in savepoints.
+    pub(crate) compression: RunCompression,
     pub(crate) view: SharedView,
     pub(crate) to_tasks: LinkSender<ToTaskManager>,
 }

@@ -7,7 +7,7 @@ use checkpoint::{
     manifest::TaskId,
 };
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
-use statebackend::MergePolicy;
+use statebackend::{MergePolicy, RunCompression};
 use types::{CheckpointId, Error, KeyGroupRange, Result, SubtaskIndex, Timestamp, Uid};
 
 use super::message::AttemptInfo;
@@ -47,6 +47,7 @@ pub(crate) struct RuntimeOptions {
     /// Bytes that one channel holds at the most.
     pub(crate) channel_bytes: usize,
     pub(crate) merge: MergePolicy,
+    pub(crate) compression: RunCompression,
 }
 
 /// What all tasks of one attempt in this process share.

@@ -15,6 +15,7 @@ use checkpoint::{
 };
 use env::{Env, Rng, Store};
 use rand::RngExt;
+use statebackend::RunCompression;
 use types::{AttemptId, CheckpointId, Digest, Error, ErrorKind, Result, Timestamp, Uid};
 
 use super::{
@@ -84,6 +85,7 @@ pub(crate) struct JobManager {
     pub(crate) restart: RestartStrategy,
     pub(crate) start: StartOptions,
     pub(crate) retention: Retention,
+    pub(crate) compression: RunCompression,
     pub(crate) view: SharedView,
     pub(crate) lives: Lives,
     pub(crate) to_tasks: LinkSender<ToTaskManager>,

@@ -126,6 +126,7 @@ impl JobManager {
             enumerators,
             journal,
             manifests: copied.into_iter().collect(),
+            compression: self.compression,
             view: self.view.clone(),
             to_tasks: self.to_tasks.clone(),
         })))

@@ -184,6 +184,7 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
             keep_on_cancel: settings.keep_on_cancel,
             keep_on_failure: settings.keep_on_failure,
         },
+        compression: settings.compression,
         view: view.clone(),
         lives: Lives::new(view.clone()),
         to_tasks,
@@ -260,6 +261,7 @@ fn options(settings: &Settings) -> RuntimeOptions {
         mode: settings.checkpoints.mode,
         channel_records: settings.channel_records,
         channel_bytes: settings.channel_bytes,
+        compression: settings.compression,
         merge: MergePolicy {
             fan_in: settings.merge_fan_in,
             replace_from: settings.replace_from as u64,

@@ -254,7 +254,12 @@ impl TaskManager {
             plan: Arc::clone(&self.plan),
             options: self.options.clone(),
             store: Arc::clone(&self.store),
-            uploads: Uploads::new(self.env.clone(), Arc::clone(&self.store), self.options.merge.clone()),
+            uploads: Uploads::new(
+                self.env.clone(),
+                Arc::clone(&self.store),
+                self.options.merge.clone(),
+                self.options.compression,
+            ),
             metrics: self.metrics.clone(),
             info,
             reports,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use checkpoint::{barrier::CheckpointMode, coordinator, restart::RestartStrategy};
+use statebackend::RunCompression;
 use types::{Error, Result, Uid};
 
 use super::values::{boolean, bytes, count, duration, optional, restart};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub keep_on_cancel: bool,
     /// Whether completed checkpoints stay when the job fails.
     pub keep_on_failure: bool,
+    /// How the blocks of runs are stored.
+    pub compression: RunCompression,
     /// What happens after a failure. `None`: exponential delay with checkpoints, none without.
     pub restart: Option<RestartStrategy>,
     /// What to start from: `auto`, `latest`, `none`, or a path.
@@ -97,6 +100,7 @@ impl Default for Settings {
             interval_set: false,
             keep_on_cancel: true,
             keep_on_failure: true,
+            compression: RunCompression::Zstd,
             restart: None,
             from: "auto".to_owned(),
             take_over: false,
@@ -170,6 +174,8 @@ settings! {
         |settings, text| settings.keep_on_cancel = boolean(text)?;
     "checkpoints.keep-on-failure", "whether they stay when the job fails (true)",
         |settings, text| settings.keep_on_failure = boolean(text)?;
+    "checkpoints.compression", "zstd or none, for what is written from now on (zstd)",
+        |settings, text| settings.compression = compression(text)?;
     "checkpoints.memory-max-size", "bytes that all checkpoints in memory may take (64MiB)",
         |settings, text| settings.memory_max_size = bytes(text)?;
     "restart", "none, fixed-delay[:ATTEMPTS:DELAY], failure-rate[:FAILURES:INTERVAL:DELAY], exponential-delay[:INITIAL:FACTOR:MAX:RESET:JITTER]",
@@ -280,6 +286,14 @@ fn backend(text: &str) -> Result<Backend> {
         "memory" => Ok(Backend::Memory),
         "filesystem" => Ok(Backend::Filesystem),
         _ => Err(Error::invalid_job("there is no such backend")),
+    }
+}
+
+fn compression(text: &str) -> Result<RunCompression> {
+    match text {
+        "zstd" => Ok(RunCompression::Zstd),
+        "none" => Ok(RunCompression::None),
+        _ => Err(Error::invalid_job("there is no such compression")),
     }
 }
 

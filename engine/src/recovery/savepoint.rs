@@ -9,6 +9,7 @@ use checkpoint::{
     savepoint::{self, RunCopier},
 };
 use env::{Env, Store};
+use statebackend::{RunCompression, copy_canonical};
 use types::{Result, Run, RunIdentity, SnapshotFile};
 
 /// Copies `manifest`, a completed checkpoint in `store`, into the directory `dir`. Returns the savepoint's manifest.
@@ -20,14 +21,16 @@ pub(crate) async fn copy_savepoint(
     store: Arc<dyn Store>,
     manifest: &Manifest,
     dir: &str,
+    compression: RunCompression,
 ) -> Result<SnapshotFile> {
-    let copier = Copier { env: env.clone() };
+    let copier = Copier { env: env.clone(), compression };
     let written = savepoint::write(env, &*store, manifest, dir, &copier).await?;
     Ok(written.manifest)
 }
 
 struct Copier {
     env: Env,
+    compression: RunCompression,
 }
 
 #[async_trait]
@@ -40,7 +43,8 @@ impl RunCopier for Copier {
         path: &str,
         identity: RunIdentity,
     ) -> Result<Option<Run>> {
-        let (run, _summary) = statebackend::copy_canonical(&self.env, from, runs, to, path, identity).await?;
+        let copied = copy_canonical(&self.env, from, runs, to, path, identity, self.compression);
+        let (run, _summary) = copied.await?;
         Ok(Some(run))
     }
 }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use checkpoint::storage::paths;
 use env::{Env, FaultPoint, Message, Sender, Store};
-use statebackend::{Delta, MergePolicy, Refill, merge, run_of, write_run};
+use statebackend::{Delta, MergePolicy, Refill, RunCompression, merge, run_of, write_run};
 use tokio::sync::Semaphore;
 use types::{CheckpointId, Error, KeyGroupRange, Result, Run, RunIdentity};
 
@@ -36,6 +36,7 @@ pub(crate) struct Uploads {
     writing: Arc<Semaphore>,
     merging: Arc<Semaphore>,
     pub(crate) policy: MergePolicy,
+    compression: RunCompression,
 }
 
 /// A run to be written.
@@ -48,9 +49,14 @@ pub(crate) struct RunToWrite {
 }
 
 impl Uploads {
-    pub(crate) fn new(env: Env, store: Arc<dyn Store>, policy: MergePolicy) -> Self {
+    pub(crate) fn new(
+        env: Env,
+        store: Arc<dyn Store>,
+        policy: MergePolicy,
+        compression: RunCompression,
+    ) -> Self {
         let one = || Arc::new(Semaphore::new(1));
-        Self { env, store, writing: one(), merging: one(), policy }
+        Self { env, store, writing: one(), merging: one(), policy, compression }
     }
 
     /// Sorts, compresses and writes a run; reports to `done`. Runs until it has succeeded or the task is gone.
@@ -73,8 +79,9 @@ impl Uploads {
         let RunToWrite { checkpoint, delta, identity, groups, .. } = work;
         self.env.fault(FaultPoint::RunUploadBefore)?;
         let path = paths::run(identity.attempt, &identity.operator, identity.subtask, identity.number);
-        let of = identity.clone();
-        let written = self.env.blocking("write run", move || write_run(delta, of, groups)).await??;
+        let (of, compression) = (identity.clone(), self.compression);
+        let written =
+            self.env.blocking("write run", move || write_run(delta, of, groups, compression)).await??;
         let run = run_of(&written, &path);
         let mut pause = Duration::from_millis(50);
         while let Err(error) = self.store.put(&path, written.payload.clone()).await {
@@ -115,7 +122,7 @@ impl Uploads {
     async fn merge_now(&self, runs: &[Run], includes_oldest: bool, identity: RunIdentity) -> Result<Run> {
         let _turn = turn(&self.merging).await?;
         let path = paths::run(identity.attempt, &identity.operator, identity.subtask, identity.number);
-        merge(&self.env, &*self.store, runs, includes_oldest, identity, &path).await
+        merge(&self.env, &*self.store, runs, includes_oldest, identity, &path, self.compression).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use checkpoint::manifest::ListPart;
 use env::{Env, Payload};
-use statebackend::{restore as restore_runs, run_of, write_run};
+use statebackend::{RunCompression, restore as restore_runs, run_of, write_run};
 use types::{AttemptId, CheckpointId, Error, JobId, Result, Run, RunIdentity, SubtaskIndex, Uid};
 
 use super::pipeline::{Pipeline, Vertices};
@@ -51,7 +51,7 @@ pub(super) fn take(
             if delta.is_empty() {
                 continue;
             }
-            let written = write_run(delta, identity(uid, checkpoint), keyed.groups())?;
+            let written = write_run(delta, identity(uid, checkpoint), keyed.groups(), RunCompression::Zstd)?;
             let path = format!("{uid}-{checkpoint}.run");
             state.runs.push(run_of(&written, &path));
             snapshot.files.insert(path, written.payload);

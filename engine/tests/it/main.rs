@@ -12,6 +12,7 @@ mod broken_store;
 mod came_and_went;
 mod cancels;
 mod command_line;
+mod compression;
 mod counting;
 mod endings;
 mod event_time;

@@ -15,8 +15,8 @@ use checkpoint::{
 };
 use env::{Env, Store};
 use statebackend::{
-    Declared, KeyRef, KeyedContext, KeyedState, StateDeclarations, ValueState, copy_canonical, run_of,
-    write_run,
+    Declared, KeyRef, KeyedContext, KeyedState, RunCompression, StateDeclarations, ValueState,
+    copy_canonical, run_of, write_run,
 };
 use tempfile::TempDir;
 use types::{
@@ -147,7 +147,7 @@ impl Job {
             number: checkpoint.0,
         };
         let path = paths::run(identity.attempt, &identity.operator, identity.subtask, identity.number);
-        let written = write_run(delta, identity, *groups)?;
+        let written = write_run(delta, identity, *groups, RunCompression::Zstd)?;
         runs.push(run_of(&written, &path));
         self.store.put(&path, written.payload).await
     }
@@ -215,6 +215,8 @@ impl RunCopier for Copier {
         path: &str,
         identity: RunIdentity,
     ) -> Result<Option<Run>> {
-        copy_canonical(&self.0, from, runs, to, path, identity).await.map(|(run, _)| Some(run))
+        copy_canonical(&self.0, from, runs, to, path, identity, RunCompression::Zstd)
+            .await
+            .map(|(run, _)| Some(run))
     }
 }

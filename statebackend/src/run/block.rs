@@ -15,6 +15,16 @@ use super::{
 /// A block is closed when it is at least this long before compression.
 const TARGET_LEN: usize = 64 << 10;
 
+/// How the blocks of a run are stored. Readers take either, whatever a job writes now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunCompression {
+    /// As they are: more bytes, less processor time.
+    None,
+    /// By zstd at level 1, where that helps.
+    #[default]
+    Zstd,
+}
+
 /// Fills one block after the other.
 pub(crate) struct BlockBuilder {
     plain: Vec<u8>,
@@ -22,7 +32,8 @@ pub(crate) struct BlockBuilder {
     /// State and key group of the last entry in the block.
     mark: Option<(u16, KeyGroup)>,
     first: Option<(u16, KeyGroup, Box<[u8]>)>,
-    compressor: Lent<Compressor<'static>>,
+    /// None where nothing is to be compressed.
+    compressor: Option<Lent<Compressor<'static>>>,
     thrift: Thrift,
 }
 
@@ -61,8 +72,11 @@ impl Thrift {
 }
 
 impl BlockBuilder {
-    pub(crate) fn new() -> Result<Self> {
-        let compressor = contexts::compressor()?;
+    pub(crate) fn new(compression: RunCompression) -> Result<Self> {
+        let compressor = match compression {
+            RunCompression::None => None,
+            RunCompression::Zstd => Some(contexts::compressor()?),
+        };
         let plain = Vec::with_capacity(TARGET_LEN + (TARGET_LEN >> 2));
         Ok(Self { plain, entries: 0, mark: None, first: None, compressor, thrift: Thrift::default() })
     }
@@ -123,14 +137,14 @@ impl BlockBuilder {
 
     /// Compresses if that helps and a reader would accept the ratio. Depends on the blocks of this run alone.
     fn compress(&mut self, out: &mut Vec<u8>) -> Result<Compression> {
-        if !self.thrift.tries() {
+        let Some(compressor) = self.compressor.as_mut().filter(|_| self.thrift.tries()) else {
             out.extend_from_slice(&self.plain);
             return Ok(Compression::Raw);
-        }
+        };
         let begin = out.len();
         let bound = zstd::zstd_safe::compress_bound(self.plain.len());
         out.resize(begin + bound, 0);
-        let compressed = self.compressor.compress_to_buffer(&self.plain, &mut out[begin..]);
+        let compressed = compressor.compress_to_buffer(&self.plain, &mut out[begin..]);
         let len =
             compressed.map_err(|error| Error::internal("zstd failed to compress").with_source(error))?;
         self.thrift.tried(self.plain.len(), len);
@@ -265,8 +279,8 @@ mod tests {
     use crate::run::entry::push_entry;
 
     /// Builds blocks of values that are noise or zeros; tells how each was stored.
-    fn stored(noisy: impl IntoIterator<Item = bool>) -> Vec<Compression> {
-        let mut builder = BlockBuilder::new().expect("zstd is there");
+    fn stored(how: RunCompression, noisy: impl IntoIterator<Item = bool>) -> Vec<Compression> {
+        let mut builder = BlockBuilder::new(how).expect("zstd is there");
         let (mut out, mut opener, mut found) = (Vec::new(), Opener::default(), Vec::new());
         for (number, noisy) in (0_u64..).zip(noisy) {
             let mut noise = number + 1;
@@ -295,7 +309,7 @@ mod tests {
     fn what_does_not_compress_is_seldom_tried() {
         let tries = |noisy: usize| {
             // After so much noise, how long it takes until zeros are compressed again.
-            let found = stored((0..noisy + 20).map(|number| number < noisy));
+            let found = stored(RunCompression::Zstd, (0..noisy + 20).map(|number| number < noisy));
             assert_eq!(found[..noisy], vec![Compression::Raw; noisy]);
             let first =
                 found.iter().position(|it| *it == Compression::Zstd).expect("zeros are tried at last");
@@ -308,5 +322,11 @@ mod tests {
         assert_eq!(tries(3), 2);
         assert_eq!(tries(20), 16);
         assert_eq!(tries(54), 16);
+    }
+
+    #[test]
+    fn without_compression_every_block_is_raw() {
+        let found = stored(RunCompression::None, [false, true, false, false]);
+        assert_eq!(found, vec![Compression::Raw; 4]);
     }
 }

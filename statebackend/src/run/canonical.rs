@@ -7,7 +7,7 @@ use bytes::Bytes;
 use types::{Digest, DigestBuilder, KeyGroupRange, Result, RunIdentity};
 
 use super::{
-    block::Home,
+    block::{Home, RunCompression},
     entry::{Entry, EntryKind},
     list_chunk::{CHUNK_ELEMENTS, chunk_number, elements, push_element},
     schema::Schema,
@@ -183,9 +183,15 @@ impl List {
 }
 
 impl CanonicalWriter {
-    pub(crate) fn new(identity: RunIdentity, groups: KeyGroupRange, schema: Schema) -> Result<Self> {
+    pub(crate) fn new(
+        identity: RunIdentity,
+        groups: KeyGroupRange,
+        schema: Schema,
+        compression: RunCompression,
+    ) -> Result<Self> {
         let summarizer = Summarizer::new(&schema);
-        Ok(Self { writer: RunWriter::new(identity, groups, schema)?, summarizer, list: None })
+        let writer = RunWriter::new(identity, groups, schema, compression)?;
+        Ok(Self { writer, summarizer, list: None })
     }
 
     pub(crate) fn push(&mut self, home: Home, entry: &Entry<'_>, bytes: &[u8]) -> Result<()> {

@@ -10,7 +10,7 @@ use env::{Env, FaultPoint, Store, StoreWriter};
 use types::{Error, KeyGroup, KeyGroupRange, Result, Run, RunIdentity};
 
 use super::{
-    block::Home,
+    block::{Home, RunCompression},
     canonical::{CanonicalWriter, StateSummary, Summarizer},
     entry::{Entry, decode},
     merge::{Merger, Sink, Step},
@@ -125,9 +125,10 @@ pub async fn merge(
     includes_oldest: bool,
     identity: RunIdentity,
     path: &str,
+    compression: RunCompression,
 ) -> Result<Run> {
     let driver = Driver::open(store, runs, includes_oldest).await?;
-    let sink = RunWriter::new(identity, hull(runs), driver.schema.clone())?;
+    let sink = RunWriter::new(identity, hull(runs), driver.schema.clone(), compression)?;
     let (written, ()) = write_all(env, store, driver, sink, store.writer(path).await?).await?;
     env.fault(FaultPoint::MergeAfter)?;
     Ok(written.into_run(path))
@@ -145,9 +146,10 @@ pub async fn copy_canonical(
     to: &dyn Store,
     path: &str,
     identity: RunIdentity,
+    compression: RunCompression,
 ) -> Result<(Run, StateSummary)> {
     let driver = Driver::open(from, runs, true).await?;
-    let sink = CanonicalWriter::new(identity, hull(runs), driver.schema.clone())?;
+    let sink = CanonicalWriter::new(identity, hull(runs), driver.schema.clone(), compression)?;
     let (written, summary) = write_all(env, from, driver, sink, to.writer(path).await?).await?;
     Ok((written.into_run(path), summary))
 }

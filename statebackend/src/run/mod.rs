@@ -18,6 +18,7 @@ mod sort;
 mod verify;
 mod writer;
 
+pub use block::RunCompression;
 pub use canonical::{StateCount, StateSummary};
 pub use driver::{LiveEntry, copy_canonical, merge, scan, summarize};
 pub use entry::{Entry, EntryKind};

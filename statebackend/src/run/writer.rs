@@ -6,7 +6,7 @@ use env::Payload;
 use types::{Digest, DigestBuilder, KeyGroup, KeyGroupRange, Result, Run, RunIdentity, SnapshotFile};
 
 use super::{
-    block::BlockBuilder,
+    block::{BlockBuilder, RunCompression},
     entry::{Entry, is_tombstone, push_entry},
     footer::{Footer, Section, Totals, header},
     index::{self, BlockMeta},
@@ -58,12 +58,17 @@ impl Written {
 }
 
 impl RunWriter {
-    pub(crate) fn new(identity: RunIdentity, groups: KeyGroupRange, schema: Schema) -> Result<Self> {
+    pub(crate) fn new(
+        identity: RunIdentity,
+        groups: KeyGroupRange,
+        schema: Schema,
+        compression: RunCompression,
+    ) -> Result<Self> {
         Ok(Self {
             identity,
             groups,
             schema,
-            builder: BlockBuilder::new()?,
+            builder: BlockBuilder::new(compression)?,
             index: Vec::new(),
             out: header().to_vec(),
             handed_out: 0,
@@ -194,10 +199,15 @@ impl WrittenRun {
 ///
 /// # Errors
 /// `User` for a value that is too large.
-pub fn write_run(delta: Delta, identity: RunIdentity, groups: KeyGroupRange) -> Result<WrittenRun> {
+pub fn write_run(
+    delta: Delta,
+    identity: RunIdentity,
+    groups: KeyGroupRange,
+    compression: RunCompression,
+) -> Result<WrittenRun> {
     let Delta { key, states, .. } = delta;
     let schema = Schema::new(key, states.iter().map(|state| state.spec.clone()));
-    let mut writer = RunWriter::new(identity, groups, schema)?;
+    let mut writer = RunWriter::new(identity, groups, schema, compression)?;
     let mut payload = Payload::new();
     for (number, state) in states.into_iter().enumerate() {
         let visit = |group: KeyGroup, bytes: &[u8]| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use env::{Env, Store};
-use statebackend::{StateSummary, copy_canonical, restore, verify_run};
+use statebackend::{RunCompression, StateSummary, copy_canonical, restore, verify_run};
 use types::{CheckpointId, Digest, ErrorKind, Run, SnapshotFile};
 
 use crate::fixture::{Context, MAX, Subtask, declare, identity, key, simulated};
@@ -29,7 +29,16 @@ async fn restored(env: &Env, store: &dyn Store, run: &Run) -> types::Result<()> 
 }
 
 async fn summary(env: &Env, store: &dyn Store, run: &Run) -> types::Result<StateSummary> {
-    let copied = copy_canonical(env, store, std::slice::from_ref(run), store, "copy", identity(0, 9)).await;
+    let copied = copy_canonical(
+        env,
+        store,
+        std::slice::from_ref(run),
+        store,
+        "copy",
+        identity(0, 9),
+        RunCompression::Zstd,
+    )
+    .await;
     store.delete("copy").await.unwrap();
     copied.map(|(_, summary)| summary)
 }

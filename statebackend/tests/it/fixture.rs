@@ -7,8 +7,8 @@ use std::{
 
 use env::{Env, Files, Store, sim::Simulation};
 use statebackend::{
-    Declared, KeyRef, KeyedContext, KeyedState, ListState, MapState, StateDeclarations, ValueState, restore,
-    run_of,
+    Declared, KeyRef, KeyedContext, KeyedState, ListState, MapState, RunCompression, StateDeclarations,
+    ValueState, restore, run_of,
     store::{KeyValueStore, sorted_map::SortedMapStore},
     write_run,
 };
@@ -182,7 +182,7 @@ impl Subtask {
             if !delta.is_empty() {
                 let identity = self.next_identity();
                 let path = format!("runs/{}-{}.run", self.index, identity.number);
-                let written = write_run(delta, identity, self.groups).unwrap();
+                let written = write_run(delta, identity, self.groups, RunCompression::Zstd).unwrap();
                 let run = run_of(&written, &path);
                 store.put(&path, written.payload).await.unwrap();
                 self.runs.push(run);

@@ -1,6 +1,6 @@
 //! The bytes of a run file, pinned: a change here is a new version of the format.
 
-use statebackend::write_run;
+use statebackend::{RunCompression, write_run};
 use types::{CheckpointId, Timestamp};
 
 use crate::fixture::{Context, MAX, Subtask, declare, identity, key};
@@ -37,7 +37,7 @@ pub(crate) fn small_run() -> Vec<u8> {
     subtask.state.flip(CheckpointId(2));
     while subtask.state.drain(100).unwrap() > 0 {}
     let (_, delta) = subtask.state.take_sealed().unwrap();
-    write_run(delta, identity(0, 2), MAX.all()).unwrap().payload.concat()
+    write_run(delta, identity(0, 2), MAX.all(), RunCompression::Zstd).unwrap().payload.concat()
 }
 
 /// On a difference the new bytes are shown; whoever changes the format on purpose raises its version.

@@ -9,8 +9,8 @@ use std::{
 use env::{Env, Store};
 use proptest::{prelude::*, test_runner::TestRunner};
 use statebackend::{
-    KeyRef, LiveEntry, MergePolicy, StateSummary, copy_canonical, merge, plan_merge, scan, summarize,
-    verify_run, write_run,
+    KeyRef, LiveEntry, MergePolicy, RunCompression, StateSummary, copy_canonical, merge, plan_merge, scan,
+    summarize, verify_run, write_run,
 };
 use types::{CheckpointId, KeyGroup, Run, SubtaskIndex, Timestamp};
 
@@ -300,8 +300,17 @@ impl Job {
         let subtask = &mut self.subtasks[index];
         let identity = subtask.next_identity();
         let neighbours = &subtask.runs[range.clone()];
-        let merged =
-            merge(&self.env, &*self.store, neighbours, range.start == 0, identity, &path).await.unwrap();
+        let merged = merge(
+            &self.env,
+            &*self.store,
+            neighbours,
+            range.start == 0,
+            identity,
+            &path,
+            RunCompression::Zstd,
+        )
+        .await
+        .unwrap();
         verify_run(&self.env, &*self.store, &merged, true).await.unwrap();
         subtask.runs.splice(range, [merged]);
     }
@@ -381,7 +390,9 @@ impl Job {
     async fn canonical(&mut self, runs: &[Run]) -> StateSummary {
         let (env, store) = (&self.env, &*self.store);
         let (run, summary) =
-            copy_canonical(env, store, runs, store, "canonical", identity(0, 1)).await.unwrap();
+            copy_canonical(env, store, runs, store, "canonical", identity(0, 1), RunCompression::Zstd)
+                .await
+                .unwrap();
         verify_run(env, store, &run, true).await.unwrap();
         assert_eq!(run.tombstones, 0);
         assert_eq!(summarize(env, store, runs).await.unwrap(), summary);
@@ -449,7 +460,7 @@ fn deltas(subtask: &mut Subtask, slice: usize) -> Vec<(CheckpointId, Vec<u8>)> {
     while subtask.state.drain(slice).unwrap() > 0 {}
     let mut found = Vec::new();
     while let Some((checkpoint, delta)) = subtask.state.take_sealed() {
-        let run = write_run(delta, identity(0, 1), MAX.all()).unwrap();
+        let run = write_run(delta, identity(0, 1), MAX.all(), RunCompression::Zstd).unwrap();
         found.push((checkpoint, run.payload.concat()));
     }
     found

@@ -1,6 +1,6 @@
 //! The table as a cache in front of a store: what is read when, what stays in memory, and what a store that fails does.
 
-use statebackend::{KeyRef, KeyedState, StateDeclarations, store, write_run};
+use statebackend::{KeyRef, KeyedState, RunCompression, StateDeclarations, store, write_run};
 use types::{CheckpointId, ErrorKind, SubtaskIndex, Timestamp};
 
 use crate::fixture::{
@@ -132,7 +132,7 @@ fn what_came_and_went_or_left_early_is_sealed() {
             while subtask.state.drain(1).unwrap() > 0 {}
             assert!(!subtask.state.is_undrained());
             let (_, delta) = subtask.state.take_sealed().unwrap();
-            assert!(write_run(delta, identity(0, 1), MAX.all()).unwrap().is_empty());
+            assert!(write_run(delta, identity(0, 1), MAX.all(), RunCompression::Zstd).unwrap().is_empty());
         }
         assert!(stored.state.evicted_cells() > 0);
     });
@@ -243,7 +243,7 @@ fn a_write_that_fails_fails_the_drain_and_loses_nothing() {
             while plain.state.drain(usize::MAX).unwrap() > 0 {}
             let [stored_run, plain_run] = [&mut stored, &mut plain].map(|subtask| {
                 let (_, delta) = subtask.state.take_sealed().unwrap();
-                write_run(delta, identity(0, 1), MAX.all()).unwrap().payload.concat()
+                write_run(delta, identity(0, 1), MAX.all(), RunCompression::Zstd).unwrap().payload.concat()
             });
             assert_eq!(stored_run, plain_run);
             compare(&mut stored, &mut plain, handles, &keys);

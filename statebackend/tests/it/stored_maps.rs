@@ -1,6 +1,6 @@
 //! Maps of which a table holds a part: walking, clearing, and what is asked of the store.
 
-use statebackend::write_run;
+use statebackend::{RunCompression, write_run};
 use types::CheckpointId;
 
 use crate::{
@@ -74,7 +74,12 @@ fn a_clearing_that_waits_hides_nothing_that_came_later() {
                 let mut runs = Vec::new();
                 while subtask.state.drain(1).unwrap() > 0 {}
                 while let Some((_, delta)) = subtask.state.take_sealed() {
-                    runs.push(write_run(delta, identity(0, 1), MAX.all()).unwrap().payload.concat());
+                    runs.push(
+                        write_run(delta, identity(0, 1), MAX.all(), RunCompression::Zstd)
+                            .unwrap()
+                            .payload
+                            .concat(),
+                    );
                 }
                 // Other keys push this one out, so that it is read from the store.
                 increment(&mut subtask.state, handles, &keys(20));
@@ -110,7 +115,7 @@ fn a_map_half_drained_early_is_cleared() {
             subtask.state.flip(FIRST);
             while subtask.state.drain(64).unwrap() > 0 {}
             let (_, delta) = subtask.state.take_sealed().unwrap();
-            write_run(delta, identity(0, 1), MAX.all()).unwrap().payload.concat()
+            write_run(delta, identity(0, 1), MAX.all(), RunCompression::Zstd).unwrap().payload.concat()
         });
         assert!(stored.state.evicted_cells() > 0);
         assert!(runs[0] == runs[1], "the runs differ");
@@ -132,7 +137,12 @@ fn what_a_map_has_besides_is_asked_anew() {
                 subtask.state.flip(CheckpointId(checkpoint));
                 while subtask.state.drain(64).unwrap() > 0 {}
                 let (_, delta) = subtask.state.take_sealed().unwrap();
-                runs.push(write_run(delta, identity(0, 1), MAX.all()).unwrap().payload.concat());
+                runs.push(
+                    write_run(delta, identity(0, 1), MAX.all(), RunCompression::Zstd)
+                        .unwrap()
+                        .payload
+                        .concat(),
+                );
             };
             handles.map.put(&mut Context { state: &mut subtask.state, key: &key }, &1, 1).unwrap();
             seal(subtask, 1);

@@ -123,7 +123,7 @@ impl Subject {
         while let Some((checkpoint, delta)) = self.state.take_sealed() {
             let is_whole = delta.is_whole();
             let run = (!delta.is_empty()).then(|| {
-                let written = write_run(delta, identity(0, checkpoint.0), MAX.all()).unwrap();
+                let written = write_run(delta, identity(0, checkpoint.0), MAX.all(), RunCompression::Zstd).unwrap();
                 (run_of(&written, &format!("run-{}", checkpoint.0)), written.payload)
             });
             sealed.push((is_whole, run, self.barriers.remove(&checkpoint).unwrap()));

@@ -142,9 +142,10 @@ impl Running<'_> {
         let (env, store, done) =
             (self.attempt.env.clone(), self.attempt.store.clone(), self.background.0.clone());
         let manifest = self.attempt.manifests.get(&checkpoint).cloned();
+        let compression = self.attempt.compression;
         let copying = async move {
             let copied = match manifest {
-                Some(manifest) => copy_savepoint(&env, store, &manifest, &dir).await,
+                Some(manifest) => copy_savepoint(&env, store, &manifest, &dir, compression).await,
                 None => {
                     Err(Error::internal(format!("the manifest of checkpoint {checkpoint} is not at hand")))
                 }

@@ -11,7 +11,9 @@ use super::*;
 use crate::{
     declare::{StateKind, StateSpec},
     run::{
-        driver::{merge, scan},
+        block::RunCompression,
+        driver::{copy_canonical, merge, scan},
+        index::Compression,
         reader::RunReader,
         schema::Schema,
         writer::RunWriter,
@@ -48,9 +50,9 @@ fn entry_of<'a>(at: &'a At, value: &'a Option<Vec<u8>>) -> Entry<'a> {
     Entry { kind, key: &at.2, sub: &at.4, value: value.as_deref().unwrap_or_default() }
 }
 
-async fn write(store: &dyn Store, number: u64, entries: &Entries) -> Run {
+async fn write(store: &dyn Store, number: u64, entries: &Entries, compression: RunCompression) -> Run {
     let first = u16::from(entries.keys().all(|at| at.0 == 1));
-    let mut writer = RunWriter::new(identity(number), GROUPS, schema(first)).unwrap();
+    let mut writer = RunWriter::new(identity(number), GROUPS, schema(first), compression).unwrap();
     let mut payload = Payload::new();
     for (at, value) in entries {
         writer.push_entry(at.0 - first, KeyGroup(at.1), &entry_of(at, value)).unwrap();
@@ -151,11 +153,18 @@ proptest! {
             let store = env.open_store("memory:runs").unwrap();
             let mut written = Vec::new();
             for (number, run) in (1..).zip(&runs) {
-                written.push(write(&*store, number, run).await);
+                // Runs of before and after a change of the setting.
+                let compression = [RunCompression::Zstd, RunCompression::None][number as usize % 2];
+                written.push(write(&*store, number, run, compression).await);
             }
-            for (number, includes_oldest) in [(100, false), (101, true)] {
+            let merges = [
+                (100, false, RunCompression::Zstd),
+                (101, true, RunCompression::Zstd),
+                (102, true, RunCompression::None),
+            ];
+            for (number, includes_oldest, how) in merges {
                 let path = format!("run-{number}");
-                let merged = merge(&env, &*store, &written, includes_oldest, identity(number), &path).await.unwrap();
+                let merged = merge(&env, &*store, &written, includes_oldest, identity(number), &path, how).await.unwrap();
                 let expected = model(&runs, includes_oldest);
                 assert!(read(&*store, &merged).await == expected, "includes the oldest: {includes_oldest}");
                 assert_eq!(merged.entries, expected.len() as u64);
@@ -181,14 +190,50 @@ fn runs_of_several_windows_and_raw_blocks_merge() {
         let store = env.open_store("memory:runs").unwrap();
         let mut written = Vec::new();
         for (number, run) in (1..).zip(&runs) {
-            written.push(write(&*store, number, run).await);
+            written.push(write(&*store, number, run, RunCompression::Zstd).await);
         }
         for (run, entries) in written.iter().zip(&runs) {
             let reader = RunReader::open(&*store, run).await.unwrap();
             assert!(reader.windows(GROUPS).len() > 2, "{} windows", reader.windows(GROUPS).len());
             assert!(run.file.len > (entries.len() * LEN) as u64, "noise is stored raw");
         }
-        let merged = merge(&env, &*store, &written, true, identity(100), "run-100").await.unwrap();
+        let merged = merge(&env, &*store, &written, true, identity(100), "run-100", RunCompression::Zstd)
+            .await
+            .unwrap();
         assert!(read(&*store, &merged).await == model(&runs, true));
+    });
+}
+
+#[test]
+fn what_a_merge_writes_is_compressed_as_it_is_told_whatever_it_reads() {
+    let entries = |from: u64| -> Entries {
+        let at = |key: u64| (0, 0, key.to_be_bytes().to_vec(), true, vec![]);
+        (from..from + 2_000).map(|key| (at(key), Some(vec![7; 100]))).collect()
+    };
+    let zstd_blocks = async |store: &dyn Store, run: &Run| {
+        let index = RunReader::open(store, run).await.unwrap().index;
+        let zstd = index.iter().filter(|block| block.compression == Compression::Zstd).count();
+        assert!(index.len() > 2);
+        (zstd > 0, zstd == index.len())
+    };
+    env::sim::Simulation::new(1).run(async |env: Env| {
+        let store = env.open_store("memory:runs").unwrap();
+        let first = write(&*store, 1, &entries(0), RunCompression::Zstd).await;
+        let second = write(&*store, 2, &entries(1_000), RunCompression::None).await;
+        assert_eq!(zstd_blocks(&*store, &first).await, (true, true));
+        assert_eq!(zstd_blocks(&*store, &second).await, (false, false));
+        let both = [first, second];
+        let mut expected = entries(0);
+        expected.extend(entries(1_000));
+        for (how, number, zstd) in [(RunCompression::Zstd, 3, true), (RunCompression::None, 4, false)] {
+            let path = format!("run-{number}");
+            let merged = merge(&env, &*store, &both, true, identity(number), &path, how).await.unwrap();
+            assert_eq!(zstd_blocks(&*store, &merged).await, (zstd, zstd));
+            assert!(read(&*store, &merged).await == expected);
+            let path = format!("copy-{number}");
+            let (copy, _) =
+                copy_canonical(&env, &*store, &both, &*store, &path, identity(number), how).await.unwrap();
+            assert_eq!(zstd_blocks(&*store, &copy).await, (zstd, zstd));
+        }
     });
 }
