@@ -70,7 +70,7 @@ fn file(env: &Env, named: Option<&str>) -> Result<Option<(String, String)>> {
 /// The settings in a file: `name = value`, or in a `[section]`.
 fn entries(name: &str, text: &str) -> Result<Vec<(String, String)>> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
         Error::invalid_job(format!("{name}, line {line}: {}", error.message().replace('\n', " ")))
     })?;
     let mut entries = Vec::new();

@@ -4,6 +4,8 @@
 mod args;
 mod layers;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 mod values;
 
 pub use args::JobArgs;
