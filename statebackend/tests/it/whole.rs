@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use env::{Env, Payload, Store};
 use proptest::{collection::vec, prelude::*};
 use statebackend::{
-    Declared, KeyRef, KeyedState, ListState, StateDeclarations, ValueState, run_of, write_run,
+    Declared, KeyRef, KeyedState, ListState, RunCompression, StateDeclarations, ValueState, run_of, write_run,
 };
 use types::{CheckpointId, Run, SubtaskIndex};
 
@@ -123,7 +123,8 @@ impl Subject {
         while let Some((checkpoint, delta)) = self.state.take_sealed() {
             let is_whole = delta.is_whole();
             let run = (!delta.is_empty()).then(|| {
-                let written = write_run(delta, identity(0, checkpoint.0), MAX.all(), RunCompression::Zstd).unwrap();
+                let written =
+                    write_run(delta, identity(0, checkpoint.0), MAX.all(), RunCompression::Zstd).unwrap();
                 (run_of(&written, &format!("run-{}", checkpoint.0)), written.payload)
             });
             sealed.push((is_whole, run, self.barriers.remove(&checkpoint).unwrap()));
