@@ -11,6 +11,7 @@
 )]
 
 mod arrows;
+mod dependencies;
 mod documents;
 mod fault_points;
 #[cfg(feature = "test-util")]
