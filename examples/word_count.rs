@@ -20,6 +20,12 @@ struct Args {
     /// The directory for the counts.
     #[arg(long, value_name = "DIR")]
     output: String,
+    /// Reads what is not UTF-8 as replacement characters, instead of refusing it.
+    #[arg(long)]
+    lossy: bool,
+    /// The longest line that is read.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+    max_line_bytes: usize,
     #[command(flatten)]
     job: JobArgs,
 }
@@ -32,6 +38,8 @@ fn main() -> ExitCode {
         words(line).for_each(|word| out.emit(word));
         Ok(())
     });
+    let lines = lines.max_line_bytes(args.max_line_bytes);
+    let lines = if args.lossy { lines.lossy() } else { lines };
     let counts = FileSink::new(args.output, |(word, count), line| {
         writeln!(line, "{word}\t{count}").expect("memory takes every write");
     });
