@@ -80,7 +80,8 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                     Decision::Finished(at) => return Ok(Started::Finished { at }),
                     Decision::Start(start) => start,
                 };
-                over = standing.filter(|it| request.from.continues() && it.starts_over()).map(start::why_over);
+                over =
+                    standing.filter(|it| request.from.continues() && it.starts_over()).map(start::why_over);
                 let kind = Kind::AttemptStarted(*start);
                 let record = Arc::new(Record::after(newest.as_deref(), env.wall(), kind)?);
                 // All that will be needed is read before anything is written.

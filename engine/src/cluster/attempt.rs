@@ -329,6 +329,12 @@ impl Running<'_> {
                 self.totals.insert(task, totals);
                 return self.on_finished(task);
             }
+            TaskReport::Failed(failure) if self.ending.is_some() => {
+                // The end is in the history: nothing that fails now can change it, and the other tasks end as they would.
+                let error = failure.into_error();
+                self.attempt.env.warn(&format!("after the end of the job: {error}"));
+                return self.on_finished(task);
+            }
             TaskReport::Failed(failure) => {
                 return self.fail(failure.into_error()).await;
             }

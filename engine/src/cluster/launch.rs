@@ -206,7 +206,8 @@ impl JobManager {
             // Refused as such when the attempt begins.
             return Ok(());
         }
-        let fresh = over.map(|standing| format!("a fresh start, since {}", history::start::why_over(standing)));
+        let fresh =
+            over.map(|standing| format!("a fresh start, since {}", history::start::why_over(standing)));
         let job = standing.map_or(JobId(0), |standing| standing.job);
         let held = self.held(&nobody(job)).await?;
         // In this order: a process that is about to be taken over completes checkpoints all the while, and what its sinks

@@ -493,12 +493,15 @@ impl Running {
     }
 
     fn close(mut self) -> Result<TaskReport> {
+        let mut closed = Ok(());
         for operator in &mut self.task.chain.operators {
             let name = operator.context.operator.clone();
-            guard::catch(|| operator.operator.close())
-                .map_err(|error| error.context(format!("operator {name}, close")))?;
+            let one = guard::catch(|| operator.operator.close())
+                .map_err(|error| error.context(format!("operator {name}, close")));
+            // Each is closed, whatever another one's function says.
+            closed = closed.and(one);
         }
-        Ok(TaskReport::Finished(self.totals()))
+        closed.map(|()| TaskReport::Finished(self.totals()))
     }
 
     fn totals(&self) -> TaskTotals {

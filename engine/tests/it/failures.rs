@@ -17,6 +17,7 @@ use tidegate_engine::{
 
 use crate::{
     ledger::{Ledger, Moods},
+    load::Paced,
     numbers::Numbers,
     world::{Death, Kind, Row, assert_says, live, run, simulate, start, with_settings},
 };
@@ -184,6 +185,58 @@ fn errors_name_operator_and_place_wherever_user_code_is_called() {
             assert_says(&error, ErrorKind::User, &["operator fails", &format!("it fails in {place}")]);
         }
     });
+}
+
+/// Counts the subtasks that were closed, and fails in this one.
+#[derive(Clone)]
+struct Closes {
+    failing: u32,
+    closed: Arc<AtomicU64>,
+    subtask: u32,
+}
+
+impl RichFunction for Closes {
+    type In = u64;
+    type Out = u64;
+
+    fn open(&mut self, context: &RuntimeContext) -> Result<()> {
+        self.subtask = context.subtask.0;
+        Ok(())
+    }
+
+    fn call(&mut self, record: u64, out: &mut Collector<'_, u64>) -> Result<()> {
+        out.emit(record);
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.closed.fetch_add(1, Ordering::Relaxed);
+        if self.subtask == self.failing { Err(Error::user("it cannot be closed")) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn an_error_in_close_is_told_and_everything_else_is_closed_and_committed() {
+    for failing in 0..3 {
+        simulate(async |sim, _| {
+            let (ledger, closed) = (Ledger::default(), Arc::<AtomicU64>::default());
+            let closes = || Closes { failing, closed: closed.clone(), subtask: 0 };
+            let settings =
+                [URL, ("checkpoints.interval", "100ms"), ("parallelism", "3"), ("restart", "none")];
+            let job = with_settings(Job::new("subject"), &settings).unwrap();
+            let first = job.source("numbers", Numbers::new(6, 100)).rich(closes()).name("first");
+            first.rich(closes()).name("second").sink("out", ledger.clone());
+            let ended = run(sim, job).await.unwrap();
+            assert_eq!((ended.status, ended.restarts), (JobStatus::Finished, 0));
+            assert_eq!(closed.load(Ordering::Relaxed), 6, "both operators of each of three tasks");
+            assert_eq!(ledger.committed().len(), 600);
+            let told: Vec<_> =
+                sim.printed().into_iter().filter(|(_, line)| line.contains("closed")).collect();
+            assert_eq!(told.len(), 1, "{told:?}");
+            let texts = ["after the end of the job", "operator first, close", "it cannot be closed"];
+            assert!(texts.iter().all(|text| told[0].1.contains(text)), "{told:?}");
+        });
+    }
 }
 
 #[test]
@@ -387,25 +440,31 @@ fn checkpoints_keep_their_distance_and_their_number() {
 
 #[test]
 fn at_least_once_mode_counts_every_record_and_may_count_some_again() {
-    simulate(async |sim, env| {
-        let ledger = Ledger::default();
-        let job = || {
-            let settings = [URL, ("checkpoints.interval", "50ms"), ("checkpoints.mode", "at-least-once")];
-            let job = with_settings(Job::new("subject"), &settings).unwrap();
-            let slow = Numbers::new(1, 100).from(1_000).paced(1, Duration::from_millis(37));
-            let both =
-                job.source("fast", Numbers::new(1, 400).paced(7, PACE)).union(job.source("slow", slow));
-            both.key_by(|_| 0_u64)
-                .count("count")
-                .map(|(key, count)| Row(Kind::Count, key, count))
-                .sink("out", ledger.clone());
-            job
-        };
-        let (process, _handle) = start(sim, job()).await.unwrap();
-        env.sleep(Duration::from_millis(700)).await;
-        process.kill();
-        run(sim, job()).await.unwrap();
-        let most = ledger.committed().into_keys().map(|Row(_, _, count)| count).max().unwrap();
-        assert!((500..700).contains(&most), "{most}");
-    });
+    // A barrier waits for the slow sink in the task of one source; at the count, the other source's comes long before it.
+    let most_of = |mode: &'static str| {
+        simulate(async |sim, env| {
+            let ledger = Ledger::default();
+            let job = || {
+                let settings = [URL, ("checkpoints.interval", "50ms"), ("checkpoints.mode", mode)];
+                let job = with_settings(Job::new("subject"), &settings).unwrap();
+                let slow = job.source("slow", Numbers::new(1, 10).from(1_000).paced(1, PACE));
+                slow.clone().sink("drag", Paced(Duration::from_millis(300)));
+                let fast = job.source("fast", Numbers::new(1, 490).paced(3, PACE));
+                fast.union(slow)
+                    .key_by(|_| 0_u64)
+                    .count("count")
+                    .map(|(key, count)| Row(Kind::Count, key, count))
+                    .sink("out", ledger.clone());
+                job
+            };
+            let (process, _handle) = start(sim, job()).await.unwrap();
+            env.sleep(Duration::from_millis(700)).await;
+            process.kill();
+            run(sim, job()).await.unwrap();
+            ledger.committed().into_keys().map(|Row(_, _, count)| count).max().unwrap()
+        })
+    };
+    assert_eq!(most_of("exactly-once"), 500);
+    let most = most_of("at-least-once");
+    assert!((501..700).contains(&most), "{most}");
 }

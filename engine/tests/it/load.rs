@@ -16,9 +16,9 @@ use crate::{
 
 /// A sink for which a record takes this long.
 #[derive(Clone)]
-struct Paced(Duration);
+pub(crate) struct Paced(pub(crate) Duration);
 
-struct PacedWriter {
+pub(crate) struct PacedWriter {
     env: Env,
     each: Duration,
 }
