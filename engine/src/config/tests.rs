@@ -45,6 +45,7 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("watermark.interval", "7ms", "8ms"),
     ("snapshot.slice-cells", "7", "8"),
     ("snapshot.merge-fan-in", "7", "9"),
+    ("snapshot.replace-from", "7KiB", "8"),
 ];
 
 /// Every standard flag of one setting: the command line that gives it, the setting, and its text there.

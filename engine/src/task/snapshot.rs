@@ -323,10 +323,13 @@ impl RunList {
             .collect()
     }
 
-    /// Forgets the runs before the newest one that holds all that lived, if the completed checkpoint has it.
+    /// Forgets the oldest runs before the newest one that holds all that lived, if the completed checkpoint has it. None
+    /// that comes after one that stays: its tombstones hide what is in there.
     fn forget(&mut self, completed: CheckpointId) {
         if let Some(&begin) = self.whole.range(..=completed).next_back() {
-            self.runs.retain(|listed| listed.newest >= begin || !listed.is_settled(completed));
+            let goes = |listed: &&Listed| listed.newest < begin && listed.is_settled(completed);
+            let gone = self.runs.iter().take_while(goes).count();
+            self.runs.drain(..gone);
             self.whole.retain(|checkpoint| *checkpoint >= begin);
         }
     }

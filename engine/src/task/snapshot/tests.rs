@@ -1,4 +1,7 @@
 #![allow(clippy::unwrap_used)]
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
 use types::{Digest, Lineage, SnapshotFile};
 
 use super::*;
@@ -245,4 +248,163 @@ fn no_run_leaves_the_list_before_a_complete_checkpoint_has_listed_it() {
     snapshots.begin_merge(CheckpointId(4), nothing);
     whole(&mut snapshots, 5);
     assert_eq!(acknowledged(&mut snapshots), Some((5, vec![3, 4, 5])));
+}
+
+#[test]
+fn a_tombstone_stays_while_an_older_run_does() {
+    let mut snapshots = snapshots();
+    for checkpoint in 1..=2 {
+        whole(&mut snapshots, checkpoint);
+        assert!(acknowledged(&mut snapshots).is_some());
+    }
+    let work = snapshots.begin_merge(CheckpointId(2), |_| Some(0..2)).pop().unwrap();
+    whole(&mut snapshots, 3);
+    assert_eq!(acknowledged(&mut snapshots), Some((3, vec![1, 2, 3])));
+    all_of(&mut snapshots, 4);
+    assert_eq!(acknowledged(&mut snapshots), Some((4, vec![1, 2, 3, 4])));
+    // Between the acknowledgement of 4 and its completion.
+    snapshots.merged(0, &work.runs, run(99));
+    snapshots.begin_merge(CheckpointId(4), nothing);
+    whole(&mut snapshots, 5);
+    assert_eq!(acknowledged(&mut snapshots), Some((5, vec![99, 3, 4, 5])));
+    snapshots.begin_merge(CheckpointId(5), nothing);
+    whole(&mut snapshots, 6);
+    assert_eq!(acknowledged(&mut snapshots), Some((6, vec![4, 5, 6])));
+}
+
+/// What happens next to a task whose state has a few keys.
+#[derive(Clone, Debug)]
+enum Happens {
+    /// Keys are written (`true`) or deleted, then a barrier comes.
+    Barrier(Vec<(u8, bool)>),
+    /// Every key that lives is written, some others are deleted, then a barrier comes.
+    BarrierOverAll(Vec<u8>),
+    /// The newest checkpoint that is not acknowledged is given up.
+    Cancel,
+    Acknowledge,
+    /// The oldest acknowledged checkpoint completes; a merge of these neighbours begins.
+    Complete(usize, usize),
+    /// The merge that is under way ends, well or not.
+    Merged(bool),
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        4 => proptest::collection::vec((0..6_u8, any::<bool>()), 0..5).prop_map(Happens::Barrier),
+        1 => proptest::collection::vec(0..6_u8, 0..3).prop_map(Happens::BarrierOverAll),
+        1 => Just(Happens::Cancel),
+        6 => Just(Happens::Acknowledge),
+        5 => (0..4_usize, 2..5_usize).prop_map(|(start, len)| Happens::Complete(start, len)),
+        4 => any::<bool>().prop_map(Happens::Merged),
+    ]
+}
+
+/// A run: what it says of a key, `None` for a tombstone.
+type Content = BTreeMap<u8, Option<u64>>;
+
+/// A task's snapshots with the contents of all runs, and what the state was at each barrier.
+struct Model {
+    snapshots: Snapshots,
+    runs: BTreeMap<u64, Content>,
+    state: BTreeMap<u8, u64>,
+    at_barrier: BTreeMap<u64, BTreeMap<u8, u64>>,
+    open: Vec<u64>,
+    acknowledged: VecDeque<u64>,
+    merging: Option<MergeWork>,
+    checkpoint: u64,
+}
+
+impl Model {
+    fn barrier(&mut self, changed: Content, extent: Extent) {
+        self.checkpoint += 1;
+        self.at_barrier.insert(self.checkpoint, self.state.clone());
+        begin(&mut self.snapshots, self.checkpoint);
+        let extent = if changed.is_empty() { Extent::Nothing } else { extent };
+        if self.snapshots.sealed(0, CheckpointId(self.checkpoint), extent).is_some() {
+            self.runs.insert(self.checkpoint, changed);
+            store(&mut self.snapshots, self.checkpoint);
+        }
+        self.open.push(self.checkpoint);
+    }
+
+    fn write(&mut self, key: u8, puts: bool, changed: &mut Content) {
+        let value = puts.then_some(self.checkpoint * 100 + changed.len() as u64);
+        match value {
+            Some(value) => drop(self.state.insert(key, value)),
+            // Nothing is written for a key that is not there.
+            None if self.state.remove(&key).is_none() && !changed.contains_key(&key) => return,
+            None => {}
+        }
+        changed.insert(key, value);
+    }
+
+    fn step(&mut self, happens: &Happens) {
+        match happens {
+            Happens::Barrier(writes) => {
+                let mut changed = Content::new();
+                writes.iter().for_each(|(key, puts)| self.write(*key, *puts, &mut changed));
+                self.barrier(changed, Extent::Changes);
+            }
+            Happens::BarrierOverAll(deleted) => {
+                let mut changed = Content::new();
+                let all: Vec<_> = self.state.keys().copied().collect();
+                all.into_iter().for_each(|key| self.write(key, true, &mut changed));
+                deleted.iter().for_each(|key| self.write(*key, false, &mut changed));
+                self.barrier(changed, Extent::Whole);
+            }
+            Happens::Cancel => {
+                if let Some(given_up) = self.open.pop() {
+                    self.snapshots.cancel(CheckpointId(given_up));
+                }
+            }
+            Happens::Acknowledge => {
+                let Some((checkpoint, runs)) = acknowledged(&mut self.snapshots) else { return };
+                assert_eq!(self.open.remove(0), checkpoint);
+                self.acknowledged.push_back(checkpoint);
+                let restored = self.folded(&runs).into_iter().filter_map(|(key, value)| Some((key, value?)));
+                assert_eq!(restored.collect::<BTreeMap<_, _>>(), self.at_barrier[&checkpoint], "{runs:?}");
+            }
+            Happens::Complete(start, len) => {
+                let Some(checkpoint) = self.acknowledged.pop_front() else { return };
+                let plan = |runs: &[Run]| (start + len <= runs.len()).then(|| *start..start + len);
+                let work = self.snapshots.begin_merge(CheckpointId(checkpoint), plan).pop();
+                self.merging = work.or(self.merging.take());
+            }
+            Happens::Merged(well) => {
+                let Some(work) = self.merging.take() else { return };
+                if !well {
+                    return self.snapshots.merge_failed(0);
+                }
+                let replaced: Vec<_> = work.runs.iter().map(|run| run.identity.number).collect();
+                let mut content = self.folded(&replaced);
+                content.retain(|_, value| value.is_some() || !work.includes_oldest);
+                let number = 1_000 + self.runs.len() as u64;
+                self.runs.insert(number, content);
+                self.snapshots.merged(0, &work.runs, run(number));
+            }
+        }
+    }
+
+    /// What these runs say, oldest first.
+    fn folded(&self, runs: &[u64]) -> Content {
+        runs.iter().flat_map(|run| self.runs[run].clone()).collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_happens_an_acknowledgement_restores_what_was_there(all in proptest::collection::vec(happens(), 0..60)) {
+        let mut model = Model {
+            snapshots: snapshots(),
+            runs: BTreeMap::new(),
+            state: BTreeMap::new(),
+            at_barrier: BTreeMap::new(),
+            open: Vec::new(),
+            acknowledged: VecDeque::new(),
+            merging: None,
+            checkpoint: 0,
+        };
+        all.iter().for_each(|happens| model.step(happens));
+    }
 }
