@@ -15,6 +15,12 @@ pub enum Action {
     Drop(String),
 }
 
+/// Whether a state of this name holds timers: every keyed operator has them, nobody declares them.
+#[must_use]
+pub fn is_timers(name: &str) -> bool {
+    [EVENT_TIMERS, PROCESSING_TIMERS].contains(&name)
+}
+
 /// Compares what a snapshot of `operator` holds with what the program declares.
 ///
 /// # Errors
@@ -47,7 +53,7 @@ pub fn check_key(operator: &Uid, declared: &Declared, found: Option<&Shape>) -> 
 
 fn check_state(operator: &Uid, declared: &[StateSpec], may_drop: bool, found: &StateSpec) -> Result<Action> {
     let name = &found.name;
-    if [EVENT_TIMERS, PROCESSING_TIMERS].contains(&name.as_str()) && found.kind == StateKind::Timers {
+    if is_timers(name) && found.kind == StateKind::Timers {
         return Ok(Action::Restore(name.clone()));
     }
     let Some(expected) = declared.iter().find(|spec| spec.name == *name) else {

@@ -9,6 +9,7 @@ use types::{Bincode, Codec, Error, KeyGroupRange, Result, Shape};
 
 use crate::{
     Data,
+    compatible::is_timers,
     handle::{ListState, MapState, ValueState},
     table::{CachedTable, ListTable, MapTable, ValueTable},
 };
@@ -180,12 +181,7 @@ impl StateDeclarations {
         by_name.sort_by(|a, b| {
             self.states[usize::from(*a)].spec.name.cmp(&self.states[usize::from(*b)].spec.name)
         });
-        Ok(Declared {
-            key: self.key.map(Arc::new),
-            states: self.states.into(),
-            by_name: by_name.into(),
-            may_drop: false,
-        })
+        Ok(Declared { key: self.key.map(Arc::new), states: self.states.into(), by_name: by_name.into() })
     }
 
     fn sampled<T: Data>(&mut self, name: &str, sample: &T) -> Shape {
@@ -223,7 +219,7 @@ impl StateDeclarations {
                 Self::MAX_NAME
             )));
         }
-        if [EVENT_TIMERS, PROCESSING_TIMERS].contains(&name) {
+        if is_timers(name) {
             return Err(Error::invalid_job(format!("state name {name:?} is reserved: choose another one")));
         }
         if self.states.iter().any(|declared| declared.spec.name == name) {
@@ -251,21 +247,13 @@ pub struct Declared {
     pub(crate) states: Arc<[Declaration]>,
     /// Places in `states`, sorted by name.
     pub(crate) by_name: Arc<[u16]>,
-    /// Whether restoring may leave out states that are not declared.
-    pub(crate) may_drop: bool,
 }
 
 impl Declared {
     /// No states: only timers can be kept.
     #[must_use]
     pub fn nothing() -> Self {
-        Self { key: None, states: Arc::new([]), by_name: Arc::new([]), may_drop: false }
-    }
-
-    /// The same, but restoring leaves out states of the snapshot that are not declared, instead of refusing it.
-    #[must_use]
-    pub fn dropping_undeclared(self) -> Self {
-        Self { may_drop: true, ..self }
+        Self { key: None, states: Arc::new([]), by_name: Arc::new([]) }
     }
 
     /// The declared states, sorted by name.

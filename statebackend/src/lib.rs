@@ -16,7 +16,7 @@ mod run;
 pub mod store;
 mod table;
 
-pub use compatible::{Action, check_compatible, check_key};
+pub use compatible::{Action, check_compatible, check_key, is_timers};
 pub use declare::{Declared, StateDeclarations, StateKind, StateSpec};
 pub use handle::{KeyedContext, ListState, MapState, ValueState};
 pub use key::{KeyRef, OwnedKey};

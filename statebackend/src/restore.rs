@@ -28,7 +28,7 @@ pub struct RestoreStats {
     pub bytes_read: u64,
     /// Entries applied, tombstones included; with a store behind, those that live.
     pub entries: u64,
-    /// Entries left out because the program does not declare their state.
+    /// Entries left out because their state does not count any more.
     pub dropped: u64,
 }
 
@@ -71,10 +71,11 @@ pub async fn restore(
 fn places(run: &Run, reader: &RunReader, into: &KeyedState) -> Result<Vec<Option<TablePlace>>> {
     let operator = &run.identity.operator;
     check_key(operator, into.declared(), reader.schema.key.as_deref())?;
-    let occupied = reader.schema.states.iter().filter(|state| state.totals.entries > 0);
+    let counts = |name: &String| !run.without.contains(name);
+    let states = reader.schema.states.iter();
+    let occupied = states.filter(|state| state.totals.entries > 0 && counts(&state.spec.name));
     let found: Vec<StateSpec> = occupied.map(|state| StateSpec::clone(&state.spec)).collect();
-    let actions =
-        check_compatible(operator, &into.declared().descriptions(), into.declared().may_drop, &found)?;
+    let actions = check_compatible(operator, &into.declared().descriptions(), false, &found)?;
     let restores =
         |name: &str| actions.iter().any(|action| matches!(action, Action::Restore(kept) if kept == name));
     let place = |name: &str| restores(name).then(|| into.place_of(name)).flatten();

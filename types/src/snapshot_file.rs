@@ -82,6 +82,8 @@ pub struct Run {
     pub identity: RunIdentity,
     /// The key groups that count; the file may hold more (after a change of parallelism).
     pub groups: KeyGroupRange,
+    /// States in the file that do not count, sorted by name: the user has dropped them.
+    pub without: Vec<String>,
     /// The entries in the file, tombstones included.
     pub entries: u64,
     /// The tombstones among them.

@@ -34,6 +34,7 @@ const PREDICATES: &[(&str, Predicate)] = &[
     ("groups-partition", groups_partition),
     ("run-of-one-operator", run_of_one_operator),
     ("runs-in-own-range", |manifest| each_subtask(manifest, runs_in_own_range)),
+    ("dropped-states-in-order", |manifest| each_subtask(manifest, dropped_states_in_order)),
     ("run-counts", |manifest| each_subtask(manifest, run_counts)),
     ("prepared-in-order", prepared_in_order),
     ("savepoint-holds-no-transaction", savepoint_holds_no_transaction),
@@ -120,6 +121,11 @@ fn groups_partition(manifest: &Manifest) -> Result<(), String> {
         });
         require(end == Some(all.end), || format!("the key groups of its subtasks do not make up {all}"))
     })
+}
+
+fn dropped_states_in_order(_: &OperatorSnapshot, subtask: &SubtaskSnapshot) -> Result<(), String> {
+    let unsorted = subtask.runs.iter().find(|run| !run.without.is_sorted_by(|a, b| a < b));
+    require(unsorted.is_none(), || "the dropped states of a run are not in order".into())
 }
 
 fn runs_in_own_range(_: &OperatorSnapshot, subtask: &SubtaskSnapshot) -> Result<(), String> {

@@ -90,6 +90,7 @@ fn run(path: &str, subtask: u32, groups: KeyGroupRange) -> Run {
             number: 1,
         },
         groups,
+        without: vec!["a".to_owned(), "b".to_owned()],
         entries: 10,
         tombstones: 2,
         plain_bytes: 500,
@@ -125,14 +126,14 @@ fn the_bytes_are_these() {
 }
 
 const GOLDEN: &str = "\
-    54474d414e49460001000000370100000000000003c022b9000a776f72642d636f756e7401020307040001fd00d0ca9f\
+    54474d414e49460001000000410100000000000014581dd3000a776f72642d636f756e7401020307040001fd00d0ca9f\
     170300000205636f756e7404666f6c6402000105636f756e740576616c75650862696e636f6465320105000200000201\
     1c617474656d70742d302f72756e732f636f756e742f302d312e72756efb2c01fdefcdab8967452301010005636f756e\
-    74000100020a02fbf401000001fbd007010204011c617474656d70742d302f72756e732f636f756e742f302d312e7275\
-    6efb2c01fdefcdab8967452301010005636f756e74000102040a02fbf401000001fbd00700036f757404666f6c640200\
-    00020000000001076f666673657473010862696e636f6465320109020107000001fbd007010000000001020103060301\
-    0203011a617474656d70742d332f70726570617265642f6f75742f312d36fb2c01fdefcdab896745230101fbd0070045\
-    9d6821e5e75c370c918861ed86b291";
+    740001000202016101620a02fbf401000001fbd007010204011c617474656d70742d302f72756e732f636f756e742f30\
+    2d312e72756efb2c01fdefcdab8967452301010005636f756e740001020402016101620a02fbf401000001fbd0070003\
+    6f757404666f6c64020000020000000001076f666673657473010862696e636f6465320109020107000001fbd0070100\
+    000000010201030603010203011a617474656d70742d332f70726570617265642f6f75742f312d36fb2c01fdefcdab89\
+    6745230101fbd0070006a39be0e0b43c168fa657e6174c21eb";
 
 type Change = fn(&mut Manifest);
 
@@ -160,6 +161,8 @@ fn each_invariant_is_enforced_before_writing_and_after_reading() {
             let run = m.operators[0].subtasks[0].runs[0].clone();
             m.operators[1].subtasks[0].runs.push(run);
         }),
+        ("dropped-states-in-order", |m| m.operators[0].subtasks[0].runs[0].without.swap(0, 1)),
+        ("dropped-states-in-order", |m| m.operators[0].subtasks[0].runs[0].without[1] = "a".to_owned()),
         ("run-counts", |m| m.operators[0].subtasks[0].runs[0].tombstones = 11),
         ("prepared-in-order", |m| m.operators[1].subtasks[1].prepared[0].checkpoint = CheckpointId(8)),
         ("savepoint-holds-no-transaction", |m| m.kind = SnapshotKind::Savepoint),

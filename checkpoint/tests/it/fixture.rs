@@ -83,6 +83,7 @@ impl Job {
             file: SnapshotFile { path, len: bytes.len() as u64, digest: Digest::of(bytes.as_bytes()) },
             identity: RunIdentity { job, attempt, operator, subtask: SubtaskIndex(0), number },
             groups: MaxParallelism(1).all(),
+            without: Vec::new(),
             entries: 1,
             tombstones: 0,
             plain_bytes: bytes.len() as u64,

@@ -2,9 +2,10 @@
 //! run of every old one, clipped to its own groups, so that rescaling reads only what the new owner needs. List
 //! elements go round robin. A fresh start is the same with an empty manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use checkpoint::manifest::{ListPart, Manifest, OperatorSnapshot, Redistribution, SubtaskSnapshot, TaskId};
+use statebackend::is_timers;
 use types::{KeyGroupRange, Result, Run, SubtaskIndex, Uid};
 
 use crate::{
@@ -38,6 +39,7 @@ pub(crate) fn deal(plan: &Plan, manifest: &Manifest) -> Result<Restored> {
             let found =
                 names.into_iter().find_map(|name| manifest.operators.iter().find(|it| it.uid == *name));
             let Some(operator) = found else { continue };
+            let dropped = dropped(vertex, operator);
             if let Some(enumerator) = &operator.enumerator {
                 restored.splits.insert(uid.clone(), Enumerator::restore(enumerator)?);
             }
@@ -46,7 +48,7 @@ pub(crate) fn deal(plan: &Plan, manifest: &Manifest) -> Result<Restored> {
                 let groups = plan.groups(chain_index, subtask);
                 let restore = OperatorRestore {
                     position,
-                    runs: runs(operator, groups),
+                    runs: runs(operator, groups, &dropped),
                     lists: lists(operator, subtask, chain.parallelism)
                         .into_iter()
                         .filter(|part| is_kept(vertex, part) && !operator.is_place(part))
@@ -60,12 +62,21 @@ pub(crate) fn deal(plan: &Plan, manifest: &Manifest) -> Result<Restored> {
     Ok(restored)
 }
 
+/// Keyed states that the operator does not declare any more: the user has said that they may be dropped. Their entries
+/// do not count in any run that there is, even if a state of that name is declared again.
+fn dropped(vertex: &Vertex, operator: &OperatorSnapshot) -> BTreeSet<String> {
+    let is_declared = |name: &str| vertex.states.iter().any(|state| state.name == name);
+    let names = operator.states.iter().map(|state| &state.name);
+    names.filter(|name| !is_declared(name) && !is_timers(name)).cloned().collect()
+}
+
 /// The runs that hold keys of `groups`: old subtasks never share a group, so their lists follow one another.
-fn runs(operator: &OperatorSnapshot, groups: KeyGroupRange) -> Vec<Run> {
+fn runs(operator: &OperatorSnapshot, groups: KeyGroupRange, dropped: &BTreeSet<String>) -> Vec<Run> {
     let all = operator.subtasks.iter().flat_map(|subtask| &subtask.runs);
     all.filter_map(|run| {
         let both = run.groups.intersect(groups)?;
-        Some(Run { groups: both, ..run.clone() })
+        let without = dropped.iter().chain(&run.without).cloned().collect::<BTreeSet<_>>();
+        Some(Run { groups: both, without: without.into_iter().collect(), ..run.clone() })
     })
     .collect()
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, marker::PhantomData, time::Duration};
 
 use env::{Env, sim::Control};
 use serde::{Serialize, de::DeserializeOwned};
-use tidegate_engine::prelude::*;
+use tidegate_engine::{cluster::attempt::Ask, prelude::*};
 
 use crate::{
     ledger::Ledger,
@@ -208,6 +208,77 @@ fn state_is_dropped_where_the_user_says_so() {
         leave_checkpoints(sim, &env, counting(&[], "count")).await;
         run(sim, counting(&[("allow-dropped-state", "count")], "other")).await.unwrap();
     });
+}
+
+/// Counts each key's numbers in `kept`, and in `gone` if that is declared; emits key, `kept` and `gone`.
+#[derive(Clone)]
+struct Counts<const BOTH: bool>;
+
+impl<const BOTH: bool> ProcessFunction for Counts<BOTH> {
+    type Key = u64;
+    type In = u64;
+    type Out = (u64, u64, u64);
+    type State = (ValueState<u64>, Option<ValueState<u64>>);
+
+    fn declare(states: &mut Declarations) -> Self::State {
+        (states.value("kept"), BOTH.then(|| states.value("gone")))
+    }
+
+    fn process(&mut self, number: u64, state: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
+        let mut counts = [0, 0];
+        for (at, state) in [Some(&state.0), state.1.as_ref()].into_iter().enumerate() {
+            let Some(state) = state else { continue };
+            counts[at] = state.get(ctx)?.unwrap_or(0) + 1;
+            state.set(ctx, counts[at])?;
+        }
+        ctx.emit((number % 7, counts[0], counts[1]));
+        Ok(())
+    }
+}
+
+#[test]
+fn one_state_of_an_operator_is_dropped_for_good() {
+    fn counts<const BOTH: bool>(ledger: &Ledger<(u64, u64, u64)>, more: &[(&str, &str)]) -> Job {
+        let settings = [("snapshot.merge-fan-in", "2"), ("parallelism", if BOTH { "1" } else { "3" })];
+        let job = settled(&[&settings, more].concat());
+        job.source("numbers", Numbers::endless(2).paced(2, Duration::from_millis(10)))
+            .key_by(|number| number % 7)
+            .process("counts", Counts::<BOTH>)
+            .sink("out", ledger.clone());
+        job
+    }
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        leave_checkpoints(sim, &env, counts::<true>(&ledger, &[])).await;
+        let texts = ["operator counts", "value state \"gone\"", "--allow-dropped-state counts"];
+        let fewer = counts::<false>(&ledger, &[]);
+        refused(sim, &env, fewer, ErrorKind::IncompatibleState, &texts).await;
+        leave_checkpoints(sim, &env, counts::<false>(&ledger, &[("allow-dropped-state", "counts")])).await;
+        // It was said once. Runs with the entries are still there, or merged meanwhile.
+        leave_checkpoints(sim, &env, counts::<false>(&ledger, &[])).await;
+        leave_checkpoints(sim, &env, counts::<true>(&ledger, &[])).await;
+        run_for(sim, &env, counts::<true>(&ledger, &[])).await;
+        let rows: Vec<_> = ledger.committed().into_keys().collect();
+        for key in 0..7 {
+            let mine = rows.iter().filter(|(of, ..)| *of == key);
+            let kept: Vec<_> = mine.clone().map(|(_, kept, _)| *kept).collect();
+            assert!(kept.iter().copied().eq(1..=kept.len() as u64), "key {key}: {kept:?}");
+            let before = mine.clone().take_while(|(_, _, gone)| *gone > 0).count() as u64;
+            let between = mine.clone().filter(|(_, _, gone)| *gone == 0).count() as u64;
+            let after = mine.clone().filter(|(_, kept, _)| *kept > before + between);
+            let gone: Vec<_> = after.map(|(_, _, gone)| *gone).collect();
+            assert!(before > 10 && between > 10 && gone.len() > 10, "{before}, {between}, {}", gone.len());
+            assert!(gone.iter().copied().eq(1..=gone.len() as u64), "key {key}: it is back: {gone:?}");
+        }
+    });
+}
+
+/// Runs the job for a while, and stops it.
+async fn run_for(sim: &Control, env: &Env, job: Job) {
+    let (_process, handle) = start(sim, job).await.unwrap();
+    env.sleep(Duration::from_millis(600)).await;
+    handle.control().ask(Ask::Stop { drain: false, savepoint: None }).await.unwrap();
+    handle.join().await.unwrap();
 }
 
 fn writing(url: &str, name: &str, ledger: &Ledger<u64>, more: &[(&str, &str)]) -> Job {

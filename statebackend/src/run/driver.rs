@@ -37,7 +37,7 @@ impl Driver {
         }
         let schema = Schema::union(runs.iter().zip(&readers).map(|(run, reader)| (run, &reader.schema)))?;
         let sources = runs.iter().zip(&readers);
-        let sources = sources.map(|(run, reader)| (run.groups, reader.schema.places_in(&schema)));
+        let sources = sources.map(|(run, reader)| (run.groups, reader.schema.places_in(&schema, run)));
         let merger = Merger::new(sources, includes_oldest);
         let windows = runs.iter().zip(&readers).map(|(run, reader)| reader.windows(run.groups).into_iter());
         let windows = windows.collect();

@@ -71,8 +71,8 @@ impl Rank {
 struct Source {
     /// Entries of other key groups are passed over.
     groups: KeyGroupRange,
-    /// The places of this run's states among those of the merge.
-    states: Vec<u16>,
+    /// The places of this run's states among those of the merge; entries of the others are passed over.
+    states: Vec<Option<u16>>,
     blocks: Box<dyn Iterator<Item = Result<PlainBlock>> + Send>,
     block: Option<PlainBlock>,
     /// Where the entry that comes next lies in the block.
@@ -100,8 +100,8 @@ impl Source {
             };
             match block.next() {
                 Ok(Some((home, entry, bytes))) if self.groups.contains(home.group) => {
+                    let Some(state) = self.states[usize::from(home.state)] else { continue };
                     let len = bytes.len();
-                    let state = self.states[usize::from(home.state)];
                     let rank = Rank::new(Home { state, group: home.group }, &entry);
                     self.end = block.walk.position();
                     self.begin = self.end - len;
@@ -150,7 +150,7 @@ struct Cleared {
 impl Merger {
     /// `sources` is, for each run, oldest first, the key groups that count and the places of its states in the output.
     pub(crate) fn new(
-        sources: impl IntoIterator<Item = (KeyGroupRange, Vec<u16>)>,
+        sources: impl IntoIterator<Item = (KeyGroupRange, Vec<Option<u16>>)>,
         includes_oldest: bool,
     ) -> Self {
         let sources: Vec<Source> = sources

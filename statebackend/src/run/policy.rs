@@ -93,7 +93,7 @@ mod tests {
         };
         let file = SnapshotFile { path: "r".to_owned(), len: plain_bytes, digest: Digest(0) };
         let groups = KeyGroupRange { start: 0, end: 1 };
-        Run { file, identity, groups, entries, tombstones, plain_bytes }
+        Run { file, identity, groups, without: Vec::new(), entries, tombstones, plain_bytes }
     }
 
     /// Plays `checkpoints` checkpoints that each change `changed` of `cells` cells of 100 bytes. Returns the greatest

@@ -31,7 +31,7 @@ impl Schema {
         Self { key, states }
     }
 
-    /// The states of several runs (oldest first) together, with nothing counted yet.
+    /// The states of several runs (oldest first) together that count, with nothing of them counted yet.
     ///
     /// # Errors
     /// `IncompatibleState` if two runs hold different states under one name.
@@ -40,7 +40,7 @@ impl Schema {
         let mut specs: BTreeMap<&str, &Arc<StateSpec>> = BTreeMap::new();
         for (run, schema) in schemas {
             key = schema.key.clone().or(key);
-            for StateSection { spec, .. } in &schema.states {
+            for StateSection { spec, .. } in schema.states.iter().filter(|it| counts(run, it)) {
                 if let Some(older) = specs.insert(&spec.name, spec)
                     && let Some(difference) = difference(older, spec)
                 {
@@ -54,11 +54,11 @@ impl Schema {
         Ok(Self::new(key, specs.into_values().cloned()))
     }
 
-    /// Where each of these states stands in `other`, which holds them all.
-    pub(crate) fn places_in(&self, other: &Self) -> Vec<u16> {
+    /// Where each of the states of `run` stands in `other`, a union with it; `None` for those that do not count.
+    pub(crate) fn places_in(&self, other: &Self, run: &Run) -> Vec<Option<u16>> {
         let place = |name: &str| other.states.binary_search_by(|state| state.spec.name.as_str().cmp(name));
         let place = |name: &str| place(name).expect("a union holds all states of its parts") as u16;
-        self.states.iter().map(|state| place(&state.spec.name)).collect()
+        self.states.iter().map(|state| counts(run, state).then(|| place(&state.spec.name))).collect()
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -102,6 +102,10 @@ impl Schema {
             plain_bytes: sum.plain_bytes.saturating_add(state.totals.plain_bytes),
         })
     }
+}
+
+fn counts(run: &Run, state: &StateSection) -> bool {
+    !run.without.contains(&state.spec.name)
 }
 
 /// The first difference between two states of one name.

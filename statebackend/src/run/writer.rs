@@ -50,6 +50,7 @@ impl Written {
             file: SnapshotFile { path: path.to_owned(), len: self.len, digest: self.digest },
             identity: self.identity,
             groups: self.groups,
+            without: Vec::new(),
             entries: self.totals.entries,
             tombstones: self.totals.tombstones,
             plain_bytes: self.totals.plain_bytes,

@@ -214,6 +214,7 @@ fn run(attempt: AttemptId, number: u64, path: String) -> Run {
         file: SnapshotFile { path, len: 1, digest: Digest(0) },
         identity: RunIdentity { job: JOB, attempt, operator: sink_uid(), subtask: SubtaskIndex(0), number },
         groups: KeyGroupRange { start: 0, end: 1 },
+        without: Vec::new(),
         entries: 1,
         tombstones: 0,
         plain_bytes: 1,

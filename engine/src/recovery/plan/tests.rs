@@ -10,6 +10,7 @@ fn run(subtask: SubtaskIndex, groups: KeyGroupRange) -> Run {
         file: SnapshotFile { path: format!("run-{subtask}"), len: 10, digest: Digest(7) },
         identity: RunIdentity { job, attempt, operator, subtask, number: 1 },
         groups,
+        without: Vec::new(),
         entries: 1,
         tombstones: 0,
         plain_bytes: 10,

@@ -18,6 +18,7 @@ fn run(number: u64) -> Run {
         file: SnapshotFile { path: format!("run-{number}"), len: 10, digest: Digest(number.into()) },
         identity: RunIdentity { job, attempt, operator: uid(), subtask, number },
         groups: GROUPS,
+        without: Vec::new(),
         entries: 1,
         tombstones: 0,
         plain_bytes: 10,
