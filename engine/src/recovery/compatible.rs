@@ -46,7 +46,22 @@ pub(crate) fn check(plan: &Plan, manifest: &Manifest, dropped: &BTreeSet<Uid>, p
             }
         }
     }
-    Ok(())
+    plan.graph.vertices.iter().try_for_each(|vertex| one_claim(vertex, manifest, dropped, place))
+}
+
+/// A vertex gets the state of one stored operator: of its uid, or else of the first of its old names that is there.
+fn one_claim(vertex: &Vertex, manifest: &Manifest, dropped: &BTreeSet<Uid>, place: &str) -> Result<()> {
+    let names = vertex.uid.iter().chain(&vertex.formerly);
+    let mut stored = names.filter_map(|name| manifest.operators.iter().find(|it| it.uid == *name));
+    let Some(restored) = stored.next() else { return Ok(()) };
+    match stored.find(|it| it.uid != restored.uid && !is_empty(it) && !dropped.contains(&it.uid)) {
+        None => Ok(()),
+        Some(lost) => Err(Error::incompatible(format!(
+            "{place} holds state of operator {} and of operator {}, and one operator of the job claims both: it would \
+             get that of {} alone; give the other an operator of its own, or drop it with --allow-dropped-state {}",
+            restored.uid, lost.uid, restored.uid, lost.uid
+        ))),
+    }
 }
 
 fn names(manifest: &Manifest) -> String {

@@ -83,6 +83,7 @@ pub(super) async fn restore(
         store.put(path, bytes.clone()).await?;
     }
     let mut base = snapshot.clone();
+    let mut restored: BTreeMap<usize, &Uid> = BTreeMap::new();
     for (uid, state) in &snapshot.operators {
         let claims = |index: &usize| {
             let vertex = &vertices.all()[*index];
@@ -94,6 +95,11 @@ pub(super) async fn restore(
                 "the snapshot holds state of operator {uid}, which the harness does not run"
             ))
         })?;
+        if let Some(other) = restored.insert(index, uid) {
+            return Err(Error::incompatible(format!(
+                "the snapshot holds state of operator {other} and of operator {uid}, and one operator claims both"
+            )));
+        }
         let in_place = |error: Error| error.context(format!("operator {uid}"));
         let operator = pipeline.operator(index);
         operator.restore_lists(state.lists.clone()).map_err(in_place)?;

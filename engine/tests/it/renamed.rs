@@ -10,7 +10,7 @@ use crate::{
     counting::{KEYS, assert_gapless},
     ledger::{Ledger, Moods, counted},
     numbers::Numbers,
-    world::{Kind, Row, run, simulate, start, with_settings},
+    world::{Kind, Row, assert_says, run, simulate, start, with_settings},
 };
 
 const OLD: [&str; 3] = ["numbers", "count", "out"];
@@ -72,5 +72,34 @@ fn a_renamed_job_goes_on_at_any_parallelism_and_keeps_the_new_names_alone() {
         let each = |(number, _): (u64, _)| Row(Kind::Count, number % KEYS, number / KEYS + 1);
         assert_eq!(ledger.committed(), counted(numbers().all().map(each)));
         assert_gapless(&ledger, 2_400);
+    });
+}
+
+/// Counts the numbers under `one` and, if it is there, under `other`.
+fn two_counts(one: &str, formerly: Option<&str>, other: Option<&str>, dropped: Option<&str>) -> Job {
+    let settings = [("checkpoints.url", "/checkpoints"), ("checkpoints.interval", "200ms")];
+    let job = with_settings(Job::new("subject"), &settings).unwrap();
+    let job = dropped.into_iter().fold(job, |job, uid| job.set("allow-dropped-state", uid).unwrap());
+    let numbers = job.source("numbers", numbers());
+    for (uid, formerly) in [(Some(one), formerly), (other, None)] {
+        let Some(uid) = uid else { continue };
+        let counts = numbers.clone().key_by(|number| number % KEYS).count(uid);
+        let counts = formerly.into_iter().fold(counts, |counts, old| counts.formerly(old));
+        counts.map(|(key, _)| key).sink(&format!("out-{uid}"), Ledger::default());
+    }
+    job
+}
+
+#[test]
+fn one_operator_gets_the_state_of_one() {
+    simulate(async |sim, env| {
+        let (process, _handle) = start(sim, two_counts("a", None, Some("b"), None)).await.unwrap();
+        env.sleep(Duration::from_millis(700)).await;
+        process.kill();
+        let claims_both = |dropped| two_counts("b", Some("a"), None, dropped);
+        let error = run(sim, claims_both(None)).await.unwrap_err();
+        let texts = ["of operator b and of operator a", "that of b alone", "--allow-dropped-state a"];
+        assert_says(&error, ErrorKind::IncompatibleState, &texts);
+        run(sim, claims_both(Some("a"))).await.unwrap();
     });
 }
