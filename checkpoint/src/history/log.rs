@@ -44,7 +44,7 @@ pub async fn start(
     request: &StartRequest,
 ) -> Result<Started> {
     if !request.automatic {
-        probe(env, &*store).await?;
+        probe(env, &*store, "checkpoint directory").await?;
     }
     start_in(Records::new(env, store), lock, request).await
 }

@@ -14,7 +14,7 @@ use super::SnapshotLocation;
 use crate::{
     history::Savepoint,
     manifest::{self, Manifest, SnapshotKind, SubtaskSnapshot},
-    storage::{envelope::Envelope, paths, retry::Retry},
+    storage::{envelope::Envelope, paths, probe::probe, retry::Retry},
 };
 
 const PARTIAL: Envelope = Envelope { magic: *b"TGPART\0\0", version: 1, what: "savepoint claim" };
@@ -83,6 +83,23 @@ pub async fn write(
     drop(to.tidy().await);
     env.fault(FaultPoint::SavepointCopyAfter)?;
     Ok(savepoint(url, manifest.checkpoint, describe(&bytes)))
+}
+
+/// Whether a savepoint can be written to the directory at `url`: asked while a refusal does no harm yet.
+///
+/// # Errors
+/// `Conflict` if the directory holds anything but an unfinished copy; `Unavailable` or `Retryable` if it cannot be written.
+pub async fn check_directory(env: &Env, url: &str) -> Result<()> {
+    let to = env.open_store(url)?;
+    let found = Retry::STORE.run(env, "list a savepoint directory", || to.list("")).await?;
+    let holds = |path: &str| found.iter().any(|entry| entry.path == path);
+    if holds(paths::SAVEPOINT_MANIFEST) {
+        return Err(occupied(&*to, "another savepoint"));
+    }
+    if !found.is_empty() && !holds(paths::SAVEPOINT_PARTIAL) {
+        return Err(occupied(&*to, "other files"));
+    }
+    probe(env, &*to, "savepoint directory").await
 }
 
 async fn copy_subtask(

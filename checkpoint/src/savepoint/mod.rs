@@ -5,6 +5,6 @@ mod copy;
 mod import;
 mod location;
 
-pub use copy::{RunCopier, write};
+pub use copy::{RunCopier, check_directory, write};
 pub use import::import;
 pub use location::SnapshotLocation;

@@ -8,18 +8,18 @@ use types::{Error, ErrorKind, Result};
 
 use super::{paths, retry::Retry};
 
-/// Tries what safety rests on.
+/// Tries what safety rests on. In errors the store is called `what`.
 ///
 /// # Errors
 /// `Unavailable` naming the store and the remedy; `Retryable` if it does not answer.
-pub async fn probe(env: &Env, store: &dyn Store) -> Result<()> {
+pub async fn probe(env: &Env, store: &dyn Store, what: &str) -> Result<()> {
     let mut random = env.rng(&format!("store probe {}", env.process_id()));
     let path = format!("{}{:016x}{:016x}", paths::PROBE, random.next_u64(), random.next_u64());
     let result = tried(env, store, &path).await;
     let removed = Retry::STORE.run(env, "delete the probe", || store.delete(&path)).await;
     result.and(removed).map_err(|error| match error.kind() {
         ErrorKind::Retryable | ErrorKind::Unavailable => error.context(format!(
-            "checkpoint directory {} cannot be used; free some space, make it writable or choose another",
+            "{what} {} cannot be used; free some space, make it writable or choose another",
             store.url()
         )),
         _ => error,

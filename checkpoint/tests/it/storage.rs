@@ -81,12 +81,12 @@ fn a_fit_store_passes_the_probe_and_nothing_is_left_behind() {
     sim.run(async |env| {
         for url in ["/dir", "memory:m", "sim:far"] {
             let store = env.open_store(url).unwrap();
-            probe(&env, &*store).await.unwrap();
+            probe(&env, &*store, "checkpoint directory").await.unwrap();
             assert!(store.list("").await.unwrap().is_empty(), "{url}");
         }
         let far = env.open_store("sim:far").unwrap();
         sim.set_store_faults(StoreFaults { lose_reply: 0.2, refuse: 0.2, ..StoreFaults::default() });
-        probe(&env, &*far).await.expect("a store that answers badly is fit");
+        probe(&env, &*far, "checkpoint directory").await.expect("a store that answers badly is fit");
     });
 }
 
@@ -99,7 +99,7 @@ fn an_unfit_store_is_refused_with_its_name() {
             (Unfit::ReadOnly, "make it writable"),
         ] {
             let store = UnfitStore { inner: env.open_store("sim:far").unwrap(), how };
-            let error = probe(&env, &store).await.unwrap_err();
+            let error = probe(&env, &store, "checkpoint directory").await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
             assert!(error.message().contains("sim:far") || error.message().contains("far"), "{error}");
             assert!(error.to_string().contains(what), "{error}");

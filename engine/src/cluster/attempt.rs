@@ -17,6 +17,7 @@ use checkpoint::{
     },
     history::CommitPermit,
     manifest::{Manifest, TaskId},
+    savepoint,
 };
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
 use futures::future;
@@ -88,6 +89,13 @@ pub(crate) struct Ran {
 enum Background {
     ManifestWritten(CheckpointId, Result<types::SnapshotFile>),
     SavepointCopied(CheckpointId, String, Result<types::SnapshotFile>),
+    /// Whether the savepoint of this stop can be written.
+    StopChecked {
+        request: RequestId,
+        drain: bool,
+        dir: String,
+        checked: Result<()>,
+    },
 }
 
 /// One attempt, ready to run.
@@ -121,6 +129,8 @@ struct Running<'a> {
     completing: Option<CheckpointId>,
     /// Savepoints being copied: nobody else may write into their directories once the attempt is over.
     copies: Vec<TaskHandle>,
+    /// Stops whose savepoint directory is being looked at.
+    checking: BTreeMap<RequestId, TaskHandle>,
     waiting_to_run: BTreeSet<TaskId>,
     not_finished: BTreeSet<TaskId>,
     /// What each task reported last of what it has done.
@@ -164,6 +174,7 @@ impl Attempt {
             permits: BTreeMap::new(),
             completing: None,
             copies: Vec::new(),
+            checking: BTreeMap::new(),
             waiting_to_run: tasks.clone(),
             not_finished: tasks,
             totals: BTreeMap::new(),
@@ -176,10 +187,17 @@ impl Attempt {
             attempt: self,
         };
         let end = running.run().await;
-        let Running { attempt, copies, totals, .. } = running;
+        let Running { attempt, copies, checking, requests, totals, .. } = running;
         let remaining = attempt.coordinator.remaining();
         let mut all = TaskTotals::default();
         totals.into_values().for_each(|of_task| all.add(of_task));
+        for (request, check) in checking {
+            check.abort();
+            requests.answer(
+                request,
+                Err(Error::retryable("the attempt ended before the stop had begun; ask again")),
+            );
+        }
         for copy in copies {
             copy.abort();
             let _ended = copy.join().await;
@@ -275,6 +293,13 @@ impl Running<'_> {
             }
             Happened::Background(Background::SavepointCopied(checkpoint, dir, Err(error))) => {
                 self.step(Event::SavepointFailed { checkpoint, dir, error }).await;
+            }
+            Happened::Background(Background::StopChecked { request, drain, dir, checked }) => {
+                self.checking.remove(&request);
+                match checked {
+                    Ok(()) => self.step(Event::Stop { request, drain, savepoint: Some(dir) }).await,
+                    Err(error) => self.requests.answer(request, Err(error)),
+                }
             }
             Happened::Time => self.step(Event::TimePassed).await,
         }
@@ -393,10 +418,23 @@ impl Running<'_> {
         let event = match ask {
             Ask::Checkpoint => Event::TriggerCheckpoint { request },
             Ask::Savepoint(dir) => Event::TriggerSavepoint { request, dir },
-            Ask::Stop { drain, savepoint } => Event::Stop { request, drain, savepoint },
+            // Once the sources have stopped it would be too late to refuse.
+            Ask::Stop { drain, savepoint: Some(dir) } => return self.check_stop(request, drain, dir),
+            Ask::Stop { drain, savepoint: None } => Event::Stop { request, drain, savepoint: None },
             Ask::Cancel => Event::Cancel { request },
         };
         self.step(event).await;
+    }
+
+    fn check_stop(&mut self, request: RequestId, drain: bool, dir: String) {
+        let (env, done) = (self.attempt.env.clone(), self.background.0.clone());
+        let check = async move {
+            let checked = savepoint::check_directory(&env, &dir).await;
+            let checked =
+                checked.map_err(|error| error.context("the job goes on: its savepoint could not be written"));
+            let _gone = done.send(Message(Background::StopChecked { request, drain, dir, checked })).await;
+        };
+        self.checking.insert(request, self.attempt.env.spawn_task(&format!("stop {}", request.0), check));
     }
 
     async fn on_journal(&mut self, done: JournalDone) {

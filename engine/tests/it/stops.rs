@@ -14,7 +14,7 @@ use tidegate_engine::{
 use crate::{
     counting::{assert_gapless, counting, endless},
     ledger::Ledger,
-    world::{simulate, start},
+    world::{assert_says, simulate, start},
 };
 
 const SETTINGS: [(&str, &str); 3] =
@@ -113,5 +113,36 @@ fn a_stop_that_no_restart_completes_says_why() {
         let refused = handle.control().ask(stop()).await.unwrap_err();
         assert!(refused.to_string().contains(FaultPoint::ConfirmBefore.name()), "{refused}");
         handle.join().await.unwrap_err();
+    });
+}
+
+#[test]
+fn a_stop_whose_savepoint_cannot_be_written_is_refused_and_the_job_goes_on() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let (_process, handle) = start(sim, counting(&endless(), &SETTINGS, &ledger)).await.unwrap();
+        env.sleep(Duration::from_millis(500)).await;
+        let write = |path: &str| env.files().create_new(Path::new(path)).unwrap().write_all(b"mine").unwrap();
+        write("/file");
+        env.files().create_dir_all(Path::new("/mine")).unwrap();
+        write("/mine/letter");
+        for (dir, kind, text) in [
+            ("/file", ErrorKind::Unavailable, "cannot be made or read"),
+            ("/file/below", ErrorKind::Unavailable, "cannot be made or read"),
+            ("/mine", ErrorKind::Conflict, "holds other files"),
+        ] {
+            let stop = Ask::Stop { drain: false, savepoint: Some(dir.to_owned()) };
+            let error = handle.control().ask(stop).await.unwrap_err();
+            assert_says(&error, kind, &["the job goes on", text]);
+        }
+        let seen = ledger.committed().len();
+        env.sleep(Duration::from_millis(100)).await;
+        handle.control().ask(Ask::Checkpoint).await.unwrap();
+        env.sleep(Duration::from_millis(100)).await;
+        assert_eq!(handle.control().view().status, JobStatus::Running);
+        assert!(ledger.committed().len() > seen);
+        let stop = Ask::Stop { drain: false, savepoint: Some("/new".to_owned()) };
+        handle.control().ask(stop).await.unwrap();
+        assert_eq!(handle.join().await.unwrap().how, "stopped");
     });
 }
