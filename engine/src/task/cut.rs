@@ -4,22 +4,32 @@
 
 use std::time::Duration;
 
-use checkpoint::barrier::Barrier;
+use checkpoint::barrier::{Barrier, BarrierKind};
 use env::{Env, Monotonic};
 use statebackend::plan_merge;
 use types::{CheckpointId, KeyGroupRange, Result, Timestamp};
 
 use super::{
-    message::StepCost,
+    message::{StepCost, TaskReport},
     run::{Head, Role, Running, Task},
     snapshot::{Cut, Extent},
     upload::RunToWrite,
 };
 use crate::record::Mark;
 
+/// While the store fails, no checkpoint begins on a task with so many sealed intervals that wait for it: each takes memory,
+/// and what changes again and again is in all of them.
+const WAITING_MAX: usize = 4;
+
 impl Running {
     /// The cut: nothing is inside the chain. Flips all tables, seals the sink, passes the barrier on.
     pub(super) async fn cut(&mut self, barrier: Barrier) -> Result<()> {
+        if barrier.kind == BarrierKind::Checkpoint
+            && self.task.uploads.is_failing()
+            && self.snapshots.waiting() >= WAITING_MAX
+        {
+            return self.pass_over(barrier).await;
+        }
         let started = self.task.env.now();
         let since = self.aligning_since.take().unwrap_or(started);
         let alignment_us = u64::try_from(started.since(since).as_micros()).unwrap_or(u64::MAX);
@@ -50,6 +60,15 @@ impl Running {
         self.task.chain.send_mark(Mark::Barrier(barrier));
         self.take_sealed();
         Ok(())
+    }
+
+    /// Takes no part in a checkpoint, which fails: what has changed goes into the next one.
+    async fn pass_over(&mut self, barrier: Barrier) -> Result<()> {
+        self.aligning_since = None;
+        self.task.chain.send_mark(Mark::Barrier(barrier));
+        let reason = format!("{WAITING_MAX} older ones still wait for the store, which fails");
+        let declined = TaskReport::Declined { checkpoint: barrier.checkpoint, reason };
+        self.task.reports.send(declined).await
     }
 
     /// What each durable vertex holds at this moment, keyed state apart.

@@ -224,6 +224,11 @@ impl Snapshots {
         self.pending.range(checkpoint..).map(|(&checkpoint, _)| checkpoint).collect()
     }
 
+    /// How many sealed intervals of an operator are not durable yet, at the most.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lists.values().map(|list| list.in_flight.len()).max().unwrap_or_default()
+    }
+
     /// This checkpoint is given up. Its runs and transactions stay: the next one needs them.
     pub(crate) fn cancel(&mut self, checkpoint: CheckpointId) {
         self.pending.remove(&checkpoint);

@@ -2,7 +2,13 @@
 //! compression take little from the tasks and no checkpoint waits for a merge. What fails is tried again: a sealed delta
 //! is never given up while its task lives, since the next checkpoint needs it too.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use checkpoint::storage::paths;
 use env::{Env, FaultPoint, Message, Sender, Store};
@@ -35,6 +41,8 @@ pub(crate) struct Uploads {
     /// Writing has a turn of its own: a checkpoint never waits for a merge.
     writing: Arc<Semaphore>,
     merging: Arc<Semaphore>,
+    /// Whether the write whose turn it is has failed, and is being tried again.
+    failing: Arc<AtomicBool>,
     pub(crate) policy: MergePolicy,
     compression: RunCompression,
 }
@@ -56,7 +64,13 @@ impl Uploads {
         compression: RunCompression,
     ) -> Self {
         let one = || Arc::new(Semaphore::new(1));
-        Self { env, store, writing: one(), merging: one(), policy, compression }
+        let failing = Arc::new(AtomicBool::new(false));
+        Self { env, store, writing: one(), merging: one(), failing, policy, compression }
+    }
+
+    /// Whether runs wait for a store that fails.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
     }
 
     /// Sorts, compresses and writes a run; reports to `done`. Runs until it has succeeded or the task is gone.
@@ -85,6 +99,7 @@ impl Uploads {
         let run = run_of(&written, &path);
         let mut pause = Duration::from_millis(50);
         while let Err(error) = self.store.put(&path, written.payload.clone()).await {
+            self.failing.store(true, Ordering::Relaxed);
             let failed = UploadEvent::Failed { checkpoint, error: error.context(format!("writing {path}")) };
             if done.send(Message(failed)).await.is_err() {
                 return Ok(None);
@@ -92,6 +107,7 @@ impl Uploads {
             self.env.sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(10));
         }
+        self.failing.store(false, Ordering::Relaxed);
         self.env.fault(FaultPoint::RunUploadAfter)?;
         Ok(Some(run))
     }

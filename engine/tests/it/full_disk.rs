@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use checkpoint::snapshots;
+use checkpoint::{history, manifest, snapshots};
 use env::{Env, FileKind, sim::Control};
 use tidegate_engine::{
     cluster::{attempt::Ask, local::JobHandle, status::JobStatus},
@@ -132,6 +132,45 @@ fn a_start_without_room_changes_nothing_and_says_what_to_do() {
         });
     }
     assert!(refused > 5 && started > 5, "{refused} were refused, {started} began");
+}
+
+/// How many runs of one subtask the newest checkpoint lists, at the most.
+async fn runs(env: &Env) -> usize {
+    let store = env.open_store(DIRECTORY).unwrap();
+    let newest = history::open(env, store.clone()).await.unwrap().unwrap();
+    let file = &newest.standing.completed.last().unwrap().manifest;
+    let manifest = manifest::read(env, &*store, file).await.unwrap();
+    let subtasks = manifest.operators.iter().flat_map(|operator| &operator.subtasks);
+    subtasks.map(|subtask| subtask.runs.len()).max().unwrap()
+}
+
+#[test]
+fn what_waits_for_a_full_disk_is_bounded() {
+    for parallelism in ["1", "3"] {
+        simulate(async |sim, env| {
+            let ledger = Ledger::default();
+            let more = [
+                ("checkpoints.tolerable-failures", "1000000"),
+                ("checkpoints.timeout", "300ms"),
+                ("parallelism", parallelism),
+            ];
+            let (_process, handle) = start(sim, job(&ledger, &more)).await.unwrap();
+            env.sleep(Duration::from_secs(3)).await;
+            sim.disk().limit_space(Some(0));
+            let failed = handle.control().view().checkpoints.failed;
+            env.sleep(Duration::from_secs(120)).await;
+            let view = handle.control().view();
+            assert!(view.checkpoints.failed > failed + 100, "{:?}", view.checkpoints);
+            sim.disk().limit_space(None);
+            while handle.control().view().last_checkpoint == view.last_checkpoint {
+                env.sleep(Duration::from_millis(10)).await;
+            }
+            // Those before, those that waited, and the one that has completed.
+            let runs = runs(&env).await;
+            assert!(runs <= 12 + 4 + 1, "{runs} runs");
+            recover(sim, &env, handle, &ledger, "120 s").await;
+        });
+    }
 }
 
 #[test]
