@@ -1,5 +1,6 @@
 //! The channels into a task. An input that delivered a barrier is not read until the others have delivered it too (the
-//! pure [`Aligner`] decides); watermarks are the least over the inputs that are not idle.
+//! pure [`Aligner`] decides). The task's watermark is the least over the inputs that are neither idle nor at their end;
+//! where all that have not ended are idle, the task is idle, and only when all have ended has it ended.
 
 use std::task::{Context, Poll};
 
@@ -35,7 +36,7 @@ pub(crate) enum TimeStep {
     None,
     /// The task's watermark rose.
     Watermark(Timestamp),
-    /// All inputs are idle now.
+    /// All inputs that have not ended are idle now.
     Idle,
     /// An input is active again.
     Active,
@@ -76,38 +77,37 @@ impl InputGate {
     pub(crate) fn on_watermark(&mut self, input: usize, watermark: Timestamp) -> TimeStep {
         let input = &mut self.inputs[input];
         input.watermark = input.watermark.max(watermark);
-        let was_idle = std::mem::replace(&mut input.idle, false);
-        match self.advance() {
-            TimeStep::None if was_idle && std::mem::replace(&mut self.idle, false) => TimeStep::Active,
-            step => step,
-        }
+        input.idle = false;
+        self.advance()
     }
 
     /// `input` may be silent for a while.
     pub(crate) fn on_idle(&mut self, input: usize) -> TimeStep {
         self.inputs[input].idle = true;
-        if self.inputs.iter().all(|input| input.idle) {
-            let was_idle = std::mem::replace(&mut self.idle, true);
-            return if was_idle { TimeStep::None } else { TimeStep::Idle };
-        }
         self.advance()
     }
 
     /// `input` is no longer silent. Its watermark counts again; the task's never falls.
     pub(crate) fn on_active(&mut self, input: usize) -> TimeStep {
         self.inputs[input].idle = false;
-        if std::mem::replace(&mut self.idle, false) { TimeStep::Active } else { TimeStep::None }
+        self.advance()
     }
 
     fn advance(&mut self) -> TimeStep {
-        let active = self.inputs.iter().filter(|input| !input.idle);
-        let Some(least) = active.map(|input| input.watermark).min() else { return TimeStep::None };
-        if least <= self.watermark {
-            return TimeStep::None;
+        // What has ended holds nothing back, and says nothing about those that are silent and have not ended.
+        let mut open = self.inputs.iter().filter(|input| input.watermark < Timestamp::MAX).peekable();
+        let have_ended = open.peek().is_none();
+        let least = open.filter(|input| !input.idle).map(|input| input.watermark).min();
+        let Some(least) = least.or(have_ended.then_some(Timestamp::MAX)) else {
+            let was_idle = std::mem::replace(&mut self.idle, true);
+            return if was_idle { TimeStep::None } else { TimeStep::Idle };
+        };
+        let was_idle = std::mem::take(&mut self.idle);
+        if least > self.watermark {
+            self.watermark = least;
+            return TimeStep::Watermark(least);
         }
-        self.watermark = least;
-        self.idle = false;
-        TimeStep::Watermark(least)
+        if was_idle { TimeStep::Active } else { TimeStep::None }
     }
 }
 

@@ -45,21 +45,27 @@ fn numbers(pause_ms: u64) -> Numbers {
     Numbers::endless(1).paced(1, Duration::from_millis(pause_ms))
 }
 
-/// When each timer fired within five seconds: event time and time since the job's start, in milliseconds. The two streams
+/// When each timer fired within five seconds: event time and time since the job's start, in milliseconds. The streams
 /// keep their own watermarks and meet at the timers.
 async fn fired(
     (sim, env): (&Control, &Env),
     settings: &[(&str, &str)],
-    (fast, other): (Numbers, Numbers),
+    streams: impl IntoIterator<Item = Numbers>,
     strategy: WatermarkStrategy<u64>,
 ) -> BTreeMap<u64, u64> {
     let own = [("checkpoints.url", "/checkpoints"), ("checkpoints.interval", "1h")];
     let job = with_settings(Job::new("subject"), &[&own[..], settings].concat()).unwrap();
     let ledger = Ledger::default();
-    let fast = job.source("fast", fast).watermarks(strategy.clone());
-    let other = job.source("other", other).watermarks(strategy);
+    let streams = streams.into_iter().enumerate().map(|(index, numbers)| {
+        job.source(&format!("numbers-{index}"), numbers).watermarks(strategy.clone())
+    });
     let alarms = Alarms { began: env.wall() };
-    fast.union(other).key_by(|_| 0_u64).process("alarms", alarms).sink("out", ledger.clone());
+    streams
+        .reduce(Stream::union)
+        .unwrap()
+        .key_by(|_| 0_u64)
+        .process("alarms", alarms)
+        .sink("out", ledger.clone());
     let (_process, handle) = start(sim, job).await.unwrap();
     env.sleep(Duration::from_secs(5)).await;
     // Without a drain it fires no timer that would not have fired.
@@ -81,7 +87,7 @@ fn instants(fired: &BTreeMap<u64, u64>) -> Vec<u64> {
 fn timers_fire_in_mid_stream_at_the_watermark_interval_behind_the_slower_input() {
     for (settings, interval) in [(DEFAULT, 200), (&[("watermark.interval", "50ms")], 50)] {
         simulate(async |sim, env| {
-            let streams = (numbers(10), numbers(20));
+            let streams = [numbers(10), numbers(20)];
             let fired = fired((sim, &env), settings, streams, WatermarkStrategy::monotonous()).await;
             // The slower stream reaches the event time `at` plus 10 ms, which lets the timer of `at` fire, as its number
             // `at / 10 + 2`; from then on it takes one interval at the most, and the flush of a batch.
@@ -102,7 +108,7 @@ fn timers_fire_in_mid_stream_at_the_watermark_interval_behind_the_slower_input()
 #[test]
 fn a_silent_input_holds_all_timers_back_for_ever() {
     simulate(async |sim, env| {
-        let streams = (numbers(10), numbers(1_000_000));
+        let streams = [numbers(10), numbers(1_000_000)];
         let fired = fired((sim, &env), DEFAULT, streams, WatermarkStrategy::monotonous()).await;
         assert!(fired.is_empty(), "{fired:?}");
     });
@@ -112,7 +118,7 @@ fn a_silent_input_holds_all_timers_back_for_ever() {
 fn a_silent_input_that_may_be_idle_lets_go_and_counts_again_when_it_wakes_up() {
     simulate(async |sim, env| {
         // The second stream is silent but for one record of the event time 0, three seconds after the start.
-        let streams = (numbers(10), numbers(3_000));
+        let streams = [numbers(10), numbers(3_000)];
         let strategy = WatermarkStrategy::monotonous().idle_after(Duration::from_secs(1));
         let fired = fired((sim, &env), DEFAULT, streams, strategy).await;
         let instants = instants(&fired);
@@ -126,4 +132,28 @@ fn a_silent_input_that_may_be_idle_lets_go_and_counts_again_when_it_wakes_up() {
         let last = fired.last_key_value().unwrap();
         assert!(*last.0 > 4_500, "the last timer that fired was {last:?}");
     });
+}
+
+#[test]
+fn a_stream_that_has_ended_does_not_end_one_that_is_idle() {
+    let slow = || numbers(1_100);
+    let bounded = Numbers::new(1, 20);
+    let table = [
+        // A short stream beside one that is idle between its records.
+        ("1", vec![bounded.clone(), slow()]),
+        // One split for two subtasks: one of them ends at once.
+        ("2", vec![bounded.paced(1, Duration::from_millis(1_100))]),
+    ];
+    for (parallelism, streams) in table {
+        simulate(async |sim, env| {
+            let strategy = WatermarkStrategy::monotonous().idle_after(Duration::from_millis(300));
+            let fired = fired((sim, &env), &[("parallelism", parallelism)], streams, strategy).await;
+            let at: Vec<_> = fired.keys().copied().collect();
+            assert_eq!(at, [0, 10, 20], "at parallelism {parallelism}");
+            for (at, after) in fired {
+                let reached = 1_100 * (at / 10 + 2);
+                assert!((reached..reached + 210).contains(&after), "{at} fired after {after} ms");
+            }
+        });
+    }
 }

@@ -160,3 +160,35 @@ fn a_task_is_idle_when_all_its_inputs_are() {
     );
     check(1, &[(0, Idle, TimeStep::Idle), (0, Active, TimeStep::Active), (0, Active, NONE)]);
 }
+
+#[test]
+fn an_input_that_has_ended_says_nothing_about_one_that_is_idle() {
+    let end = i64::MAX;
+    let rest = [(1, Mark(20), rises(20)), (1, Mark(end), rises(end))];
+    let begin = [(0, Mark(10), NONE), (1, Mark(10), rises(10))];
+    let either = [
+        [(0, Mark(end), NONE), (1, Idle, TimeStep::Idle)],
+        [(1, Idle, NONE), (0, Mark(end), TimeStep::Idle)],
+    ];
+    for middle in either {
+        check(2, &[&begin[..], &middle[..], &rest[..]].concat());
+    }
+    check(
+        3,
+        &[
+            (0, Idle, NONE),
+            (1, Idle, NONE),
+            (2, Idle, TimeStep::Idle),
+            // The end of one wakes nobody up while the others are idle.
+            (2, Mark(end), NONE),
+            (2, Idle, NONE),
+            (1, Active, TimeStep::Active),
+            (1, Mark(end), TimeStep::Idle),
+            (0, Mark(7), rises(7)),
+            (0, Idle, TimeStep::Idle),
+            // Idle or not: when all have ended, so has the task.
+            (0, Mark(end), rises(end)),
+            (0, Idle, NONE),
+        ],
+    );
+}
