@@ -78,7 +78,7 @@ pub struct SubtaskSnapshot {
     pub lists: Vec<ListPart>,
     /// Prepared transactions, oldest first.
     pub prepared: Vec<PreparedTransaction>,
-    /// The watermark at the cut.
+    /// The watermark at the cut; of a source, that of the watermark strategy in its chain.
     pub watermark: Timestamp,
     /// The processing time at the cut.
     pub processing_time: Timestamp,

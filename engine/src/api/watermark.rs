@@ -9,6 +9,9 @@ use types::Timestamp;
 /// Watermarks are made at the job's watermark interval (200 ms if it says nothing else), punctuated ones at once. They
 /// replace those that come from further up.
 ///
+/// A watermark outlives failures and restores: what was late stays late, also where a source of another uid takes the old
+/// one's place. After a drain and after the end of the input event time begins anew.
+///
 /// ```
 /// use std::time::Duration;
 /// use tidegate_engine::prelude::*;

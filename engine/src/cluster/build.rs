@@ -8,7 +8,7 @@ use checkpoint::{
 };
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
 use statebackend::{MergePolicy, RunCompression};
-use types::{CheckpointId, Error, KeyGroupRange, Result, SubtaskIndex, Timestamp, Uid};
+use types::{CheckpointId, Error, KeyGroupRange, Result, SubtaskIndex, Uid};
 
 use super::message::AttemptInfo;
 use crate::{
@@ -123,7 +123,7 @@ impl Workshop {
             VertexKind::Source(source) => self.source(&**source, first, chain, id, restored)?,
             _ => {
                 let aligner = Aligner::new(receivers.len(), self.options.mode, restored);
-                Head::Input(InputGate::new(receivers, aligner, Timestamp::MIN))
+                Head::Input(InputGate::new(receivers, aligner))
             }
         };
         let mut operators = Vec::new();

@@ -154,6 +154,14 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// Gives back the watermark that the operator had reached at the cut, before any record. It never says less again.
+    fn restore_watermark(&mut self, _watermark: Timestamp) {}
+
+    /// Whether the operator makes the watermarks of what follows it, so that those from further up end here.
+    fn replaces_watermarks(&self) -> bool {
+        false
+    }
+
     /// Called once after the last record of a job that finishes; not after failures.
     ///
     /// # Errors

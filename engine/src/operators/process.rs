@@ -152,6 +152,10 @@ impl<F: ProcessFunction> Operator for Process<F> {
         list_state::restore(&mut self.parts.lists, &lists)
     }
 
+    fn restore_watermark(&mut self, watermark: Timestamp) {
+        self.parts.watermark = watermark;
+    }
+
     fn close(&mut self) -> Result<()> {
         self.function.close()
     }

@@ -142,6 +142,14 @@ impl<T: Data> Operator for Watermarks<T> {
         Ok((Emitted::default(), if last { Progress::Done } else { Progress::Swallow }))
     }
 
+    fn restore_watermark(&mut self, watermark: Timestamp) {
+        (self.allowed, self.sent) = (watermark, watermark);
+    }
+
+    fn replaces_watermarks(&self) -> bool {
+        true
+    }
+
     fn make_mark(&mut self, now: Monotonic, ended: bool) -> Option<Mark> {
         if ended {
             self.allowed = Timestamp::MAX;

@@ -1,12 +1,12 @@
 //! Deals the state of a manifest out over the tasks of a plan. Keyed state goes by key group: a new subtask gets every
 //! run of every old one, clipped to its own groups, so that rescaling reads only what the new owner needs. List
-//! elements go round robin. A fresh start is the same with an empty manifest.
+//! elements go round robin. A watermark is the least of those that meet. A fresh start is the same with an empty manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use checkpoint::manifest::{ListPart, Manifest, OperatorSnapshot, Redistribution, SubtaskSnapshot, TaskId};
 use statebackend::is_timers;
-use types::{KeyGroupRange, Result, Run, SubtaskIndex, Uid};
+use types::{KeyGroupRange, Result, Run, SubtaskIndex, Timestamp, Uid};
 
 use crate::{
     api::erased::SplitState,
@@ -53,6 +53,7 @@ pub(crate) fn deal(plan: &Plan, manifest: &Manifest) -> Result<Restored> {
                         .into_iter()
                         .filter(|part| is_kept(vertex, part) && !operator.is_place(part))
                         .collect(),
+                    watermark: watermark(operator, groups),
                 };
                 let task = TaskId { chain: u32::try_from(chain_index).unwrap_or(u32::MAX), subtask };
                 restored.tasks.entry(task).or_default().push(restore);
@@ -79,6 +80,19 @@ fn runs(operator: &OperatorSnapshot, groups: KeyGroupRange, dropped: &BTreeSet<S
         Some(Run { groups: both, without: without.into_iter().collect(), ..run.clone() })
     })
     .collect()
+}
+
+/// The watermark with which a new subtask goes on: the least of the old subtasks whose keys it takes over; of all where
+/// there are no keys. So no record that would have been late comes in time.
+///
+/// The last watermark of all is not given back. It says that the input had ended, or was drained, and both are told again
+/// where they are still so: a source that has nothing left ends again. Where records do come, event time begins anew, or
+/// each of them would be late.
+fn watermark(operator: &OperatorSnapshot, groups: KeyGroupRange) -> Option<Timestamp> {
+    let is_keyed = operator.subtasks.iter().any(|old| !old.groups.is_empty());
+    let meets = |old: &&SubtaskSnapshot| !is_keyed || old.groups.intersect(groups).is_some();
+    let least = operator.subtasks.iter().filter(meets).map(|old| old.watermark).min()?;
+    (Timestamp::MIN < least && least < Timestamp::MAX).then_some(least)
 }
 
 /// Whether a list state is still declared. Where it is not, the user has said that it may be dropped.

@@ -20,7 +20,7 @@ use crate::{
 pub(crate) struct ChainedOperator {
     pub(crate) context: RuntimeContext,
     pub(crate) operator: Box<dyn Operator>,
-    /// The newest watermark that passed it.
+    /// The newest watermark that it sent on.
     pub(crate) watermark: Timestamp,
     /// Records taken so far in this attempt, for messages.
     records: u64,
@@ -29,6 +29,18 @@ pub(crate) struct ChainedOperator {
 impl ChainedOperator {
     pub(crate) fn new(context: RuntimeContext, operator: Box<dyn Operator>) -> Self {
         Self { context, operator, watermark: Timestamp::MIN, records: 0 }
+    }
+
+    /// Begins with the watermark that it had sent on before a restore. What comes up to it has no effect any more.
+    pub(crate) fn restore_watermark(&mut self, watermark: Timestamp) {
+        self.watermark = watermark;
+        self.operator.restore_watermark(watermark);
+    }
+
+    fn sends(&mut self, mark: Mark) {
+        if let Mark::Watermark(watermark) = mark {
+            self.watermark = self.watermark.max(watermark);
+        }
     }
 
     fn name(&self) -> &Arc<str> {
@@ -210,11 +222,23 @@ impl Chain {
         // Pushed last first, so that a mark from further up the chain is handled before those below it.
         for at in (0..self.operators.len()).rev() {
             if let Some(mark) = self.operators[at].operator.make_mark(now, ended) {
+                self.operators[at].sends(mark);
                 self.stack.push(Work::Mark(at + 1, mark));
                 made = true;
             }
         }
         made
+    }
+
+    /// Says again what the operators had said of event time before the restore: who reads from them may have kept nothing
+    /// of it, and would wait for it.
+    pub(crate) fn repeat_watermarks(&mut self) {
+        // Pushed last first, as above.
+        for (at, operator) in self.operators.iter().enumerate().rev() {
+            if operator.watermark > Timestamp::MIN {
+                self.stack.push(Work::Mark(at + 1, Mark::Watermark(operator.watermark)));
+            }
+        }
     }
 
     /// The keyed states, with their operator's place.
@@ -253,16 +277,20 @@ impl Chain {
             return Ok(Step::Again);
         };
         let operator = &mut self.operators[at];
+        if watermark <= operator.watermark {
+            // After a restore the marks of those further up may begin anew.
+            return Ok(Step::Again);
+        }
         let result = guard::catch(|| operator.operator.on_watermark(watermark));
         let (emitted, progress) =
             result.map_err(|error| error.context(format!("operator {}, watermark", operator.name())))?;
         match progress {
             Progress::More => self.stack.push(Work::Mark(at, mark)),
             Progress::Done => {
-                operator.watermark = operator.watermark.max(watermark);
+                operator.sends(mark);
                 self.stack.push(Work::Mark(at + 1, mark));
             }
-            Progress::Swallow => operator.watermark = operator.watermark.max(watermark),
+            Progress::Swallow => {}
         }
         self.emit(at, emitted, place)?;
         Ok(Step::Again)
@@ -275,6 +303,7 @@ impl Chain {
         }
         // Below the records in the stack: it comes out behind them.
         if let Some(mark) = emitted.mark {
+            self.operators[at].sends(mark);
             self.stack.push(Work::Mark(at + 1, mark));
         }
         if let Some(main) = emitted.main {

@@ -84,7 +84,10 @@ impl Running {
             let (lists, watermark, keyed) = match vertex.role {
                 Role::Source => {
                     let Head::Source(source) = &mut *head else { continue };
-                    (vec![source.reader.snapshot()?], input, false)
+                    // A source has no watermark but the one that the strategy behind it makes.
+                    let strategy = chain.operators.iter().find(|it| it.operator.replaces_watermarks());
+                    let watermark = strategy.map_or(input, |strategy| strategy.watermark);
+                    (vec![source.reader.snapshot()?], watermark, false)
                 }
                 Role::Operator(at) => {
                     let operator = &mut chain.operators[at];

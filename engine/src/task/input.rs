@@ -43,9 +43,15 @@ pub(crate) enum TimeStep {
 }
 
 impl InputGate {
-    pub(crate) fn new(receivers: Vec<Receiver<Element>>, aligner: Aligner, watermark: Timestamp) -> Self {
+    pub(crate) fn new(receivers: Vec<Receiver<Element>>, aligner: Aligner) -> Self {
         let input = |receiver| Input { receiver, watermark: Timestamp::MIN, idle: false, lost: false };
-        Self { inputs: receivers.into_iter().map(input).collect(), aligner, next: 0, watermark, idle: false }
+        let inputs = receivers.into_iter().map(input).collect();
+        Self { inputs, aligner, next: 0, watermark: Timestamp::MIN, idle: false }
+    }
+
+    /// Begins with the watermark that the task had before a restore. The inputs' own ones begin anew.
+    pub(crate) fn restore_watermark(&mut self, watermark: Timestamp) {
+        self.watermark = watermark;
     }
 
     /// The next element of an input that is not blocked. Pending for ever when all inputs are blocked or gone.

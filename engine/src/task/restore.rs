@@ -3,13 +3,14 @@
 
 use checkpoint::manifest::ListPart;
 use serde::{Deserialize, Serialize};
-use types::{Error, Result, Run};
+use types::{Error, Result, Run, Timestamp};
 
 use super::{
     guard,
     run::{Head, Role, Task},
     snapshot::Snapshots,
 };
+use crate::operators::operator::Operator;
 
 /// What one operator of a task gets back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,30 @@ pub struct OperatorRestore {
     pub runs: Vec<Run>,
     /// Its list states, dealt out.
     pub lists: Vec<ListPart>,
+    /// The watermark with which it goes on; without one event time begins anew.
+    pub watermark: Option<Timestamp>,
+}
+
+/// The watermarks with which a chain begins: of what comes into it, and of each of its operators.
+///
+/// `stored` is what each operator gets back, `sink` what the sink behind them does. A strategy keeps nothing itself; it
+/// had said what those behind it had heard. Where nothing was kept, event time begins anew.
+pub(crate) fn watermarks(
+    operators: &[(Option<Timestamp>, &dyn Operator)],
+    sink: Option<Timestamp>,
+) -> (Timestamp, Vec<Timestamp>) {
+    let mut heard = sink.unwrap_or(Timestamp::MIN);
+    let mut begin = vec![Timestamp::MIN; operators.len()];
+    for (begin, (stored, operator)) in begin.iter_mut().zip(operators).rev() {
+        if let Some(stored) = *stored {
+            (*begin, heard) = (stored, stored);
+        }
+        if operator.replaces_watermarks() {
+            // What comes in from further up does not go on.
+            *begin = std::mem::replace(&mut heard, Timestamp::MIN);
+        }
+    }
+    (heard, begin)
 }
 
 /// Opens the operators and gives them their state.
@@ -36,6 +61,8 @@ pub(crate) async fn open_and_restore(
         guard::catch(|| operator.operator.open(&context))
             .map_err(|error| error.context(format!("operator {}, open", context.operator)))?;
     }
+    let mut stored = vec![None; task.chain.operators.len()];
+    let (mut of_source, mut of_sink) = (None, None);
     for vertex in &task.durable {
         let found = restore.iter().position(|it| it.position == vertex.position);
         let given = found.map(|at| restore.swap_remove(at)).unwrap_or_default();
@@ -44,8 +71,10 @@ pub(crate) async fn open_and_restore(
             Role::Source => {
                 let Head::Source(source) = &mut task.head else { continue };
                 source.restore(given.lists).map_err(in_place)?;
+                of_source = given.watermark;
             }
             Role::Operator(at) => {
+                stored[at] = given.watermark;
                 let operator = &mut *task.chain.operators[at].operator;
                 operator.restore_lists(given.lists).map_err(in_place)?;
                 if let Some(keyed) = operator.keyed() {
@@ -55,8 +84,32 @@ pub(crate) async fn open_and_restore(
                     snapshots.add_keyed(vertex.position, vertex.uid.clone(), given.runs);
                 }
             }
-            Role::Sink => {}
+            Role::Sink => of_sink = given.watermark,
         }
     }
+    restore_watermarks(task, stored, of_source, of_sink);
     Ok(())
+}
+
+fn restore_watermarks(
+    task: &mut Task,
+    stored: Vec<Option<Timestamp>>,
+    of_source: Option<Timestamp>,
+    of_sink: Option<Timestamp>,
+) {
+    let operators = &mut task.chain.operators;
+    let read: Vec<_> = stored.into_iter().zip(operators.iter().map(|it| &*it.operator)).collect();
+    let (input, mut begin) = watermarks(&read, of_sink);
+    if let Head::Input(gate) = &mut task.head {
+        gate.restore_watermark(input);
+    }
+    // A source's watermark is that of the strategy behind it.
+    let strategy = operators.iter().position(|it| it.operator.replaces_watermarks());
+    if let (Some(watermark), Some(strategy)) = (of_source, strategy) {
+        begin[strategy] = begin[strategy].max(watermark);
+    }
+    for (operator, watermark) in operators.iter_mut().zip(begin) {
+        operator.restore_watermark(watermark);
+    }
+    task.chain.repeat_watermarks();
 }

@@ -12,6 +12,7 @@ use crate::{
     metrics::{Accumulators, Metrics},
     operators::operator::{Emitted, Operator, Progress, RuntimeContext},
     record::{AnyBatch, BATCH_BYTES, Mark},
+    task::restore,
 };
 
 /// The vertices of a harness, checked to be a line; the input is not among them.
@@ -54,6 +55,8 @@ struct Stage {
     input: Box<dyn AnyOutput>,
     operator: Box<dyn Operator>,
     name: Arc<str>,
+    /// The newest watermark that it sent on.
+    watermark: Timestamp,
 }
 
 /// The running operators.
@@ -92,7 +95,8 @@ impl Pipeline {
             let input = vertex.inputs[0].exchange.output(&exchange_context(&context));
             let mut operator = factory(vertex).make(&context)?;
             operator.open(&context)?;
-            stages.push(Stage { input, operator, name: context.operator });
+            let (name, watermark) = (context.operator, Timestamp::MIN);
+            stages.push(Stage { input, operator, name, watermark });
         }
         let (out, sides, base) = (Vec::new(), BTreeMap::new(), HarnessSnapshot::default());
         Ok(Self { stages, out, sides, last_mark: None, accumulators, base })
@@ -100,6 +104,20 @@ impl Pipeline {
 
     pub(super) fn operator(&mut self, index: usize) -> &mut dyn Operator {
         &mut *self.stages[index].operator
+    }
+
+    pub(super) fn watermark(&self, index: usize) -> Timestamp {
+        self.stages[index].watermark
+    }
+
+    /// Gives back the watermarks that operators had stored, as a task does.
+    pub(super) fn restore_watermarks(&mut self, stored: Vec<Option<Timestamp>>) {
+        let read: Vec<_> = stored.into_iter().zip(self.stages.iter().map(|it| &*it.operator)).collect();
+        let (_, begin) = restore::watermarks(&read, None);
+        for (stage, watermark) in self.stages.iter_mut().zip(begin) {
+            stage.watermark = watermark;
+            stage.operator.restore_watermark(watermark);
+        }
     }
 
     /// Gives records to the first operator.
@@ -130,7 +148,7 @@ impl Pipeline {
     pub(super) fn make_marks(&mut self, now: Monotonic, ended: bool) -> Result<()> {
         for at in 0..self.stages.len() {
             if let Some(mark) = self.stages[at].operator.make_mark(now, ended) {
-                self.pass(at + 1, mark)?;
+                self.pass_on(at, mark)?;
             }
         }
         Ok(())
@@ -171,7 +189,15 @@ impl Pipeline {
                 self.forward(at + 1, &mut *batch.records)?;
             }
         }
-        emitted.mark.map_or(Ok(()), |mark| self.pass(at + 1, mark))
+        emitted.mark.map_or(Ok(()), |mark| self.pass_on(at, mark))
+    }
+
+    /// Passes on a mark that leaves the operator `at`.
+    fn pass_on(&mut self, at: usize, mark: Mark) -> Result<()> {
+        if let Mark::Watermark(watermark) = mark {
+            self.stages[at].watermark = self.stages[at].watermark.max(watermark);
+        }
+        self.pass(at + 1, mark)
     }
 
     /// Passes a mark through the operators from `at` on.
@@ -181,6 +207,9 @@ impl Pipeline {
             return Ok(());
         }
         if let Mark::Watermark(watermark) = mark {
+            if watermark <= self.stages[at].watermark {
+                return Ok(());
+            }
             loop {
                 let (emitted, progress) = self.call(at, |operator| operator.on_watermark(watermark))?;
                 self.deliver(at, emitted)?;
@@ -191,7 +220,7 @@ impl Pipeline {
                 }
             }
         }
-        self.pass(at + 1, mark)
+        self.pass_on(at, mark)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use checkpoint::manifest::ListPart;
 use env::{Env, Payload};
 use statebackend::{RunCompression, restore as restore_runs, run_of, write_run};
-use types::{AttemptId, CheckpointId, Error, JobId, Result, Run, RunIdentity, SubtaskIndex, Uid};
+use types::{AttemptId, CheckpointId, Error, JobId, Result, Run, RunIdentity, SubtaskIndex, Timestamp, Uid};
 
 use super::pipeline::{Pipeline, Vertices};
 
@@ -23,6 +23,7 @@ pub(super) struct OperatorState {
     /// Oldest first.
     runs: Vec<Run>,
     lists: Vec<ListPart>,
+    watermark: Option<Timestamp>,
 }
 
 impl HarnessSnapshot {
@@ -41,9 +42,12 @@ pub(super) fn take(
     let mut snapshot = HarnessSnapshot { checkpoint, ..pipeline.base.clone() };
     for index in 0..vertices.all().len() {
         let Some(uid) = vertices.uid(index) else { continue };
+        let watermark = pipeline.watermark(index);
         let operator = pipeline.operator(index);
         let state = snapshot.operators.entry(uid.clone()).or_default();
         state.lists = operator.lists()?;
+        // The last one of all is not given back, as in a job.
+        state.watermark = (watermark < Timestamp::MAX).then_some(watermark);
         let Some(keyed) = operator.keyed() else { continue };
         keyed.flip(checkpoint);
         while keyed.drain(usize::MAX)? > 0 {}
@@ -84,6 +88,7 @@ pub(super) async fn restore(
     }
     let mut base = snapshot.clone();
     let mut restored: BTreeMap<usize, &Uid> = BTreeMap::new();
+    let mut watermarks = vec![None; vertices.all().len()];
     for (uid, state) in &snapshot.operators {
         let claims = |index: &usize| {
             let vertex = &vertices.all()[*index];
@@ -106,10 +111,12 @@ pub(super) async fn restore(
         if let Some(keyed) = operator.keyed() {
             restore_runs(env, &*store, &state.runs, keyed).await.map_err(in_place)?;
         }
+        watermarks[index] = state.watermark;
         // From here on under the operator's present uid.
         base.operators.remove(uid);
         base.operators.extend(vertices.uid(index).map(|uid| (uid.clone(), state.clone())));
     }
+    pipeline.restore_watermarks(watermarks);
     pipeline.base = base;
     Ok(())
 }

@@ -53,24 +53,43 @@ async fn fired(
     streams: impl IntoIterator<Item = Numbers>,
     strategy: WatermarkStrategy<u64>,
 ) -> BTreeMap<u64, u64> {
+    let ledger = Ledger::default();
+    let job = job(settings, streams, strategy, env.wall(), &ledger);
+    let (_process, handle) = start(sim, job).await.unwrap();
+    env.sleep(Duration::from_secs(5)).await;
+    stop(handle).await;
+    firings(&ledger)
+}
+
+fn job(
+    settings: &[(&str, &str)],
+    streams: impl IntoIterator<Item = Numbers>,
+    strategy: WatermarkStrategy<u64>,
+    began: Timestamp,
+    ledger: &Ledger<Row>,
+) -> Job {
     let own = [("checkpoints.url", "/checkpoints"), ("checkpoints.interval", "1h")];
     let job = with_settings(Job::new("subject"), &[&own[..], settings].concat()).unwrap();
-    let ledger = Ledger::default();
     let streams = streams.into_iter().enumerate().map(|(index, numbers)| {
         job.source(&format!("numbers-{index}"), numbers).watermarks(strategy.clone())
     });
-    let alarms = Alarms { began: env.wall() };
+    let alarms = Alarms { began };
     streams
         .reduce(Stream::union)
         .unwrap()
         .key_by(|_| 0_u64)
         .process("alarms", alarms)
         .sink("out", ledger.clone());
-    let (_process, handle) = start(sim, job).await.unwrap();
-    env.sleep(Duration::from_secs(5)).await;
-    // Without a drain it fires no timer that would not have fired.
+    job
+}
+
+/// Without a drain it fires no timer that would not have fired.
+async fn stop(handle: JobHandle) {
     handle.control().ask(Ask::Stop { drain: false, savepoint: None }).await.unwrap();
     handle.join().await.unwrap();
+}
+
+fn firings(ledger: &Ledger<Row>) -> BTreeMap<u64, u64> {
     let rows = ledger.committed();
     assert!(rows.values().all(|times| *times == 1), "a timer fired twice: {rows:?}");
     rows.into_keys().map(|Row(_, at, after)| (at, after)).collect()
@@ -156,4 +175,25 @@ fn a_stream_that_has_ended_does_not_end_one_that_is_idle() {
             }
         });
     }
+}
+
+#[test]
+fn after_a_restart_a_silent_stream_has_said_what_it_had_said_before() {
+    // The first stream says 20 numbers at once, and again after a second and a half; the second is slow and behind it.
+    let quick = || Numbers::endless(1).paced(20, Duration::from_millis(1_500));
+    simulate(async |sim, env| {
+        let (ledger, began) = (Ledger::default(), env.wall());
+        let settings = [("checkpoints.interval", "50ms"), ("watermark.interval", "20ms")];
+        let job = || job(&settings, [quick(), numbers(100)], WatermarkStrategy::monotonous(), began, &ledger);
+        let (process, _handle) = start(sim, job()).await.unwrap();
+        env.sleep(Duration::from_millis(1_650)).await;
+        process.kill();
+        assert_eq!(firings(&ledger).keys().next_back(), Some(&140), "before the restart");
+        let (_process, handle) = start(sim, job()).await.unwrap();
+        env.sleep(Duration::from_millis(1_000)).await;
+        stop(handle).await;
+        // Up to the event time of its last number, less a millisecond.
+        let at: Vec<_> = firings(&ledger).into_keys().collect();
+        assert_eq!(at, (0..=180).step_by(10).collect::<Vec<_>>());
+    });
 }

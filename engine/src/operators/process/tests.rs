@@ -246,6 +246,46 @@ impl ProcessFunction for Alarm {
 }
 
 #[test]
+fn the_watermark_survives_a_restore() {
+    let mut harness = quiet();
+    let fresh = harness.snapshot();
+    harness.watermark(Timestamp(20));
+    let snapshot = harness.snapshot();
+    harness.restore(&snapshot);
+    harness.push("a".to_owned(), Timestamp(20));
+    assert_eq!(harness.side_output(LATE), ["a"], "what was late would come in time");
+    // The marks of those further up begin anew, and say nothing new.
+    harness.watermark(Timestamp(10));
+    assert_eq!(harness.last_mark(), None);
+    harness.push("b".to_owned(), Timestamp(15));
+    assert_eq!(harness.side_output(LATE), ["b"], "the watermark fell");
+    harness.watermark(Timestamp(21));
+    assert_eq!(harness.last_mark(), Some(Mark::Watermark(Timestamp(21))));
+    harness.finish();
+    let ended = harness.snapshot();
+    for beginning in [fresh, ended] {
+        harness.restore(&beginning);
+        harness.push("c".to_owned(), Timestamp(5));
+        assert_eq!(harness.side_output(LATE), [""; 0], "event time begins anew");
+    }
+}
+
+#[test]
+fn a_timer_behind_the_watermark_waits_for_the_next_rise_also_after_a_restore() {
+    let mut harness =
+        OperatorHarness::new(|times: Stream<u64>| times.key_by(|&at| at).process("alarm", Alarm));
+    harness.watermark(Timestamp(50));
+    harness.push_untimed(40);
+    harness.push_untimed(60);
+    let snapshot = harness.snapshot();
+    harness.restore(&snapshot);
+    for (watermark, fires) in [(45, vec![]), (50, vec![]), (51, vec![40]), (60, vec![60])] {
+        harness.watermark(Timestamp(watermark));
+        assert_eq!(harness.out(), fires, "at {watermark}");
+    }
+}
+
+#[test]
 fn many_timers_fire_in_slices() {
     let context = runtime_context(0, 4);
     let mut alarms = Process::new(Alarm, Keyed::Yes, &context).unwrap();

@@ -48,3 +48,38 @@ fn a_silent_stream_becomes_idle_and_wakes_up() {
     harness.push(1, Timestamp(1));
     assert_eq!(harness.last_mark(), Some(Mark::Active));
 }
+
+/// Keeps nothing but what it has heard of event time.
+#[derive(Clone)]
+struct Passes;
+
+impl ProcessFunction for Passes {
+    type Key = ();
+    type In = i64;
+    type Out = i64;
+    type State = ();
+
+    fn declare(_: &mut Declarations) {}
+
+    fn process(&mut self, at: i64, _: &(), ctx: &mut Context<'_, Self>) -> Result<()> {
+        ctx.emit(at);
+        Ok(())
+    }
+}
+
+#[test]
+fn after_a_restore_a_strategy_says_nothing_less_than_what_those_behind_it_had_heard() {
+    let mut harness = OperatorHarness::new(|times: Stream<i64>| {
+        times.watermarks(WatermarkStrategy::monotonous()).process("first", Passes).process("second", Passes)
+    });
+    harness.push(1, Timestamp(21));
+    harness.make_watermarks(Duration::from_millis(200));
+    assert_eq!(harness.last_mark(), Some(Mark::Watermark(Timestamp(20))));
+    let snapshot = harness.snapshot();
+    harness.restore(&snapshot);
+    for (at, says) in [(11, None), (21, None), (22, Some(Mark::Watermark(Timestamp(21))))] {
+        harness.push(1, Timestamp(at));
+        harness.make_watermarks(Duration::from_millis(200));
+        assert_eq!(harness.last_mark(), says, "after {at}");
+    }
+}

@@ -91,3 +91,35 @@ proptest! {
         prop_assert_eq!(sorted(dealt), sorted(all), "each element goes to one subtask");
     }
 }
+
+/// The watermark of each new subtask, from those of the old ones.
+#[track_caller]
+fn check_watermarks(old: &[i64], keyed: bool, new: &[Option<i64>]) {
+    let max = MaxParallelism(12);
+    let mut operator = operator(max, old.len() as u32);
+    for (subtask, watermark) in operator.subtasks.iter_mut().zip(old) {
+        subtask.watermark = Timestamp(*watermark);
+        if !keyed {
+            subtask.groups = KeyGroupRange { start: 0, end: 0 };
+        }
+    }
+    let count = new.len() as u32;
+    let found: Vec<_> =
+        (0..count).map(|index| watermark(&operator, max.range(SubtaskIndex(index), count))).collect();
+    assert_eq!(found, new.iter().map(|at| at.map(Timestamp)).collect::<Vec<_>>(), "{old:?}, keyed: {keyed}");
+}
+
+#[test]
+fn a_watermark_is_the_least_of_those_that_meet() {
+    check_watermarks(&[30, 10, 20], true, &[Some(30), Some(10), Some(20)]);
+    check_watermarks(&[30, 10, 20, 40], true, &[Some(10), Some(20)]);
+    check_watermarks(&[30, 20], true, &[Some(30), Some(20), Some(20)]);
+    check_watermarks(&[30, 10, 20], true, &[Some(10)]);
+    check_watermarks(&[10, 20], true, &[Some(10), Some(10), Some(20), Some(20)]);
+    check_watermarks(&[30, 10, 20], false, &[Some(10), Some(10)]);
+    // What has ended begins anew; what has seen nothing has no watermark yet.
+    check_watermarks(&[i64::MAX, 20], false, &[Some(20), Some(20)]);
+    check_watermarks(&[i64::MAX, 20], true, &[None, Some(20)]);
+    check_watermarks(&[i64::MAX, i64::MAX], false, &[None]);
+    check_watermarks(&[i64::MIN, 20], false, &[None]);
+}

@@ -26,7 +26,9 @@ fn gate(inputs: usize, watermark: Timestamp) -> InputGate {
     let env = Simulation::new(1).env();
     let receivers = (0..inputs).map(|_| channel(&env, Limits::items(1)).1).collect();
     let aligner = Aligner::new(inputs, CheckpointMode::ExactlyOnce, CheckpointId(0));
-    InputGate::new(receivers, aligner, watermark)
+    let mut gate = InputGate::new(receivers, aligner);
+    gate.restore_watermark(watermark);
+    gate
 }
 
 #[track_caller]
