@@ -7,7 +7,7 @@ use types::Timestamp;
 /// Says when no record with an earlier event time is expected any more.
 ///
 /// Watermarks are made at the job's watermark interval (200 ms if it says nothing else), punctuated ones at once. They
-/// replace those that come from further up.
+/// replace those that come from further up; so does idleness.
 ///
 /// A watermark outlives failures and restores: what was late stays late, also where a source of another uid takes the old
 /// one's place. After a drain and after the end of the input event time begins anew.

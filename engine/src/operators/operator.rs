@@ -157,7 +157,8 @@ pub trait Operator: Send {
     /// Gives back the watermark that the operator had reached at the cut, before any record. It never says less again.
     fn restore_watermark(&mut self, _watermark: Timestamp) {}
 
-    /// Whether the operator makes the watermarks of what follows it, so that those from further up end here.
+    /// Whether the operator makes the watermarks of what follows it, so that those from further up end here, as their
+    /// idleness does.
     fn replaces_watermarks(&self) -> bool {
         false
     }

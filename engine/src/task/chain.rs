@@ -37,6 +37,7 @@ impl ChainedOperator {
         self.operator.restore_watermark(watermark);
     }
 
+    /// Notes a mark that leaves it.
     fn sends(&mut self, mark: Mark) {
         if let Mark::Watermark(watermark) = mark {
             self.watermark = self.watermark.max(watermark);
@@ -125,7 +126,7 @@ impl Chain {
             Some(Work::Batch(at, batch)) if at == self.operators.len() => self.leave(batch, place),
             Some(Work::Batch(at, batch)) => self.process(at, batch, place),
             Some(Work::Mark(at, mark)) if at == self.operators.len() => {
-                self.send_mark(mark);
+                self.send_into(mark, |output| output.port == Port::Main);
                 Ok(Step::Again)
             }
             Some(Work::Mark(at, mark)) => self.pass(at, mark, place),
@@ -149,18 +150,26 @@ impl Chain {
 
     /// Sends partial batches on.
     pub(crate) fn flush(&mut self) {
-        for index in 0..self.outputs.len() {
-            self.outputs[index].output.flush();
-            self.collect_ready(index);
-        }
+        (0..self.outputs.len()).for_each(|index| self.flush_into(index));
+    }
+
+    fn flush_into(&mut self, index: usize) {
+        self.outputs[index].output.flush();
+        self.collect_ready(index);
     }
 
     /// Puts a mark behind everything that was pushed, into every channel out.
     pub(crate) fn send_mark(&mut self, mark: Mark) {
-        self.flush();
-        for (index, output) in self.outputs.iter().enumerate() {
-            for target in 0..output.senders.len() {
-                self.outgoing.push_back((index, target, Element::Mark(mark)));
+        self.send_into(mark, |_| true);
+    }
+
+    /// Puts a mark into the channels of these outputs, behind what was pushed there.
+    fn send_into(&mut self, mark: Mark, takes: impl Fn(&TaskOutput) -> bool) {
+        for index in 0..self.outputs.len() {
+            if takes(&self.outputs[index]) {
+                self.flush_into(index);
+                let targets = 0..self.outputs[index].senders.len();
+                self.outgoing.extend(targets.map(|target| (index, target, Element::Mark(mark))));
             }
         }
     }
@@ -222,8 +231,7 @@ impl Chain {
         // Pushed last first, so that a mark from further up the chain is handled before those below it.
         for at in (0..self.operators.len()).rev() {
             if let Some(mark) = self.operators[at].operator.make_mark(now, ended) {
-                self.operators[at].sends(mark);
-                self.stack.push(Work::Mark(at + 1, mark));
+                self.leave_with(at, mark);
                 made = true;
             }
         }
@@ -234,9 +242,10 @@ impl Chain {
     /// of it, and would wait for it.
     pub(crate) fn repeat_watermarks(&mut self) {
         // Pushed last first, as above.
-        for (at, operator) in self.operators.iter().enumerate().rev() {
-            if operator.watermark > Timestamp::MIN {
-                self.stack.push(Work::Mark(at + 1, Mark::Watermark(operator.watermark)));
+        for at in (0..self.operators.len()).rev() {
+            let watermark = self.operators[at].watermark;
+            if watermark > Timestamp::MIN {
+                self.leave_with(at, Mark::Watermark(watermark));
             }
         }
     }
@@ -272,11 +281,15 @@ impl Chain {
     }
 
     fn pass(&mut self, at: usize, mark: Mark, place: &dyn Fn() -> String) -> Result<Step> {
+        let operator = &mut self.operators[at];
         let Mark::Watermark(watermark) = mark else {
-            self.stack.push(Work::Mark(at + 1, mark));
+            // Who makes the watermarks also says when none are to be expected.
+            let is_activity = matches!(mark, Mark::Idle | Mark::Active);
+            if !(is_activity && operator.operator.replaces_watermarks()) {
+                self.leave_with(at, mark);
+            }
             return Ok(Step::Again);
         };
-        let operator = &mut self.operators[at];
         if watermark <= operator.watermark {
             // After a restore the marks of those further up may begin anew.
             return Ok(Step::Again);
@@ -284,16 +297,21 @@ impl Chain {
         let result = guard::catch(|| operator.operator.on_watermark(watermark));
         let (emitted, progress) =
             result.map_err(|error| error.context(format!("operator {}, watermark", operator.name())))?;
-        match progress {
-            Progress::More => self.stack.push(Work::Mark(at, mark)),
-            Progress::Done => {
-                operator.sends(mark);
-                self.stack.push(Work::Mark(at + 1, mark));
-            }
-            Progress::Swallow => {}
+        // Below what it emitted in the stack.
+        if progress == Progress::More {
+            self.stack.push(Work::Mark(at, mark));
         }
-        self.emit(at, emitted, place)?;
+        let mark = (progress == Progress::Done).then_some(mark);
+        self.emit(at, Emitted { mark: mark.or(emitted.mark), ..emitted }, place)?;
         Ok(Step::Again)
+    }
+
+    /// A mark leaves an operator: for the next one, and for those that read its side outputs. What comes further down the
+    /// chain does not concern them.
+    fn leave_with(&mut self, at: usize, mark: Mark) {
+        self.operators[at].sends(mark);
+        self.send_into(mark, |output| output.position == at);
+        self.stack.push(Work::Mark(at + 1, mark));
     }
 
     fn emit(&mut self, at: usize, emitted: Emitted, place: &dyn Fn() -> String) -> Result<()> {
@@ -303,8 +321,7 @@ impl Chain {
         }
         // Below the records in the stack: it comes out behind them.
         if let Some(mark) = emitted.mark {
-            self.operators[at].sends(mark);
-            self.stack.push(Work::Mark(at + 1, mark));
+            self.leave_with(at, mark);
         }
         if let Some(main) = emitted.main {
             self.operators[at].context.metrics.records_out(main.records.len() as u64);

@@ -220,6 +220,9 @@ impl Pipeline {
                 }
             }
         }
+        if matches!(mark, Mark::Idle | Mark::Active) && self.stages[at].operator.replaces_watermarks() {
+            return Ok(());
+        }
         self.pass_on(at, mark)
     }
 }

@@ -197,3 +197,81 @@ fn after_a_restart_a_silent_stream_has_said_what_it_had_said_before() {
         assert_eq!(at, (0..=180).step_by(10).collect::<Vec<_>>());
     });
 }
+
+const ASIDE: OutputTag<u64> = OutputTag::new("aside");
+
+/// Emits every number twice: as it is and aside.
+#[derive(Clone)]
+struct Twice;
+
+impl ProcessFunction for Twice {
+    type Key = ();
+    type In = u64;
+    type Out = u64;
+    type State = SideOutput<u64>;
+
+    fn declare(states: &mut Declarations) -> Self::State {
+        states.side_output(ASIDE)
+    }
+
+    fn process(&mut self, number: u64, aside: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
+        ctx.emit(number);
+        ctx.emit_to(*aside, number);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_side_output_has_the_watermarks_of_its_operator_and_not_of_what_follows_it() {
+    // The strategy behind the operator is far behind the one before it; with the end they are all the same.
+    for (first, second) in [(0, 1_000_000), (1_000_000, 0)] {
+        for chained in [true, false] {
+            simulate(async |sim, env| {
+                let settings = [("checkpoints.url", "/checkpoints"), ("checkpoints.interval", "1h")];
+                let job = with_settings(Job::new("subject"), &settings).unwrap();
+                let behind = |ms| WatermarkStrategy::bounded_out_of_orderness(Duration::from_millis(ms));
+                let twice =
+                    job.source("numbers", numbers(10)).watermarks(behind(first)).process("twice", Twice);
+                let (aside, again) = (twice.side_output(ASIDE), twice.watermarks(behind(second)));
+                let again = if chained { again } else { again.start_new_chain() };
+                let ledgers = [("aside", aside), ("again", again)].map(|(uid, stream)| {
+                    let (ledger, alarms) = (Ledger::default(), Alarms { began: env.wall() });
+                    let fired = stream.key_by(|_| 0_u64).process(uid, alarms);
+                    fired.sink(&format!("{uid}-out"), ledger.clone());
+                    ledger
+                });
+                let (_process, handle) = start(sim, job).await.unwrap();
+                env.sleep(Duration::from_secs(1)).await;
+                stop(handle).await;
+                let fired = ledgers.map(|ledger| !firings(&ledger).is_empty());
+                assert_eq!(fired, [first == 0, second == 0], "chained: {chained}");
+            });
+        }
+    }
+}
+
+#[test]
+fn a_strategy_replaces_the_idleness_from_further_up() {
+    for chained in [true, false] {
+        simulate(async |sim, env| {
+            let ledger = Ledger::default();
+            let settings = [("checkpoints.url", "/checkpoints"), ("checkpoints.interval", "1h")];
+            let job = with_settings(Job::new("subject"), &settings).unwrap();
+            let monotonous = WatermarkStrategy::monotonous;
+            let first = monotonous().idle_after(Duration::from_millis(500));
+            let silent = job.source("silent", numbers(1_000_000)).watermarks(first).watermarks(monotonous());
+            let silent = if chained { silent } else { silent.start_new_chain() };
+            let alarms = Alarms { began: env.wall() };
+            job.source("numbers", numbers(10))
+                .watermarks(monotonous())
+                .union(silent)
+                .key_by(|_| 0_u64)
+                .process("alarms", alarms)
+                .sink("out", ledger.clone());
+            let (_process, handle) = start(sim, job).await.unwrap();
+            env.sleep(Duration::from_secs(3)).await;
+            stop(handle).await;
+            assert_eq!(firings(&ledger), BTreeMap::new(), "chained: {chained}");
+        });
+    }
+}
