@@ -33,5 +33,5 @@ pub use permit::{CommitPermit, DeletePermit};
 pub use record::{AttemptStart, CheckpointKind, Completion, EndKind, GarbageMark, Kind, Record, Savepoint};
 pub use records::Records;
 pub use standing::{Attempt, CompletedCheckpoint, End, ForeignSnapshot, OpenMark, Restores, Standing};
-pub use start::{From, Pending, RestorePlan, Source, StartRequest, Started};
+pub use start::{From, Line, Pending, RestorePlan, Source, StartRequest, Started};
 pub use tail::Milestones;

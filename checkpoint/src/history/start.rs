@@ -37,6 +37,29 @@ impl From {
     }
 }
 
+/// The line of history that a start goes on with: what its sinks hold is compared with this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Line {
+    /// Whichever there is: nobody has asked the sinks.
+    #[default]
+    Any,
+    /// The one that there is.
+    Continued(Lineage),
+    /// A new one.
+    New,
+}
+
+impl Line {
+    /// That of a start from `from` on top of `standing`.
+    #[must_use]
+    pub fn of(standing: Option<&Standing>, from: &From) -> Self {
+        match standing.filter(|it| from.continues() && !it.starts_over()) {
+            Some(standing) => Self::Continued(standing.attempt.lineage),
+            None => Self::New,
+        }
+    }
+}
+
 /// What is to be started.
 #[derive(Clone, Debug)]
 pub struct StartRequest {
@@ -48,6 +71,9 @@ pub struct StartRequest {
     pub parallelism: u32,
     /// What to start from.
     pub from: From,
+    /// The line of history for which the sinks were asked what they hold; if another process has changed it since, the
+    /// start fails and they are to be asked again.
+    pub line: Line,
     /// Whether this is the restart strategy's start: refused as fenced unless the last attempt is this process's own.
     pub automatic: bool,
     /// Fall back past this damaged checkpoint, the newest; [`fallback`](super::fallback) says when that is allowed. The
@@ -66,6 +92,7 @@ impl StartRequest {
             max_parallelism,
             parallelism,
             from: From::Auto,
+            line: Line::Any,
             automatic: false,
             revoke: None,
             abandon_pending: false,
@@ -157,7 +184,8 @@ pub enum Decision {
 /// Decides how `candidate` starts on top of `standing` (none: no history yet).
 ///
 /// # Errors
-/// `Fenced`, `Conflict`, `IncompatibleState`, `InvalidJob` or `Corrupt`: nothing was changed.
+/// `Fenced`, `Conflict`, `IncompatibleState`, `InvalidJob` or `Corrupt`: nothing was changed. `Retryable`: neither, and what
+/// the caller has looked at before is no longer so.
 pub fn decide(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<Decision> {
     let Some(standing) = standing else {
         return first_start(candidate);
@@ -170,6 +198,7 @@ pub fn decide(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<
     {
         return Ok(Decision::Finished(end.at));
     }
+    same_line(Some(standing), candidate)?;
     let starts_over = continues && standing.starts_over();
     if starts_over && matches!(request.from, From::Latest) {
         return Err(Error::invalid_job(format!(
@@ -227,6 +256,7 @@ fn first_start(candidate: &Candidate<'_>) -> Result<Decision> {
     if request.automatic {
         return Err(Error::corrupt(format!("the history in {directory} is gone")));
     }
+    same_line(None, candidate)?;
     let restores = match &request.from {
         From::Latest => {
             return Err(Error::invalid_job(format!(
@@ -271,6 +301,18 @@ fn own_directory(standing: &Standing, candidate: &Candidate<'_>) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Since the sinks were asked nobody has begun another line of history, or left none to go on with.
+fn same_line(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<()> {
+    let StartRequest { line, from, .. } = candidate.request;
+    if *line == Line::Any || *line == Line::of(standing, from) {
+        return Ok(());
+    }
+    Err(Error::retryable(format!(
+        "another process has ended the job in {} or begun it anew while this start asked its sinks: start again",
+        candidate.directory
+    )))
 }
 
 fn same_max_parallelism(found: MaxParallelism, wanted: MaxParallelism, place: &str) -> Result<()> {

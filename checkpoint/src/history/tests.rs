@@ -233,6 +233,56 @@ fn nothing_falls_back_to_the_beginning_over_checkpoints_that_are_gone() {
     }
 }
 
+/// What the sinks hold was compared with one line of history: a start on another one may double their output.
+#[test]
+fn a_start_goes_on_only_with_the_line_for_which_the_sinks_were_asked() {
+    let ran = || [start(2, Restores::Empty), completed(1), confirmed(1)];
+    let end = || Kind::Ended(EndKind::Cancelled);
+    let gave_up = history(ran().into_iter().chain([end(), marked(&[1], &["attempt-0/manifest-1"])]));
+    let anew = history(ran().into_iter().chain([end(), start(7, Restores::Empty)]));
+    let before = history(ran());
+    let line = |records: &[Record], from: &From| Line::of(records.last().map(|last| &last.standing), from);
+    assert_eq!(line(&before, &From::Auto), Line::Continued(Lineage(2)));
+    assert_eq!(line(&gave_up, &From::Auto), Line::New);
+    assert_eq!(line(&[], &From::Auto), Line::New);
+    assert_eq!(line(&before, &From::None), Line::New);
+    let decide = |records: &[Record], line: Line, from: From| {
+        let request = StartRequest { line, from, ..StartRequest::new("job", MaxParallelism::DEFAULT, 1) };
+        let candidate = start::Candidate {
+            request: &request,
+            instance: Instance(9),
+            process: "pid 9",
+            directory: "/checkpoints",
+            new_job: JobId(8),
+            new_lineage: Lineage(9),
+        };
+        start::decide(records.last().map(|last| &last.standing), &candidate)
+    };
+    let old = Line::Continued(Lineage(2));
+    for (records, line, from, starts) in [
+        (&before, old, From::Auto, true),
+        (&gave_up, old, From::Auto, false),
+        (&anew, old, From::Auto, false),
+        (&anew, Line::Continued(Lineage(7)), From::Auto, true),
+        (&gave_up, Line::New, From::Auto, true),
+        (&before, Line::New, From::Auto, false),
+        (&before, Line::New, From::None, true),
+        (&Vec::new(), old, From::Auto, false),
+        (&Vec::new(), Line::New, From::Auto, true),
+        (&gave_up, Line::Any, From::Auto, true),
+    ] {
+        let place = format!("{line:?}, {from:?} after {:?}", records.last().map(|last| last.kind.name()));
+        match decide(records, line, from) {
+            Ok(_) => assert!(starts, "{place}"),
+            Err(error) => {
+                assert!(!starts, "{place}: {error}");
+                assert_eq!(error.kind(), ErrorKind::Retryable, "{place}");
+                assert!(error.message().ends_with("start again"), "{error}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_cancelled_or_failed_job_gives_up_all_its_checkpoints_or_none() {
     let ended = |end: EndKind, confirms: bool| {

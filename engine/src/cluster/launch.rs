@@ -10,12 +10,14 @@ use std::{
 use checkpoint::{
     barrier::complete::AttemptPlan,
     coordinator::{Coordinator, Remaining},
-    history::{self, From, JobHistory, JobLock, Kind, RestorePlan, Source, StartRequest, Started},
+    history::{self, From, JobHistory, JobLock, Kind, Line, RestorePlan, Source, StartRequest, Started},
     manifest::{Manifest, PreparedTransaction, TaskId},
     restart::is_restartable,
     savepoint,
 };
-use types::{AttemptId, CheckpointId, Error, JobId, Lineage, Result, SubtaskIndex, Timestamp, Uid};
+use types::{
+    AttemptId, CheckpointId, Error, ErrorKind, JobId, Lineage, Result, SubtaskIndex, Timestamp, Uid,
+};
 
 use super::{
     attempt::Attempt,
@@ -57,6 +59,9 @@ pub(super) struct Begun {
     pub(super) revocation: Option<Revocation>,
 }
 
+/// How often the sinks are asked anew because another process has ended the job or begun it anew meanwhile.
+const OVERTAKEN_MAX: u32 = 16;
+
 /// The attempt for which sinks are asked before there is one.
 pub(super) const NO_ATTEMPT: AttemptId = AttemptId(0);
 
@@ -73,10 +78,27 @@ impl JobManager {
         automatic: bool,
         begun: &mut Option<Begun>,
     ) -> Result<Launch> {
-        if !automatic && let Err(error) = self.check_start().await {
-            return Ok(Launch::Refused(error));
-        }
-        let Begun { info, history, restore, revocation } = match self.begin(lock, automatic).await? {
+        let mut overtaken = 0;
+        let started = loop {
+            let line = match automatic {
+                true => Some(Line::Any),
+                false => match self.check_start().await {
+                    Ok(line) => line,
+                    Err(refused) => return Ok(Launch::Refused(refused)),
+                },
+            };
+            let started = match line {
+                Some(line) => self.begin(lock, automatic, line).await,
+                None => Err(self.overtaken()),
+            };
+            match started {
+                Err(error) if overtaken < OVERTAKEN_MAX && self.is_overtaken(line, &error).await? => {
+                    overtaken += 1;
+                }
+                started => break started?,
+            }
+        };
+        let Begun { info, history, restore, revocation } = match started {
             Ok(started) => {
                 self.has_started = true;
                 begun.insert(started)
@@ -132,15 +154,34 @@ impl JobManager {
         })))
     }
 
-    /// Creates the start record; the inner error is the time at which the job finished earlier.
+    /// Whether a start has failed because another process has ended the job or begun it anew since the sinks were asked
+    /// on behalf of `line`: they are asked again.
+    async fn is_overtaken(&self, line: Option<Line>, error: &Error) -> Result<bool> {
+        if line == Some(Line::Any) || error.kind() != ErrorKind::Retryable {
+            return Ok(false);
+        }
+        let newest = history::open(&self.env, Arc::clone(&self.store)).await?;
+        let now = Line::of(newest.as_ref().map(|record| &record.standing), &self.start.from);
+        Ok(line != Some(now))
+    }
+
+    fn overtaken(&self) -> Error {
+        Error::retryable(format!(
+            "other processes start and end the job in {} all the while: start again",
+            self.store.url()
+        ))
+    }
+
+    /// Creates the start record, if `line` still goes on; the inner error is the time at which the job finished earlier.
     pub(super) async fn begin(
         &mut self,
         lock: &JobLock,
         automatic: bool,
+        line: Line,
     ) -> Result<Result<Begun, Timestamp>> {
         let widest = self.plan.slots();
         let mut request = StartRequest::new(self.plan.job_name.clone(), self.plan.max_parallelism, widest);
-        request.automatic = automatic;
+        (request.automatic, request.line) = (automatic, line);
         if !automatic {
             request.from = self.start.from.clone();
             request.abandon_pending = self.start.abandon_pending;
@@ -174,20 +215,22 @@ impl JobManager {
         unfinished.filter(|remaining| remaining.checkpoint == checkpoint.checkpoint).cloned()
     }
 
-    /// Everything that can be refused before the start record is: sinks, and whether the state fits.
-    async fn check_start(&mut self) -> Result<()> {
+    /// Everything that can be refused before the start record is: sinks, and whether the state fits. The line of history
+    /// for which all that was looked at comes back; none if another process has changed it meanwhile.
+    async fn check_start(&mut self) -> Result<Option<Line>> {
         self.find_places().await?;
         let newest = history::open(&self.env, Arc::clone(&self.store)).await?;
         let standing = newest.as_ref().map(|record| &record.standing);
+        let line = Line::of(standing, &self.start.from);
         let finished = |kind: &history::EndKind| *kind == history::EndKind::Finished;
         if standing.is_some_and(|it| it.job_name != self.plan.job_name) {
             // Another job's directory is refused as such when the attempt begins.
-            return Ok(());
+            return Ok(Some(line));
         }
         if let Some(standing) = standing.filter(|it| it.end.as_ref().is_some_and(|end| finished(&end.kind)))
             && self.start.from.continues()
         {
-            return self.check_finished_places(standing).await;
+            return self.check_finished_places(standing).await.map(|()| Some(line));
         }
         match self.to_restore(standing).await? {
             Some(snapshot) => {
@@ -204,7 +247,7 @@ impl JobManager {
         let over = standing.filter(|it| continues && it.starts_over());
         if over.is_some() && matches!(self.start.from, From::Latest) {
             // Refused as such when the attempt begins.
-            return Ok(());
+            return Ok(Some(line));
         }
         let fresh =
             over.map(|standing| format!("a fresh start, since {}", history::start::why_over(standing)));
@@ -214,13 +257,17 @@ impl JobManager {
         // have committed, the history knew before.
         let newest = history::open(&self.env, Arc::clone(&self.store)).await?;
         let standing = newest.as_ref().map(|record| &record.standing);
+        if Line::of(standing, &self.start.from) != line {
+            return Ok(None);
+        }
         let expected =
             Expected::new(standing, &self.start.from, self.start.accept_foreign_output, self.store.url());
         let fits = held.iter().try_for_each(|(uid, markers)| expected.check(uid, markers));
         fits.map_err(|error| match fresh {
             Some(fresh) => error.context(fresh),
             None => error,
-        })
+        })?;
+        Ok(Some(line))
     }
 
     async fn check_held(&mut self, info: &AttemptInfo, expected: &Expected) -> Result<()> {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use checkpoint::{
     collect::Collector,
-    history::{self, EndKind, JobLock, Kind},
+    history::{self, EndKind, JobLock, Kind, Line},
 };
 use types::{Error, ErrorKind, Result};
 
@@ -63,7 +63,8 @@ impl JobManager {
         if !self.has_started || newest.is_none_or(|newest| newest.standing.completed.is_empty()) {
             return Ok(false);
         }
-        let Ok(Begun { info, mut history, restore, revocation }) = self.begin(lock, true).await? else {
+        let Ok(Begun { info, mut history, restore, revocation }) = self.begin(lock, true, Line::Any).await?
+        else {
             return Ok(false);
         };
         let settled = match revocation {

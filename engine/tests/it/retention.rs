@@ -9,7 +9,7 @@ use checkpoint::{
 };
 use env::{
     Env, FaultPoint,
-    sim::{Control, FaultAction},
+    sim::{Control, FaultAction, StoreCall},
 };
 use tidegate_engine::{cluster::attempt::Ask, prelude::*};
 
@@ -245,4 +245,34 @@ fn a_crash_between_record_and_deletes_leaves_nothing_behind_in_the_end() {
             assert_gapless(&output, 500);
         });
     }
+}
+
+#[test]
+fn a_start_whose_sinks_were_asked_before_the_checkpoints_went_asks_them_again() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let keep = [("checkpoints.keep-on-cancel", "false")];
+        let (process, handle) = start(sim, job(&ledger, &keep)).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        // The second process is about to create its start record when the first one gives up what it goes on from.
+        sim.rule_stores(|process, call| match call.starts_with("create probe") && process == "second" {
+            true => StoreCall::Waits(Duration::from_secs(5)),
+            false => StoreCall::Goes,
+        });
+        let (_second, own) = sim.process("second");
+        let taken_over = job(&ledger, &[("take-over", "true")]).start(&own).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        let committed = ledger.committed();
+        handle.control().ask(Ask::Cancel).await.unwrap();
+        assert_eq!(handle.join().await.unwrap().how, "cancelled");
+        process.kill();
+        assert!(standing(&env).await.completed.is_empty());
+        assert!(taken_over.control().view().attempt.is_none(), "it came too early");
+        let ended = env.timeout(Duration::from_secs(30), taken_over.join()).await;
+        let error = ended.expect("it starts beside the output").unwrap_err();
+        let removed = "its checkpoints were removed when the job was cancelled";
+        assert_says(&error, ErrorKind::Conflict, &["sink out", "another line of history", removed]);
+        assert!(ledger.committed().len() >= committed.len());
+        assert_gapless(&ledger, 100);
+    });
 }

@@ -43,7 +43,11 @@ use rand::RngExt;
 use tokio::runtime::{Builder, Runtime};
 use types::ErrorKind;
 
-pub use self::{files::Disk, store::StoreFaults, world::Process};
+pub use self::{
+    files::Disk,
+    store::{StoreCall, StoreFaults},
+    world::Process,
+};
 use self::{
     shared::{Shared, lock},
     world::{ProcessState, SimWorld},
@@ -145,6 +149,12 @@ impl Control {
     /// Changes what goes wrong with stores.
     pub fn set_store_faults(&self, store: StoreFaults) {
         lock(&self.shared.options).store = store;
+    }
+
+    /// From now on `rule` is asked about each call to a store, but for the writing of large objects: with the name of the
+    /// process and the call, such as `delete attempt-0/manifest-1`.
+    pub fn rule_stores(&self, rule: impl Fn(&str, &str) -> StoreCall + Send + Sync + 'static) {
+        *lock(&self.shared.store_rule) = Some(Arc::new(rule));
     }
 
     /// Makes the wall clock jump; the monotonic clock does not notice.

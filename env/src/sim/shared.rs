@@ -18,6 +18,7 @@ use types::Timestamp;
 use super::{
     Disk, FaultAction, Options,
     net::Network,
+    store::{StoreCall, StoreRule},
     trace::Trace,
     world::{Machine, ProcessState},
 };
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub(super) printed: Mutex<Vec<(String, String)>>,
     pub(super) network: Network,
     pub(super) far_stores: MemoryStores,
+    pub(super) store_rule: Mutex<Option<Arc<StoreRule>>>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -80,6 +82,7 @@ impl Shared {
             printed: Mutex::default(),
             network: Network::default(),
             far_stores: MemoryStores::default(),
+            store_rule: Mutex::default(),
         }
     }
 
@@ -89,6 +92,13 @@ impl Shared {
 
     pub(super) fn options(&self) -> Options {
         *lock(&self.options)
+    }
+
+    /// What the test's rule makes of a call to a store.
+    pub(super) fn rule(&self, process: &str, call: &str) -> StoreCall {
+        // Outside the lock: a rule may set another one.
+        let rule = lock(&self.store_rule).clone();
+        rule.map_or(StoreCall::Goes, |rule| rule(process, call))
     }
 
     pub(super) fn now(&self) -> Monotonic {

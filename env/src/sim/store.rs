@@ -8,7 +8,7 @@ use std::{ops::Range, path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rand::RngExt;
-use types::{Error, Result};
+use types::{Error, ErrorKind, Result};
 
 use super::{shared::Shared, world::SimWorld};
 use crate::{BoxFuture, Created, MemoryLimit, Payload, Rng, Store, StoreEntry, StoreWriter};
@@ -38,6 +38,20 @@ impl StoreFaults {
         Self { latency, refuse, lose_reply, duplicate, conflict }
     }
 }
+
+/// What a test makes of one call to a store, besides the faults that are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreCall {
+    /// Nothing.
+    Goes,
+    /// It is done so much later.
+    Waits(Duration),
+    /// It fails with an error of this kind and is not done.
+    Fails(ErrorKind),
+}
+
+/// Says what becomes of a call, from the name of the process and the call, such as `delete attempt-0/manifest-1`.
+pub(super) type StoreRule = dyn Fn(&str, &str) -> StoreCall + Send + Sync;
 
 const LATEST_DUPLICATE: Duration = Duration::from_secs(10);
 
@@ -99,11 +113,19 @@ impl FaultyStore {
             self.world.pause(fate.before).await;
             return Err(Error::retryable(format!("{what}: simulated: another request is under way (409)")));
         }
+        let ruled = self.world.shared.rule(&self.world.process.name, &what);
         let (shared, inner, reach) = (Arc::clone(&self.world.shared), Arc::clone(&self.inner), self.reach);
         let request = {
             let (shared, what, world) = (Arc::clone(&shared), what.clone(), self.world.clone());
             async move {
                 shared.pause(fate.before).await;
+                match ruled {
+                    StoreCall::Goes => {}
+                    StoreCall::Waits(span) => shared.pause(span).await,
+                    StoreCall::Fails(kind) => {
+                        return Err(Error::new(kind, format!("{what}: simulated: refused")));
+                    }
+                }
                 if fate.refused {
                     return Err(Error::retryable(format!("{what}: simulated: no answer")));
                 }
