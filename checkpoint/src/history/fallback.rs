@@ -53,7 +53,12 @@ pub fn fallback(standing: &Standing, damaged: CheckpointId, sinks: &BTreeMap<Uid
     }
     match instead(standing, damaged) {
         Some(restore) => Fallback::RevokeThenRestore { revoke: damaged, restore },
-        None => Fallback::Refuse(format!("nothing before checkpoint {damaged} is retained")),
+        None => Fallback::Refuse(match &standing.attempt.restores {
+            Restores::Own(own) if !standing.retains(own) => {
+                format!("checkpoint {}, which it went on from, is not retained any more", own.checkpoint)
+            }
+            _ => format!("nothing before checkpoint {damaged} is retained"),
+        }),
     }
 }
 

@@ -188,6 +188,10 @@ impl Standing {
 
     fn start(&mut self, number: RecordNumber, at: Timestamp, start: &AttemptStart) -> Result<(), String> {
         require(self.job == start.job && self.job_name == start.job_name, || "it is another job's".into())?;
+        if let Restores::Own(own) = &start.restores {
+            let gone = || format!("checkpoint {} is not retained and cannot be restored", own.checkpoint);
+            require(self.retains(own), gone)?;
+        }
         self.max_parallelism = start.max_parallelism;
         self.attempt = Attempt::new(number, at, start);
         self.highest_checkpoint =
@@ -305,6 +309,11 @@ impl Standing {
     #[must_use]
     pub fn checkpoint(&self, checkpoint: CheckpointId) -> Option<&CompletedCheckpoint> {
         self.completed.iter().find(|completed| completed.checkpoint == checkpoint)
+    }
+
+    /// Whether this checkpoint is retained: no garbage mark has listed it.
+    pub(super) fn retains(&self, own: &CompletedCheckpoint) -> bool {
+        self.checkpoint(own.checkpoint) == Some(own)
     }
 
     /// Every own checkpoint whose files must be there: the retained ones and the pinned one, oldest first.

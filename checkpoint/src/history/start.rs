@@ -349,13 +349,14 @@ fn foreign(location: &SnapshotLocation) -> ForeignSnapshot {
 }
 
 /// What stood before a damaged checkpoint: an older one of the same line of history. Else what the line began with, if
-/// no other checkpoint can have been between: what their sinks committed would be written again.
+/// no other checkpoint can have been between: what their sinks committed would be written again. Only what is retained: the
+/// files of all else may be deleted at any moment.
 pub(super) fn before(standing: &Standing, damaged: CheckpointId) -> Option<Restores> {
     let lineage = standing.attempt.lineage;
     let older = standing.completed.iter().rfind(|held| held.checkpoint < damaged && held.lineage == lineage);
     match (older, &standing.attempt.restores) {
         (Some(older), _) => Some(Restores::Own(older.clone())),
-        (None, Restores::Own(own)) if own.checkpoint.next() != damaged => None,
+        (None, Restores::Own(own)) if own.checkpoint.next() != damaged || !standing.retains(own) => None,
         (None, Restores::Empty) if damaged != CheckpointId(1) => None,
         (None, Restores::Foreign(foreign)) if foreign.checkpoint.next() != damaged => None,
         (None, first) => Some(first.clone()),

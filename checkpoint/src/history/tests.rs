@@ -1,10 +1,12 @@
 #![allow(clippy::unwrap_used)]
+use std::collections::BTreeMap;
+
 use types::{
     AttemptId, CheckpointId, Digest, ErrorKind, JobId, Lineage, MaxParallelism, RecordNumber, SnapshotFile,
     Timestamp,
 };
 
-use super::{record::HIGHEST, *};
+use super::{fallback::Fallback, record::HIGHEST, *};
 
 fn file(path: &str) -> SnapshotFile {
     SnapshotFile { path: path.into(), len: 5, digest: Digest(6) }
@@ -230,6 +232,29 @@ fn nothing_falls_back_to_the_beginning_over_checkpoints_that_are_gone() {
         };
         assert_eq!(begun_with(4), Some(first.clone()));
         assert_eq!(begun_with(6), None, "{first:?}");
+    }
+}
+
+/// Its files may be deleted at any moment, by the very attempt that would restore it.
+#[test]
+fn nothing_falls_back_to_a_checkpoint_that_is_marked_as_garbage() {
+    let line = || history([start(2, Restores::Empty), completed(5), confirmed(5)]);
+    let own = Restores::Own(line().remove(2).standing.completed[0].clone());
+    let all = [start(2, Restores::Empty), completed(5), confirmed(5), start(2, own.clone()), completed(6)];
+    let marks = || marked(&[5], &["attempt-0/manifest-5"]);
+    let damaged = CheckpointId(6);
+    let retained = history(all.clone().into_iter().chain([confirmed(6)])).pop().unwrap();
+    assert_eq!(fallback::instead(&retained.standing, damaged), Some(own.clone()));
+    let mut records = history(all.into_iter().chain([confirmed(6), marks()]));
+    let standing = &records[6].standing;
+    assert_eq!(fallback::instead(standing, damaged), None);
+    let Fallback::Refuse(why) = fallback::fallback(standing, damaged, &BTreeMap::new()) else { panic!() };
+    assert_eq!(why, "checkpoint 5, which it went on from, is not retained any more");
+    // Nor does any other start restore it, whether its files are gone or not.
+    records.push(Record::after(records.last(), Timestamp(0), Kind::GarbageDone(RecordNumber(6))).unwrap());
+    for before in [&records[6], &records[7]] {
+        let refused = Record::after(Some(before), Timestamp(0), start(2, own.clone())).unwrap_err();
+        assert!(refused.message().contains("checkpoint 5 is not retained"), "{refused}");
     }
 }
 
