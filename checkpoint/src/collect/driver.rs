@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use env::{Env, FaultPoint, Store};
@@ -15,6 +16,10 @@ use crate::{
     manifest::{self, Manifest},
     storage::{paths, retry::Retry},
 };
+
+/// How each further file of a mark is tried once one could not be deleted: all may fail for the same reason, and each of
+/// them is tried again after the next checkpoint.
+const AFTER_A_FAILURE: Retry = Retry { deadline: Duration::from_secs(2), ..Retry::STORE };
 
 /// What [`Collector::mark`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,15 +121,18 @@ impl Collector {
     }
 
     /// Deletes what a mark lists. May be repeated, also by another attempt after a crash. Needs no collector, so that it
-    /// can run beside the checkpoints that follow.
+    /// can run beside the checkpoints that follow. A file that cannot be deleted keeps no other one.
     ///
     /// # Errors
-    /// `Retryable` or `Unavailable`: some files may be left; delete again.
+    /// The first one, `Retryable` or `Unavailable`: some files may be left; delete again.
     pub async fn delete(env: &Env, store: &dyn Store, permit: &DeletePermit) -> Result<()> {
+        let mut result = Ok(());
         for path in permit.files() {
-            delete_one(env, store, path).await?;
+            let retry = if result.is_ok() { Retry::STORE } else { AFTER_A_FAILURE };
+            let deleted = delete_one(env, store, path, retry).await;
+            result = result.and(deleted);
         }
-        Ok(())
+        result
     }
 
     /// Records that the files of a mark are gone.
@@ -149,7 +157,7 @@ impl Collector {
             Retry::STORE.run(&self.env, "list the history", || self.store.list(paths::HISTORY)).await?;
         let old = plan::old_records(&listing, newest, records.milestones());
         for &number in &old {
-            delete_one(&self.env, &*self.store, &paths::record(number)).await?;
+            delete_one(&self.env, &*self.store, &paths::record(number), Retry::STORE).await?;
         }
         self.swept = Some(milestone);
         Ok(old.len())
@@ -177,9 +185,9 @@ impl Collector {
     }
 }
 
-async fn delete_one(env: &Env, store: &dyn Store, path: &str) -> Result<()> {
+async fn delete_one(env: &Env, store: &dyn Store, path: &str, retry: Retry) -> Result<()> {
     env.fault(FaultPoint::DeleteBefore)?;
-    Retry::STORE.run(env, "delete a file", || store.delete(path)).await?;
+    retry.run(env, "delete a file", || store.delete(path)).await?;
     env.fault(FaultPoint::DeleteAfter)
 }
 

@@ -11,4 +11,4 @@ mod driver;
 mod plan;
 
 pub use driver::{Collector, Marked};
-pub use plan::{FILES_PER_MARK, Facts, Plan, everything, old_records, plan};
+pub use plan::{FILES_IN_OPEN_MARKS, FILES_PER_MARK, Facts, Plan, everything, old_records, plan};

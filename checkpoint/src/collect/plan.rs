@@ -14,6 +14,10 @@ use crate::{
 /// its files are gone. Of orphans it takes as many again.
 pub const FILES_PER_MARK: usize = 256;
 
+/// So many files may stand in open marks before nothing more is marked: those of a few marks, each with one that cannot be
+/// deleted.
+pub const FILES_IN_OPEN_MARKS: usize = 4 * FILES_PER_MARK;
+
 /// All that [`plan`] judges by.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {

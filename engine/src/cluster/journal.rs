@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use checkpoint::{
-    collect::{Collector, Marked},
+    collect::{Collector, FILES_IN_OPEN_MARKS, Marked},
     history::{CommitPermit, DeletePermit, JobHistory, Kind},
 };
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
@@ -70,7 +70,7 @@ impl Worker {
         for permit in self.history.open_garbage() {
             self.delete(permit, deleted_sender.clone());
         }
-        // Marked, and not to be deleted so far. Nothing more is marked meanwhile: each mark stands in every record.
+        // Marked, and not to be deleted so far: tried again with each collection.
         let mut undone: Vec<DeletePermit> = Vec::new();
         loop {
             let done = tokio::select! {
@@ -78,18 +78,17 @@ impl Worker {
                 work = todo.recv() => match work {
                     None => return,
                     Some(Message(JournalWork::Append(kind))) => JournalDone::Appended(self.append(*kind).await),
-                    Some(Message(JournalWork::Collect(_))) if !undone.is_empty() => {
+                    Some(Message(JournalWork::Collect(running))) => {
                         undone.drain(..).for_each(|permit| self.delete(permit, deleted_sender.clone()));
-                        continue;
-                    }
-                    Some(Message(JournalWork::Collect(running))) => match self.mark(&running).await {
-                        Ok(Some(permit)) => {
-                            self.delete(permit, deleted_sender.clone());
-                            continue;
+                        match self.mark(&running).await {
+                            Ok(Some(permit)) => {
+                                self.delete(permit, deleted_sender.clone());
+                                continue;
+                            }
+                            Ok(None) => JournalDone::Collected(Ok(())),
+                            Err(error) => JournalDone::Collected(Err(error)),
                         }
-                        Ok(None) => JournalDone::Collected(Ok(())),
-                        Err(error) => JournalDone::Collected(Err(error)),
-                    },
+                    }
                 },
                 Some(Message((permit, result))) = deleted.recv() => JournalDone::Collected(match result {
                     Ok(()) => Collector::done(&mut self.history, &permit).await,
@@ -115,6 +114,11 @@ impl Worker {
         // Before anything is marked: a failure here must not lose the permit to delete it.
         let newest = self.history.newest().number;
         self.collector.sweep_records(self.history.records(), newest).await?;
+        // Each open mark stands in every record.
+        let open = self.history.standing().garbage.iter().map(|mark| mark.files.len()).sum::<usize>();
+        if open >= FILES_IN_OPEN_MARKS {
+            return Ok(None);
+        }
         let Marked { permit, orphans_exhausted } =
             self.collector.mark(&mut self.history, running, !self.swept_orphans).await?;
         self.swept_orphans |= orphans_exhausted;

@@ -3,13 +3,16 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use checkpoint::{
-    collect::Collector,
-    history::{self, From, JobLock, StartRequest, Started},
+    collect::{Collector, FILES_IN_OPEN_MARKS},
+    history::{self, From, JobLock, Standing, StartRequest, Started},
     snapshots,
     storage::paths,
 };
-use env::{Env, FaultPoint, sim::FaultAction};
-use tidegate_engine::cluster::attempt::Ask;
+use env::{
+    Env, FaultPoint,
+    sim::{FaultAction, StoreCall},
+};
+use tidegate_engine::{cluster::attempt::Ask, prelude::JobHandle};
 use types::{AttemptId, ErrorKind, MaxParallelism, Result, SubtaskIndex, Uid};
 
 use crate::{
@@ -17,6 +20,11 @@ use crate::{
     ledger::Ledger,
     world::{simulate, start},
 };
+
+async fn standing(env: &Env) -> Standing {
+    let newest = history::open(env, env.open_store("/checkpoints").unwrap()).await.unwrap();
+    newest.unwrap().standing.clone()
+}
 
 /// Files that nobody needs, by what `verify` says of the directory at `url`.
 async fn needless(env: &Env, url: &str) -> Vec<String> {
@@ -140,12 +148,75 @@ fn what_could_not_be_deleted_is_tried_again_after_the_next_checkpoint() {
             handle.control().ask(Ask::Checkpoint).await.unwrap();
             env.sleep(Duration::from_secs(1)).await;
             let newest = history::open(&env, store.clone()).await.unwrap().unwrap();
-            assert!(newest.standing.garbage.len() <= 1, "nothing is marked while a mark is open");
+            assert!(newest.standing.garbage.len() <= 1, "the older mark is done by now");
             marked.extend(newest.standing.garbage.iter().flat_map(|mark| mark.files.clone()));
         }
         assert!(!marked.is_empty(), "every deletion was done at once");
         for file in marked {
             assert_eq!(store.len(&file).await.unwrap(), None, "{file} is still there");
         }
+    });
+}
+
+/// One checkpoint, and time for what is to be deleted after it.
+async fn checkpoint(env: &Env, handle: &JobHandle) {
+    env.sleep(Duration::from_millis(500)).await;
+    handle.control().ask(Ask::Checkpoint).await.unwrap();
+    env.sleep(Duration::from_secs(1)).await;
+}
+
+const BY_HAND: [(&str, &str); 3] =
+    [("checkpoints.url", "/checkpoints"), ("checkpoints.interval", "off"), ("checkpoints.retained", "2")];
+
+#[test]
+fn a_file_that_can_never_be_deleted_keeps_no_other_one() {
+    simulate(async |sim, env| {
+        let (_process, handle) =
+            start(sim, counting(&endless(), &BY_HAND, &Ledger::default())).await.unwrap();
+        sim.rule_stores(|_, call| match call == "delete attempt-0/manifest-2" {
+            true => StoreCall::Fails(ErrorKind::Unavailable),
+            false => StoreCall::Goes,
+        });
+        for _ in 0..20 {
+            checkpoint(&env, &handle).await;
+            let open = standing(&env).await.garbage;
+            let files: usize = open.iter().map(|mark| mark.files.len()).sum();
+            assert!(files < FILES_IN_OPEN_MARKS && open.len() <= 1, "{open:?}");
+        }
+        let standing = standing(&env).await;
+        assert_eq!(standing.completed.len(), 2);
+        let [open] = standing.garbage.as_slice() else { panic!("{:?}", standing.garbage) };
+        let store = env.open_store("/checkpoints").unwrap();
+        for file in &open.files {
+            let left = store.len(file).await.unwrap().is_some();
+            assert_eq!(left, file.contains("manifest"), "{file}");
+        }
+        let needless = needless(&env, "/checkpoints").await;
+        assert!(needless.len() <= 1, "{needless:?}");
+    });
+}
+
+/// Each open mark stands in every record.
+#[test]
+fn where_no_file_can_be_deleted_marks_do_not_grow_without_end() {
+    simulate(async |sim, env| {
+        let settings = [&BY_HAND[..], &[("parallelism", "4")]].concat();
+        let (_process, handle) =
+            start(sim, counting(&endless(), &settings, &Ledger::default())).await.unwrap();
+        sim.rule_stores(|_, call| match call.starts_with("delete attempt-") {
+            true => StoreCall::Fails(ErrorKind::Unavailable),
+            false => StoreCall::Goes,
+        });
+        let mut before = 0;
+        for _ in 0..400 {
+            checkpoint(&env, &handle).await;
+            let open: usize = standing(&env).await.garbage.iter().map(|mark| mark.files.len()).sum();
+            if open == before && open >= FILES_IN_OPEN_MARKS {
+                assert!(open < 2 * FILES_IN_OPEN_MARKS, "{open}");
+                return;
+            }
+            before = open;
+        }
+        panic!("{before} files in open marks");
     });
 }
