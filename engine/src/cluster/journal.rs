@@ -8,7 +8,7 @@ use checkpoint::{
     history::{CommitPermit, DeletePermit, JobHistory, Kind},
 };
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
-use types::{CheckpointId, Result};
+use types::{CheckpointId, ErrorKind, Result};
 
 /// What to do.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Worker {
         for permit in self.history.open_garbage() {
             self.delete(permit, deleted_sender.clone());
         }
-        // Marked, and not to be deleted so far: tried again with each collection.
+        // Marked, and not to be deleted so far, or not recorded as gone: tried again with each collection.
         let mut undone: Vec<DeletePermit> = Vec::new();
         loop {
             let done = tokio::select! {
@@ -90,18 +90,24 @@ impl Worker {
                         }
                     }
                 },
-                Some(Message((permit, result))) = deleted.recv() => JournalDone::Collected(match result {
-                    Ok(()) => Collector::done(&mut self.history, &permit).await,
-                    Err(error) => {
+                Some(Message((permit, result))) = deleted.recv() => {
+                    let result = self.on_deleted(&permit, result).await;
+                    if result.as_ref().is_err_and(|error| error.kind() != ErrorKind::Fenced) {
                         undone.push(permit);
-                        Err(error)
                     }
-                }),
+                    JournalDone::Collected(result)
+                }
             };
             if report.send(Message(done)).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// The files of a mark are gone, or some are not.
+    async fn on_deleted(&mut self, permit: &DeletePermit, result: Result<()>) -> Result<()> {
+        result?;
+        Collector::done(&mut self.history, permit).await
     }
 
     async fn append(&mut self, kind: Kind) -> Result<(u64, Option<CommitPermit>)> {

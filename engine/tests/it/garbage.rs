@@ -1,6 +1,10 @@
 //! Nothing stays in a checkpoint directory that nothing refers to.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use checkpoint::{
     collect::{Collector, FILES_IN_OPEN_MARKS},
@@ -218,5 +222,39 @@ fn where_no_file_can_be_deleted_marks_do_not_grow_without_end() {
             before = open;
         }
         panic!("{before} files in open marks");
+    });
+}
+
+#[test]
+fn a_mark_whose_end_could_not_be_recorded_is_done_after_the_next_checkpoint() {
+    simulate(async |sim, env| {
+        let (_process, handle) =
+            start(sim, counting(&endless(), &BY_HAND, &Ledger::default())).await.unwrap();
+        for _ in 0..2 {
+            checkpoint(&env, &handle).await;
+        }
+        // The record after the first deletes.
+        let (deleted, refused) = (AtomicBool::new(false), AtomicBool::new(false));
+        sim.rule_stores(move |_, call| {
+            deleted.fetch_or(call.starts_with("delete attempt-"), Ordering::Relaxed);
+            let is_done = call.starts_with("create history/") && deleted.load(Ordering::Relaxed);
+            match is_done && !refused.fetch_or(is_done, Ordering::Relaxed) {
+                true => StoreCall::Fails(ErrorKind::Unavailable),
+                false => StoreCall::Goes,
+            }
+        });
+        checkpoint(&env, &handle).await;
+        let open = standing(&env).await.garbage;
+        let [mark] = open.as_slice() else { panic!("{open:?}") };
+        let store = env.open_store("/checkpoints").unwrap();
+        for file in &mark.files {
+            assert_eq!(
+                store.len(file).await.unwrap(),
+                None,
+                "{file}: the mark is not done for another reason"
+            );
+        }
+        checkpoint(&env, &handle).await;
+        assert_eq!(standing(&env).await.garbage, []);
     });
 }
