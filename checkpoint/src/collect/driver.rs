@@ -143,23 +143,21 @@ impl Collector {
         history.append(Kind::GarbageDone(permit.mark())).await.map(drop)
     }
 
-    /// Deletes the history records that a newer milestone has made superfluous, if there is a new one since the last
-    /// call. Returns how many.
+    /// Deletes the history records that the last milestone up to `newest` has made superfluous. Returns how many. May go on
+    /// beside appends: what is below a milestone that exists is needed by nobody.
     ///
     /// # Errors
-    /// `Retryable` or `Unavailable`: some may be left, and go with the next milestone.
-    pub async fn sweep_records(&mut self, records: &Records, newest: RecordNumber) -> Result<usize> {
-        let milestone = records.milestones().at_or_below(newest);
-        if milestone.0 == 0 || self.swept == Some(milestone) {
+    /// `Retryable` or `Unavailable`: some may be left; sweep again, or with the next milestone.
+    pub async fn sweep_records(records: &Records, newest: RecordNumber) -> Result<usize> {
+        let (env, store) = (records.env(), records.store());
+        if records.milestones().at_or_below(newest).0 == 0 {
             return Ok(0);
         }
-        let listing =
-            Retry::STORE.run(&self.env, "list the history", || self.store.list(paths::HISTORY)).await?;
+        let listing = Retry::STORE.run(env, "list the history", || store.list(paths::HISTORY)).await?;
         let old = plan::old_records(&listing, newest, records.milestones());
         for &number in &old {
-            delete_one(&self.env, &*self.store, &paths::record(number), Retry::STORE).await?;
+            delete_one(env, &**store, &paths::record(number), Retry::STORE).await?;
         }
-        self.swept = Some(milestone);
         Ok(old.len())
     }
 
@@ -180,8 +178,13 @@ impl Collector {
             Self::delete(&self.env, &*self.store, permit).await?;
             Self::done(history, permit).await?;
         }
-        let (records, newest) = (history.records().clone(), history.newest().number);
-        self.sweep_records(&records, newest).await.map(drop)
+        let newest = history.newest().number;
+        let milestone = history.records().milestones().at_or_below(newest);
+        if self.swept != Some(milestone) {
+            Self::sweep_records(history.records(), newest).await?;
+            self.swept = Some(milestone);
+        }
+        Ok(())
     }
 }
 

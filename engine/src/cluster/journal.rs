@@ -8,7 +8,7 @@ use checkpoint::{
     history::{CommitPermit, DeletePermit, JobHistory, Kind},
 };
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
-use types::{CheckpointId, ErrorKind, Result};
+use types::{CheckpointId, ErrorKind, RecordNumber, Result};
 
 /// What to do.
 #[derive(Debug)]
@@ -41,7 +41,8 @@ impl Journal {
         let (work, todo) = channel(env, Limits::items(64));
         let (report, done) = channel(env, Limits::items(64));
         let collector = Collector::new(env, Arc::clone(&store), retained);
-        let worker = Worker { env: env.clone(), store, history, collector, swept_orphans: false };
+        let sweep = Sweep::default();
+        let worker = Worker { env: env.clone(), store, history, collector, swept_orphans: false, sweep };
         let handle = env.spawn_task("journal", worker.serve(todo, report));
         Self { work, done, handle }
     }
@@ -53,6 +54,14 @@ impl Journal {
     }
 }
 
+/// What goes on beside the appends: it is slow, and needs no history.
+enum Aside {
+    /// The deletion of a mark's files has ended.
+    Deleted(DeletePermit, Result<()>),
+    /// That of the records below this milestone has.
+    Swept(RecordNumber, Result<usize>),
+}
+
 struct Worker {
     env: Env,
     store: Arc<dyn Store>,
@@ -60,15 +69,24 @@ struct Worker {
     collector: Collector,
     /// No file of an older attempt is left that nothing refers to.
     swept_orphans: bool,
+    sweep: Sweep,
+}
+
+/// The deletion of old history records.
+#[derive(Default)]
+struct Sweep {
+    /// The milestone below which all are gone.
+    swept: Option<RecordNumber>,
+    /// One at a time.
+    is_under_way: bool,
+    told_failure: bool,
 }
 
 impl Worker {
     async fn serve(mut self, mut todo: Receiver<Message<JournalWork>>, report: Sender<Message<JournalDone>>) {
-        // Deleting is slow and needs no history: it goes on beside the appends.
-        let (deleted_sender, mut deleted) =
-            channel::<Message<(DeletePermit, Result<()>)>>(&self.env, Limits::items(16));
+        let (aside, mut beside) = channel::<Message<Aside>>(&self.env, Limits::items(16));
         for permit in self.history.open_garbage() {
-            self.delete(permit, deleted_sender.clone());
+            self.delete(permit, aside.clone());
         }
         // Marked, and not to be deleted so far, or not recorded as gone: tried again with each collection.
         let mut undone: Vec<DeletePermit> = Vec::new();
@@ -79,10 +97,11 @@ impl Worker {
                     None => return,
                     Some(Message(JournalWork::Append(kind))) => JournalDone::Appended(self.append(*kind).await),
                     Some(Message(JournalWork::Collect(running))) => {
-                        undone.drain(..).for_each(|permit| self.delete(permit, deleted_sender.clone()));
+                        undone.drain(..).for_each(|permit| self.delete(permit, aside.clone()));
+                        self.sweep(&aside);
                         match self.mark(&running).await {
                             Ok(Some(permit)) => {
-                                self.delete(permit, deleted_sender.clone());
+                                self.delete(permit, aside.clone());
                                 continue;
                             }
                             Ok(None) => JournalDone::Collected(Ok(())),
@@ -90,13 +109,19 @@ impl Worker {
                         }
                     }
                 },
-                Some(Message((permit, result))) = deleted.recv() => {
-                    let result = self.on_deleted(&permit, result).await;
-                    if result.as_ref().is_err_and(|error| error.kind() != ErrorKind::Fenced) {
-                        undone.push(permit);
+                Some(Message(ended)) = beside.recv() => match ended {
+                    Aside::Deleted(permit, result) => {
+                        let result = self.on_deleted(&permit, result).await;
+                        if result.as_ref().is_err_and(|error| error.kind() != ErrorKind::Fenced) {
+                            undone.push(permit);
+                        }
+                        JournalDone::Collected(result)
                     }
-                    JournalDone::Collected(result)
-                }
+                    Aside::Swept(milestone, result) => {
+                        self.on_swept(milestone, result.map(drop));
+                        continue;
+                    }
+                },
             };
             if report.send(Message(done)).await.is_err() {
                 return;
@@ -117,9 +142,6 @@ impl Worker {
 
     /// From the attempt's first completed checkpoint on, what died with older attempts is looked for until all is found.
     async fn mark(&mut self, running: &BTreeSet<CheckpointId>) -> Result<Option<DeletePermit>> {
-        // Before anything is marked: a failure here must not lose the permit to delete it.
-        let newest = self.history.newest().number;
-        self.collector.sweep_records(self.history.records(), newest).await?;
         // Each open mark stands in every record.
         let open = self.history.standing().garbage.iter().map(|mark| mark.files.len()).sum::<usize>();
         if open >= FILES_IN_OPEN_MARKS {
@@ -131,11 +153,42 @@ impl Worker {
         Ok(permit)
     }
 
-    fn delete(&self, permit: DeletePermit, done: Sender<Message<(DeletePermit, Result<()>)>>) {
+    fn delete(&self, permit: DeletePermit, aside: Sender<Message<Aside>>) {
         let (env, store) = (self.env.clone(), Arc::clone(&self.store));
         self.env.spawn_task("delete", async move {
             let result = Collector::delete(&env, &*store, &permit).await;
-            let _gone = done.send(Message((permit, result))).await;
+            let _gone = aside.send(Message(Aside::Deleted(permit, result))).await;
         });
     }
+
+    /// Begins to delete the records that a new milestone has made superfluous.
+    fn sweep(&mut self, aside: &Sender<Message<Aside>>) {
+        let (records, newest) = (self.history.records().clone(), self.history.newest().number);
+        let milestone = records.milestones().at_or_below(newest);
+        if milestone.0 == 0 || self.sweep.is_under_way || self.sweep.swept == Some(milestone) {
+            return;
+        }
+        self.sweep.is_under_way = true;
+        let aside = aside.clone();
+        self.env.spawn_task("sweep", async move {
+            let result = Collector::sweep_records(&records, newest).await;
+            let _gone = aside.send(Message(Aside::Swept(milestone, result))).await;
+        });
+    }
+
+    /// Old records cost a little space and no start reads them: a failure is told once, and tried again.
+    fn on_swept(&mut self, milestone: RecordNumber, result: Result<()>) {
+        self.sweep.is_under_way = false;
+        match result {
+            Ok(()) => self.sweep.swept = Some(milestone),
+            Err(error) if !self.sweep.told_failure => {
+                self.sweep.told_failure = true;
+                self.env.warn(&format!("deleting old history records is tried again: {error}"));
+            }
+            Err(_) => {}
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;
