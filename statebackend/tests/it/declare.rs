@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use statebackend::{
     Action, Data, Declared, KeyedState, StateDeclarations, StateSpec, check_compatible, restore,
 };
-use types::{CheckpointId, ErrorKind, Result, Uid};
+use types::{CheckpointId, ErrorKind, Result, Run, Uid};
 
 use crate::fixture::{Behind, Context, MAX, STORES, Subtask, declare, key, simulated};
 
