@@ -30,10 +30,8 @@ impl Running {
         {
             return self.pass_over(barrier).await;
         }
-        let started = self.task.env.now();
-        let since = self.aligning_since.take().unwrap_or(started);
-        let alignment_us = u64::try_from(started.since(since).as_micros()).unwrap_or(u64::MAX);
         let checkpoint = barrier.checkpoint;
+        let alignment_us = self.alignments.cut(checkpoint, self.task.env.now());
         let step = Stopwatch::start(&self.task.env);
         let cuts = self.cuts()?;
         let mut undrained = 0;
@@ -64,7 +62,7 @@ impl Running {
 
     /// Takes no part in a checkpoint, which fails: what has changed goes into the next one.
     async fn pass_over(&mut self, barrier: Barrier) -> Result<()> {
-        self.aligning_since = None;
+        self.alignments.give_up(barrier.checkpoint);
         self.task.chain.send_mark(Mark::Barrier(barrier));
         let reason = format!("{WAITING_MAX} older ones still wait for the store, which fails");
         let declined = TaskReport::Declined { checkpoint: barrier.checkpoint, reason };

@@ -5,10 +5,11 @@
 //!   batch ahead of the channels out.
 //! - [`source`] and [`sink`]: the two ends that touch the outside.
 //! - [`cut`]: the cut at a barrier, and the slices of work after it. [`snapshot`]: which pieces the acknowledgement still
-//!   waits for. [`upload`]: run files, in the background. [`restore`]: the way back.
+//!   waits for. [`aligning`]: how long the barriers took. [`upload`]: run files, in the background. [`restore`]: the way back.
 //! - [`message`]: what a task is told and what it reports. [`guard`]: user code that panics.
 //!   [`load`]: how much of its time a task is busy.
 
+mod aligning;
 pub(crate) mod chain;
 mod cut;
 pub(crate) mod guard;

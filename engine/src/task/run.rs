@@ -13,6 +13,7 @@ use futures::future;
 use types::{AttemptId, Error, JobId, KeyGroupRange, Result, Timestamp, Uid};
 
 use super::{
+    aligning::Alignments,
     chain::{Chain, Step},
     guard,
     input::{InputGate, TimeStep},
@@ -133,8 +134,7 @@ pub(super) struct Running {
     pub(super) undrained: usize,
     next_marks: Monotonic,
     flush_at: Option<Monotonic>,
-    /// When the first barrier of the checkpoint being aligned came.
-    pub(super) aligning_since: Option<Monotonic>,
+    pub(super) alignments: Alignments,
     finishing: bool,
 }
 
@@ -154,7 +154,7 @@ pub(crate) async fn run(mut task: Task, restore: Vec<OperatorRestore>) -> Result
         undrained: 0,
         next_marks: now + task.options.watermark_interval,
         flush_at: None,
-        aligning_since: None,
+        alignments: Alignments::default(),
         finishing: false,
         task,
     };
@@ -346,6 +346,7 @@ impl Running {
                     Head::Input(gate) => gate.aligner.on_cancel(checkpoint),
                 }
                 self.asked.retain(|asked| asked.barrier.checkpoint != checkpoint);
+                self.alignments.give_up(checkpoint);
                 self.snapshots.cancel(checkpoint);
             }
             TaskCommand::Assign(splits) => {
@@ -439,13 +440,14 @@ impl Running {
         let Head::Input(gate) = &mut self.task.head else { return Ok(()) };
         let step = gate.aligner.on_barrier(input, barrier.checkpoint)?;
         for checkpoint in step.aborted {
+            self.alignments.give_up(checkpoint);
             let reason = format!("checkpoint {} overtook it", barrier.checkpoint);
             self.task.reports.send(TaskReport::Declined { checkpoint, reason }).await?;
         }
         match step.then {
             Align::Ignore => Ok(()),
             Align::Wait => {
-                self.aligning_since.get_or_insert(self.task.env.now());
+                self.alignments.wait(barrier.checkpoint, self.task.env.now());
                 Ok(())
             }
             Align::Snapshot => self.cut(barrier).await,
