@@ -1,5 +1,7 @@
 //! The operator that runs a [`ProcessFunction`]: records, event-time and processing-time timers, in slices of about a
-//! batch, so that many timers at once delay no barrier.
+//! batch, so that what many timers emit at once stays bounded. Processing-time timers that are due take turns with
+//! records and barriers, slice by slice. A watermark is one step, however many timers it fires: what came behind it, a
+//! barrier too, waits for the last of them.
 
 use checkpoint::manifest::ListPart;
 use statebackend::{KeyRef, KeyedState, OwnedKey};

@@ -1,6 +1,7 @@
 //! *The* loop of a task. One event at a time, in this order of preference: commands, finished background work, room
-//! downstream, the sink, records, a slice of snapshot work, time. A command is never kept waiting by records, and
-//! records are never kept waiting by snapshot work longer than one slice.
+//! downstream, the sink, records, a slice of snapshot work. What is due by the clock comes before records, but timers take
+//! turns with them. A command is never kept waiting by records, and records are never kept waiting by snapshot work or
+//! processing-time timers longer than one slice.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -134,6 +135,9 @@ pub(super) struct Running {
     pub(super) undrained: usize,
     next_marks: Monotonic,
     flush_at: Option<Monotonic>,
+    /// Processing-time timers have fired and nothing was taken since: records go first now. Functions may register new
+    /// timers that are due at once, for ever.
+    timers_fired: bool,
     pub(super) alignments: Alignments,
     finishing: bool,
 }
@@ -154,6 +158,7 @@ pub(crate) async fn run(mut task: Task, restore: Vec<OperatorRestore>) -> Result
         undrained: 0,
         next_marks: now + task.options.watermark_interval,
         flush_at: None,
+        timers_fired: false,
         alignments: Alignments::default(),
         finishing: false,
         task,
@@ -264,6 +269,7 @@ impl Running {
         };
         let uploaded = &mut self.uploaded.1;
         let undrained = self.undrained;
+        let records_first = self.timers_fired;
         let event = async {
             Ok(tokio::select! {
                 biased;
@@ -273,7 +279,7 @@ impl Running {
                 }
                 Some(Message(event)) = uploaded.recv() => Event::Uploaded(event),
                 Some(Message(event)) = committer_done.recv() => Event::Committer(event),
-                () = future::ready(()), if overdue => Event::Due,
+                () = future::ready(()), if overdue && !records_first => Event::Due,
                 () = chain.sent() => Event::Sent,
                 result = async { match writing { Some(sink) => sink.written().await, None => future::pending().await } } =>
                     Event::Written(result),
@@ -287,6 +293,7 @@ impl Running {
                     }
                 } => Event::Read(event),
                 () = future::ready(()), if undrained > 0 => Event::Slice,
+                () = future::ready(()), if overdue => Event::Due,
                 () = env.sleep(wait) => if busy { Event::Shown } else { Event::Due },
             })
         };
@@ -310,6 +317,9 @@ impl Running {
     }
 
     async fn handle(&mut self, event: Event) -> Result<()> {
+        if matches!(event, Event::Element(..) | Event::Read(_) | Event::Slice) {
+            self.timers_fired = false;
+        }
         match event {
             Event::Command(command) => self.on_command(command).await,
             Event::Uploaded(event) => self.on_uploaded(event).await,
@@ -490,7 +500,7 @@ impl Running {
             return Ok(());
         }
         let wall = self.task.env.wall();
-        self.task.chain.on_processing_time(wall)?;
+        self.timers_fired = self.task.chain.on_processing_time(wall)?;
         Ok(())
     }
 

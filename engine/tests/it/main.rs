@@ -30,6 +30,7 @@ mod memory_backend;
 mod numbers;
 mod panics;
 mod partitioners;
+mod processing_time;
 mod punctuated;
 mod renamed;
 mod rest;
