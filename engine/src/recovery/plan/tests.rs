@@ -65,7 +65,7 @@ proptest! {
         for group in max.all().iter() {
             let mut found = Vec::new();
             for index in (0..new).map(SubtaskIndex) {
-                let runs = runs(&operator, max.range(index, new));
+                let runs = runs(&operator, max.range(index, new), &BTreeSet::new());
                 let holding = runs.into_iter().filter(|run| run.groups.contains(group));
                 found.extend(holding.map(|run| (run.identity.subtask, index)));
             }
