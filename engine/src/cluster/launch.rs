@@ -92,7 +92,7 @@ impl JobManager {
                 None => Err(self.overtaken()),
             };
             match started {
-                Err(error) if overtaken < OVERTAKEN_MAX && self.is_overtaken(line, &error).await? => {
+                Err(error) if overtaken < OVERTAKEN_MAX && self.is_overtaken(lock, line, &error).await? => {
                     overtaken += 1;
                 }
                 started => break started?,
@@ -156,13 +156,15 @@ impl JobManager {
 
     /// Whether a start has failed because another process has ended the job or begun it anew since the sinks were asked
     /// on behalf of `line`: they are asked again.
-    async fn is_overtaken(&self, line: Option<Line>, error: &Error) -> Result<bool> {
+    async fn is_overtaken(&self, lock: &JobLock, line: Option<Line>, error: &Error) -> Result<bool> {
         if line == Some(Line::Any) || error.kind() != ErrorKind::Retryable {
             return Ok(false);
         }
         let newest = history::open(&self.env, Arc::clone(&self.store)).await?;
-        let now = Line::of(newest.as_ref().map(|record| &record.standing), &self.start.from);
-        Ok(line != Some(now))
+        let standing = newest.as_ref().map(|record| &record.standing);
+        // A start record of which nobody said that it was created is this process's own.
+        let is_own = standing.is_some_and(|standing| standing.attempt.instance == lock.instance);
+        Ok(!is_own && line != Some(Line::of(standing, &self.start.from)))
     }
 
     fn overtaken(&self) -> Error {
