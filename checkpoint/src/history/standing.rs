@@ -119,6 +119,8 @@ pub struct End {
     pub kind: EndKind,
     /// When.
     pub at: Timestamp,
+    /// All checkpoints of the job were given up after it: the next start has nothing to go on from.
+    pub gave_up: bool,
 }
 
 impl Standing {
@@ -180,7 +182,7 @@ impl Standing {
                 require(self.garbage.len() < open, || format!("garbage mark {mark} is not open"))
             }
             Kind::Ended(kind) => {
-                self.end = Some(End { kind: kind.clone(), at });
+                self.end = Some(End { kind: kind.clone(), at, gave_up: false });
                 Ok(())
             }
         }
@@ -241,8 +243,12 @@ impl Standing {
             self.completed.retain(|completed| completed.checkpoint != checkpoint);
             require(self.completed.len() < retained, || format!("checkpoint {checkpoint} is not retained"))?;
         }
-        if self.may_give_up() && !mark.checkpoints.is_empty() {
+        if self.may_give_up()
+            && !mark.checkpoints.is_empty()
+            && let Some(end) = &mut self.end
+        {
             require(self.completed.is_empty(), || "a part of the checkpoints cannot be given up".into())?;
+            end.gave_up = true;
             // Nothing of this line of history can go on: the next start begins another one.
             self.attempt.restores = Restores::Empty;
             self.revoked.clear();
@@ -263,11 +269,7 @@ impl Standing {
     /// on from.
     #[must_use]
     pub fn starts_over(&self) -> bool {
-        let had_some = self.highest_checkpoint > CheckpointId(0) && self.revoked.is_empty();
-        self.may_give_up()
-            && had_some
-            && self.completed.is_empty()
-            && self.attempt.restores == Restores::Empty
+        self.end.as_ref().is_some_and(|end| end.gave_up)
     }
 
     /// Whether a checkpoint must be retained whatever the settings say: one whose sinks are not confirmed, and, unless
@@ -337,6 +339,10 @@ impl Standing {
         let known = |checkpoint| self.checkpoint(checkpoint).is_some();
         require(waiting.iter().all(|&waiting| known(waiting)), || {
             "an unconfirmed checkpoint is unknown".into()
+        })?;
+        let nothing_left = || self.completed.is_empty() && self.attempt.restores == Restores::Empty;
+        require(!self.starts_over() || (self.may_give_up() && nothing_left()), || {
+            "it gave up what it has".into()
         })?;
         let bad = self.held().into_iter().find(|held| !paths::is_well_formed(&held.manifest.path));
         require(bad.is_none(), || "the path of a manifest is not allowed".into())?;

@@ -92,9 +92,16 @@ fn records_come_back_as_they_were_and_every_changed_byte_is_noticed() {
 /// The bytes are a promise: a change of them needs a new version and a reader for the old one.
 #[test]
 fn the_bytes_of_a_record_are_these() {
-    let record = long_history().swap_remove(7);
-    let hex: String = record.encode().unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, GOLDEN);
+    let mut gave_up =
+        history([start(2, Restores::Empty), completed(1), confirmed(1), Kind::Ended(EndKind::Cancelled)]);
+    gave_up
+        .push(Record::after(gave_up.last(), Timestamp(4), marked(&[1], &["attempt-0/manifest-1"])).unwrap());
+    for (record, golden) in
+        [(long_history().swap_remove(7), GOLDEN), (gave_up.swap_remove(4), GOLDEN_GAVE_UP)]
+    {
+        let hex: String = record.encode().unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, golden);
+    }
 }
 
 const GOLDEN: &str = "\
@@ -103,6 +110,11 @@ const GOLDEN: &str = "\
     69666573742d320506000603000214617474656d70742d302f6d616e69666573742d330506000c01030001020d2f7361\
     7665706f696e74732f73086d616e6966657374050601070114617474656d70742d302f6d616e69666573742d31000e30\
     e351a638c4f5c49c780118d91254";
+
+const GOLDEN_GAVE_UP: &str = "\
+    5447484953540000010000005600000000000000286884ef04080501010114617474656d70742d302f6d616e69666573\
+    742d31036a6f6201800002030d7069642034206f6e20686f7374020000010000000001040114617474656d70742d302f\
+    6d616e69666573742d3101020601a8aade3fc7f5d647af026a32b3e4c25a";
 
 #[test]
 fn a_record_that_contradicts_itself_is_refused() {
@@ -117,6 +129,10 @@ fn a_record_that_contradicts_itself_is_refused() {
         |record| record.standing.completed[0].manifest.path = "../m".into(),
         |record| record.standing.garbage[0].files = vec!["history/00000000000000000000".into()],
         |record| record.standing.garbage[0].files = vec!["attempt-0/../history/x".into()],
+        |record| {
+            let kind = EndKind::Cancelled;
+            record.standing.end = Some(End { kind, at: Timestamp(0), gave_up: true });
+        },
     ];
     let record = long_history().swap_remove(7);
     for (index, change) in changes.iter().enumerate() {
@@ -306,6 +322,24 @@ fn a_start_goes_on_only_with_the_line_for_which_the_sinks_were_asked() {
             }
         }
     }
+}
+
+/// Nothing was removed, though no checkpoint is left of a number that was used.
+#[test]
+fn a_job_without_a_checkpoint_that_gave_none_up_goes_on_in_its_line() {
+    let foreign = Restores::Foreign(ForeignSnapshot {
+        url: "/savepoints/s".into(),
+        manifest: file("manifest"),
+        checkpoint: CheckpointId(3),
+        max_parallelism: MaxParallelism::DEFAULT,
+    });
+    let cancelled = || Kind::Ended(EndKind::Cancelled);
+    let records = history([start(2, foreign), cancelled(), start(7, Restores::Empty), cancelled()]);
+    for record in &records {
+        assert!(!record.standing.starts_over(), "{record:?}");
+    }
+    let line = Line::of(Some(&records[3].standing), &From::Auto);
+    assert_eq!(line, Line::Continued(Lineage(7)));
 }
 
 #[test]
