@@ -80,6 +80,8 @@ enum Over {
 /// What an attempt leaves behind.
 pub(crate) struct Ran {
     pub(crate) end: AttemptEnd,
+    /// All its tasks were running at once.
+    pub(crate) has_run: bool,
     pub(crate) totals: TaskTotals,
     /// An end of the job whose checkpoint is in the history, or may be: the next attempt does the rest.
     pub(crate) remaining: Option<Remaining>,
@@ -132,6 +134,7 @@ struct Running<'a> {
     /// Stops whose savepoint directory is being looked at.
     checking: BTreeMap<RequestId, TaskHandle>,
     waiting_to_run: BTreeSet<TaskId>,
+    has_run: bool,
     not_finished: BTreeSet<TaskId>,
     /// What each task reported last of what it has done.
     totals: BTreeMap<TaskId, TaskTotals>,
@@ -176,6 +179,7 @@ impl Attempt {
             copies: Vec::new(),
             checking: BTreeMap::new(),
             waiting_to_run: tasks.clone(),
+            has_run: false,
             not_finished: tasks,
             totals: BTreeMap::new(),
             completed: 0,
@@ -187,7 +191,7 @@ impl Attempt {
             attempt: self,
         };
         let end = running.run().await;
-        let Running { attempt, copies, checking, requests, totals, .. } = running;
+        let Running { attempt, copies, checking, requests, totals, has_run, .. } = running;
         let remaining = attempt.coordinator.remaining();
         let mut all = TaskTotals::default();
         totals.into_values().for_each(|of_task| all.add(of_task));
@@ -203,7 +207,7 @@ impl Attempt {
             let _ended = copy.join().await;
         }
         attempt.journal.end().await;
-        Ran { end, totals: all, remaining }
+        Ran { end, has_run, totals: all, remaining }
     }
 }
 
@@ -337,6 +341,7 @@ impl Running<'_> {
             TaskReport::Running => {
                 self.waiting_to_run.remove(&task);
                 if self.waiting_to_run.is_empty() {
+                    self.has_run = true;
                     self.step(Event::TasksRunning).await;
                     self.assign().await;
                 }

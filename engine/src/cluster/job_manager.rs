@@ -98,6 +98,8 @@ pub(crate) struct JobManager {
     pub(crate) places: BTreeMap<Uid, String>,
     /// Whether this process has created a start record.
     pub(crate) has_started: bool,
+    /// Whether all tasks of an attempt of this process were running at once.
+    pub(crate) has_run: bool,
 }
 
 /// An end of the job whose checkpoint is in the history, or may be, and whose attempt has failed.
@@ -286,7 +288,8 @@ impl JobManager {
         let live = position.run();
         let id = attempt.info.attempt;
         let ran = attempt.run(live, &mut self.from_tasks, &mut self.lives, requests).await;
-        let Ran { end, totals, remaining } = ran;
+        let Ran { end, has_run, totals, remaining } = ran;
+        self.has_run |= has_run;
         let cancelled = self.cancel_tasks(id).await;
         self.view.update(|view| view.completed_before += std::mem::take(&mut view.checkpoints.completed));
         // An attempt that only ends what an earlier one left undone has no tasks.

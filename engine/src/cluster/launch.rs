@@ -113,6 +113,7 @@ impl JobManager {
         }
         self.announce(&info, restore);
         self.settle_sinks(&info, restore, revoked, history).await?;
+        confirm(restore, history).await?;
         let manifest = self.manifest(&info, &restore.source).await?;
         let remaining = self.remaining(&restore.source);
         let (plan, enumerators) = match &remaining {
@@ -327,13 +328,13 @@ impl JobManager {
     }
 
     /// What the history completed is committed, then what it revoked is shut out, then everything else is thrown away,
-    /// before anything runs.
+    /// before anything runs. Changes nothing in the history, so that it may be dropped: [`confirm`] comes next.
     pub(super) async fn settle_sinks(
         &mut self,
         info: &AttemptInfo,
         restore: &RestorePlan,
         mut revoked: BTreeMap<Uid, Vec<PreparedTransaction>>,
-        history: &mut JobHistory,
+        history: &JobHistory,
     ) -> Result<()> {
         let names = sinks(&self.plan).into_iter().map(|sink| sink.uid);
         let mut work: BTreeMap<Uid, Vec<PreparedTransaction>> =
@@ -367,9 +368,6 @@ impl JobManager {
         if !restore.revoked.is_empty() {
             // A process that this start has fenced could still commit until its sinks were told.
             self.check_held(info, &expected).await?;
-        }
-        if let Some(last) = restore.pending.last() {
-            history.append(Kind::SinksConfirmed(last.permit.checkpoint())).await?;
         }
         Ok(())
     }
@@ -444,4 +442,12 @@ impl JobManager {
             operators: describe::operators(&self.plan, &self.places),
         }
     }
+}
+
+/// Records that the sinks have committed what the history completed.
+pub(super) async fn confirm(restore: &RestorePlan, history: &mut JobHistory) -> Result<()> {
+    if let Some(last) = restore.pending.last() {
+        history.append(Kind::SinksConfirmed(last.permit.checkpoint())).await?;
+    }
+    Ok(())
 }

@@ -193,6 +193,7 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         suspicion: None,
         places: BTreeMap::new(),
         has_started: false,
+        has_run: false,
     };
     let open_requests = Requests::new(request_receiver);
     let checkpoint_url = settings.checkpoint_url.as_deref().map(Arc::from);

@@ -13,7 +13,10 @@ use checkpoint::{
 };
 use types::{Error, ErrorKind, Result};
 
-use super::{job_manager::JobManager, launch::Begun};
+use super::{
+    job_manager::JobManager,
+    launch::{Begun, confirm},
+};
 
 /// So long the sinks may take to commit what the history completed; the job has ended, and its process is waited for.
 const LONGEST_COMMIT: Duration = Duration::from_secs(10);
@@ -35,9 +38,17 @@ impl JobManager {
 
     /// The restart strategy gave up.
     pub(super) async fn let_go_failed(&mut self, lock: &JobLock, why: &Error) {
-        // After damage, or when something promised is lost, they are what the user has left.
-        let kept = matches!(why.kind(), ErrorKind::Corrupt | ErrorKind::Lost | ErrorKind::Fenced);
-        if !self.retention.keep_on_failure && !kept {
+        // After damage, or when something promised is lost, they are what the user has left; another program, or other
+        // settings, may go on from them; and where nothing has run they are those of earlier processes.
+        let kept = matches!(
+            why.kind(),
+            ErrorKind::Corrupt
+                | ErrorKind::Lost
+                | ErrorKind::Fenced
+                | ErrorKind::IncompatibleState
+                | ErrorKind::InvalidJob
+        );
+        if !self.retention.keep_on_failure && self.has_run && !kept {
             let end = EndKind::Failed(why.to_string());
             self.let_go(lock, end, "checkpoints.keep-on-failure").await;
         }
@@ -71,14 +82,20 @@ impl JobManager {
             Some(damaged) => Err(Error::corrupt(format!("checkpoint {} is damaged", damaged.checkpoint()))),
             None => {
                 let env = self.env.clone();
-                let settle = self.settle_sinks(&info, &restore, BTreeMap::new(), &mut history);
+                let settle = self.settle_sinks(&info, &restore, BTreeMap::new(), &history);
                 let late = || Error::unavailable("the sinks do not commit what the history completed");
-                env.timeout(LONGEST_COMMIT, settle).await.unwrap_or_else(|| Err(late()))
+                // No record on its way is ever dropped: nothing could follow it.
+                match env.timeout(LONGEST_COMMIT, settle).await.unwrap_or_else(|| Err(late())) {
+                    Ok(()) => confirm(&restore, &mut history).await,
+                    late => late,
+                }
             }
         };
-        self.cancel_tasks(info.attempt).await?;
-        history.append(Kind::Ended(end)).await?;
-        settled?;
+        let cancelled = self.cancel_tasks(info.attempt).await;
+        let ended = history.append(Kind::Ended(end)).await;
+        // What went wrong first is why.
+        settled.and(cancelled)?;
+        ended?;
         let gone = Collector::new(&self.env, Arc::clone(&self.store), 1).give_up(&mut history).await;
         match gone {
             // Decided already: the next start deletes what is left.

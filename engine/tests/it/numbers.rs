@@ -27,7 +27,7 @@ pub(crate) struct Numbers {
     at_once: usize,
     pause: Duration,
     bounded: bool,
-    missing: bool,
+    missing: Option<fn() -> Error>,
     failure: Arc<Failure>,
     emitted: Arc<AtomicU64>,
     trace: Option<(&'static str, Control)>,
@@ -43,7 +43,7 @@ impl Numbers {
             at_once: usize::MAX,
             pause: Duration::ZERO,
             bounded: true,
-            missing: false,
+            missing: None,
             failure: Arc::new(|_| None),
             emitted: Arc::default(),
             trace: None,
@@ -57,7 +57,12 @@ impl Numbers {
 
     /// Numbers that are not there.
     pub(crate) fn missing() -> Self {
-        Self { missing: true, ..Self::new(1, 0) }
+        Self { missing: Some(|| Error::bad_input("there are no numbers")), ..Self::new(1, 0) }
+    }
+
+    /// Numbers that cannot be found for now.
+    pub(crate) fn away() -> Self {
+        Self { missing: Some(|| Error::retryable("the numbers are away")), ..Self::endless(2) }
     }
 
     /// Begins with this number.
@@ -123,8 +128,8 @@ impl Source for Numbers {
     }
 
     async fn discover(&self, _context: &SourceContext) -> Result<Vec<NumberSplit>> {
-        if self.missing {
-            return Err(Error::bad_input("there are no numbers"));
+        if let Some(missing) = self.missing {
+            return Err(missing());
         }
         Ok((0..self.splits).map(|split| NumberSplit { split, next: 0 }).collect())
     }

@@ -1,7 +1,10 @@
 //! Whether the checkpoints of a job that was cancelled or has failed stay, as its settings say; what a later start then
 //! does; and that no crash and no slow sink makes more of it than that.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use checkpoint::{
     history::{self, Standing},
@@ -16,6 +19,7 @@ use tidegate_engine::{cluster::attempt::Ask, prelude::*};
 use crate::{
     counting::{assert_gapless, counting, endless},
     ledger::{Ledger, Moods},
+    numbers::Numbers,
     world::{Row, assert_says, run, simulate, start},
 };
 
@@ -275,4 +279,69 @@ fn a_start_whose_sinks_were_asked_before_the_checkpoints_went_asks_them_again() 
         assert!(ledger.committed().len() >= committed.len());
         assert_gapless(&ledger, 100);
     });
+}
+
+#[test]
+fn a_slow_record_of_what_sinks_committed_does_not_lose_the_end() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let keep = [("checkpoints.keep-on-cancel", "false")];
+        let (_process, handle) = start(sim, job(&ledger, &keep)).await.unwrap();
+        env.sleep(Duration::from_millis(500)).await;
+        ledger.set_moods(Moods { retry: 1.0, ..Moods::default() });
+        env.sleep(Duration::from_millis(500)).await;
+        assert!(!standing(&env).await.unconfirmed.is_empty());
+        // The end, the start of what lets go, and what is confirmed then.
+        let created = AtomicU32::new(0);
+        sim.rule_stores(move |_, call| {
+            let is_record = call.starts_with("create history/");
+            match is_record && created.fetch_add(1, Ordering::Relaxed) == 2 {
+                true => StoreCall::Waits(Duration::from_secs(15)),
+                false => StoreCall::Goes,
+            }
+        });
+        handle.control().ask(Ask::Cancel).await.unwrap();
+        ledger.set_moods(Moods::default());
+        assert_eq!(handle.join().await.unwrap().how, "cancelled");
+        let standing = standing(&env).await;
+        assert_eq!(standing.end.as_ref().map(|end| end.kind.name()), Some("cancelled"));
+        assert!(standing.completed.is_empty(), "{:?}", sim.printed());
+        assert_gapless(&ledger, 100);
+    });
+}
+
+#[test]
+fn a_failure_before_anything_runs_removes_nothing_of_earlier_processes() {
+    simulate(async |sim, env| {
+        let (process, _handle) = start(sim, job(&Ledger::default(), &[])).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        process.kill();
+        let before = standing(&env).await.completed;
+        let settings =
+            [&SETTINGS[..], &[("checkpoints.keep-on-failure", "false"), ("from", "none")]].concat();
+        let error = run(sim, counting(&Numbers::away(), &settings, &Ledger::default())).await.unwrap_err();
+        assert_says(&error, ErrorKind::Retryable, &["the numbers are away"]);
+        assert!(standing(&env).await.attempt.id.0 > 0, "an attempt began");
+        assert_eq!(standing(&env).await.completed, before);
+    });
+}
+
+#[test]
+fn checkpoints_that_another_program_may_go_on_from_are_kept() {
+    for (kind, kept) in [
+        (ErrorKind::User, false),
+        (ErrorKind::Retryable, false),
+        (ErrorKind::IncompatibleState, true),
+        (ErrorKind::InvalidJob, true),
+        (ErrorKind::Corrupt, true),
+        (ErrorKind::Lost, true),
+    ] {
+        simulate(async |sim, env| {
+            let fails = move |number| (number > 500).then(|| Error::new(kind, "it does not fit"));
+            let settings = [&SETTINGS[..], &[("checkpoints.keep-on-failure", "false")]].concat();
+            let job = counting(&endless().failing(fails), &settings, &Ledger::default());
+            assert_eq!(run(sim, job).await.unwrap_err().kind(), kind);
+            assert_eq!(!standing(&env).await.completed.is_empty(), kept, "{kind:?}");
+        });
+    }
 }
