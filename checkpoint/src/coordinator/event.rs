@@ -150,6 +150,11 @@ pub enum Event {
         /// Why, for those whose requests are open.
         reason: String,
     },
+    /// Another attempt owns the history: nothing of this one goes on, and it can end nothing, nor cancel.
+    Fenced {
+        /// Why, for those whose requests are open.
+        reason: String,
+    },
 }
 
 /// How a job ends, as the history says it.

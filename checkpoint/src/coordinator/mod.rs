@@ -9,8 +9,8 @@
 //! * No decision ever discards what a failed checkpoint left with the tasks: it is part of the next one.
 //! * Every request gets exactly one answer.
 //!
-//! After [`Decision::Finish`], [`Decision::FailJob`], [`Decision::Restart`] or [`Event::JobFailed`] it only refuses
-//! requests.
+//! After [`Decision::Finish`], [`Decision::FailJob`], [`Decision::Restart`], [`Event::JobFailed`] or [`Event::Fenced`] it
+//! only refuses requests.
 
 mod abort;
 mod completion;
@@ -219,6 +219,7 @@ impl Coordinator {
                 return self.on_savepoint_failed(now, checkpoint, &dir, error, out);
             }
             Event::JobFailed { reason } => self.over(&Error::retryable(reason), out),
+            Event::Fenced { reason } => self.over(&Error::fenced(reason), out),
         }
         Ok(())
     }
@@ -233,6 +234,7 @@ impl Coordinator {
             }
             Event::RecordFailed { error } => return self.on_record_failed(now, error, out),
             Event::JobFailed { .. } => self.on_ended(End::Cancelled, out),
+            Event::Fenced { reason } => self.over(&Error::fenced(reason), out),
             event => refuse_request(event, &Error::new(ErrorKind::Cancelled, "the job was cancelled"), out),
         }
         Ok(())

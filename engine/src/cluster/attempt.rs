@@ -405,7 +405,13 @@ impl Running<'_> {
             self.end = self.ending.take().map(Over::Ended);
             return;
         }
-        self.step(Event::JobFailed { reason: error.to_string() }).await;
+        let reason = error.to_string();
+        let event = match error.kind() {
+            // It is the other process that cancels the job, or does not.
+            ErrorKind::Fenced => Event::Fenced { reason },
+            _ => Event::JobFailed { reason },
+        };
+        self.step(event).await;
         // A job that is being cancelled, or whose end is recorded, has thereby ended.
         let ended = self.ending.take().map(Over::Ended).or_else(|| self.end.take());
         self.end = Some(ended.unwrap_or(Over::Failed(error)));

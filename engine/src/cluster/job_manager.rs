@@ -28,7 +28,7 @@ use super::{
     retention::Retention,
     status::{
         At,
-        job::{Cancelled, Failed, Failing, JobStatus, Live, Waiting},
+        job::{Cancelled, Failed, Failing, JobStatus, Live, Suspended, Waiting},
         task::Change,
     },
     view::SharedView,
@@ -175,7 +175,7 @@ impl JobManager {
                         () = self.env.sleep(after) => None,
                     };
                     if let Some(request) = request {
-                        let result = self.cancel(position, None, requests, request).await;
+                        let result = self.cancel(position, None, requests, request).await?;
                         return Ok(self.end(result, lock, since).await);
                     }
                     self.view.update(|view| view.restarts += 1);
@@ -282,7 +282,12 @@ impl JobManager {
                 self.end_lives();
                 return launch_failed(position, error);
             }
-            Err(request) => return Outcome::Ended(self.cancel(position, begun, requests, request).await),
+            Err(request) => {
+                return match self.cancel(position, begun, requests, request).await {
+                    Ok(result) => Outcome::Ended(result),
+                    Err(fenced) => Outcome::Suspended(fenced),
+                };
+            }
         };
         self.refuse_undone_stop(&attempt.coordinator, requests);
         let live = position.run();
@@ -355,13 +360,16 @@ impl JobManager {
 
     /// Ends a job of which no attempt runs. What has begun is ended and recorded as cancelled; the next start goes on
     /// from the last checkpoint, as after every cancellation.
+    ///
+    /// # Errors
+    /// `Fenced`: another process owns the job, and this one cannot cancel it.
     async fn cancel(
         &mut self,
         position: Waiting,
         begun: Option<Begun>,
         requests: &mut Requests,
         request: RequestId,
-    ) -> JobResult {
+    ) -> Result<JobResult> {
         let cancelling = position.cancel();
         let attempt = begun.as_ref().map_or(NO_ATTEMPT, |begun| begun.info.attempt);
         let mut result = self.cancel_tasks(attempt).await;
@@ -369,12 +377,17 @@ impl JobManager {
             result = begun.history.append(Kind::Ended(EndKind::Cancelled)).await.map(drop);
         }
         if let Err(error) = result {
+            if error.kind() == ErrorKind::Fenced {
+                let _end = cancelling.become_state::<Suspended>();
+                requests.answer(request, Err(Error::fenced(error.to_string())));
+                return Err(error);
+            }
             self.env.warn(&error.context("the cancelled job's end is not recorded").to_string());
         }
         let _end = cancelling.become_state::<Cancelled>();
         let answer = Answer::Ended { end: End::Cancelled, checkpoint: None, savepoint: None };
         requests.answer(request, Ok(answer));
-        JobResult { status: JobStatus::Cancelled, how: CANCELLED.to_owned(), ..JobResult::default() }
+        Ok(JobResult { status: JobStatus::Cancelled, how: CANCELLED.to_owned(), ..JobResult::default() })
     }
 
     /// Ends what the TaskManager does for the attempt.

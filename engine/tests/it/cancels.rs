@@ -1,16 +1,22 @@
 //! A cancellation is heard in every state of a job, within a second, whatever its sinks are doing.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use checkpoint::history::{self, EndKind};
-use env::{Env, sim::Control};
+use env::{
+    Env,
+    sim::{Control, StoreCall},
+};
 use tidegate_engine::{
     cluster::{attempt::Ask, status::JobStatus},
     prelude::*,
 };
 
 use crate::{
-    counting::{KEYS, assert_gapless, counting},
+    counting::{KEYS, assert_gapless, counting, endless},
     ledger::{Ledger, Moods, counted},
     numbers::Numbers,
     world::{Kind, Row, assert_says, run, simulate, start},
@@ -105,5 +111,48 @@ fn while_a_restart_commits_what_the_history_completed() {
         assert_eq!(recorded_end(&env).await, Some(EndKind::Cancelled));
         process.kill();
         finishes(sim, &ledger).await;
+    });
+}
+
+/// It is told so with a record that is on its way before that of the cancellation.
+#[test]
+fn a_process_that_was_fenced_cancels_nothing() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let settings = [
+            ("checkpoints.url", "/checkpoints"),
+            ("checkpoints.interval", "off"),
+            ("checkpoints.retained", "1"),
+            ("take-over", "true"),
+        ];
+        let (_first, own) = sim.process("first");
+        let handle = counting(&endless(), &settings, &ledger).start(&own).await.unwrap();
+        let deleted = AtomicBool::new(false);
+        sim.rule_stores(move |process, call| {
+            deleted.fetch_or(call.starts_with("delete attempt-"), Ordering::Relaxed);
+            let is_done = process == "first" && call.starts_with("create history/");
+            match is_done && deleted.load(Ordering::Relaxed) {
+                true => StoreCall::Waits(Duration::from_secs(5)),
+                false => StoreCall::Goes,
+            }
+        });
+        for _ in 0..2 {
+            env.sleep(Duration::from_millis(500)).await;
+            handle.control().ask(Ask::Checkpoint).await.unwrap();
+        }
+        env.sleep(Duration::from_millis(500)).await;
+        let (_second, own) = sim.process("second");
+        let taken_over = counting(&endless(), &settings, &ledger).start(&own).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        assert_eq!(taken_over.control().view().status, JobStatus::Running);
+        let control = handle.control().clone();
+        assert_eq!(control.view().status, JobStatus::Running, "it knows already");
+        let answer = control.ask(Ask::Cancel).await.unwrap_err();
+        assert_says(&answer, ErrorKind::Fenced, &["was taken over"]);
+        let error = handle.join().await.unwrap_err();
+        assert_says(&error, ErrorKind::Fenced, &["was taken over"]);
+        assert_eq!(control.view().status, JobStatus::Suspended);
+        assert_eq!(recorded_end(&env).await, None);
+        assert_eq!(taken_over.control().view().status, JobStatus::Running);
     });
 }

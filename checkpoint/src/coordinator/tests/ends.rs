@@ -289,3 +289,11 @@ fn a_cancellation_ends_also_where_it_cannot_be_recorded() {
     rig.expect(cancel(2), &["refuse 1 cancelled"]);
     rig.expect(record_failed(ErrorKind::Unavailable), &["alert", "record Cancelled"]);
 }
+
+#[test]
+fn a_fenced_attempt_cancels_nothing() {
+    let mut rig = Rig::running(Settings::default());
+    rig.expect(cancel(1), &["record Cancelled"]);
+    rig.expect(Event::Fenced { reason: "it was taken over".into() }, &["refuse 1 fenced"]);
+    rig.expect(Event::Recorded, &[]);
+}
