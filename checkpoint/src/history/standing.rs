@@ -157,11 +157,12 @@ impl Standing {
     }
 
     fn apply(&mut self, number: RecordNumber, at: Timestamp, kind: &Kind) -> Result<(), String> {
-        let collects = matches!(kind, Kind::GarbageMarked(_) | Kind::GarbageDone(_));
-        if let Some(end) = &self.end
-            && !matches!(kind, Kind::AttemptStarted(_))
-            && !(collects && self.may_give_up())
-        {
+        let may_follow = match kind {
+            Kind::AttemptStarted(_) | Kind::GarbageDone(_) => true,
+            Kind::GarbageMarked(_) => self.may_give_up(),
+            _ => false,
+        };
+        if let Some(end) = self.end.as_ref().filter(|_| !may_follow) {
             return Err(format!("the attempt has {} already", end.kind.name()));
         }
         match kind {

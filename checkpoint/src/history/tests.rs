@@ -373,6 +373,11 @@ fn a_cancelled_or_failed_job_gives_up_all_its_checkpoints_or_none() {
         }
     }
     for end in [EndKind::Stopped, EndKind::Finished] {
-        assert!(marking(end, true, &[1, 2]).is_err(), "its checkpoints are what a later start needs");
+        assert!(marking(end.clone(), true, &[1, 2]).is_err(), "its checkpoints are what a later start needs");
+        // What was marked before the end is deleted in the end.
+        let all = [start(2, Restores::Empty), completed(1), completed(2), confirmed(2), marked(&[1], &[])];
+        let ended = history(all.into_iter().chain([Kind::Ended(end)])).pop().unwrap();
+        let done = Record::after(Some(&ended), Timestamp(0), Kind::GarbageDone(RecordNumber(4))).unwrap();
+        assert!(done.standing.garbage.is_empty() && done.standing.end == ended.standing.end);
     }
 }

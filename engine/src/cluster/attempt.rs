@@ -143,7 +143,6 @@ struct Running<'a> {
     failed: u64,
     /// The user knows that checkpoints fail.
     told_failure: bool,
-    collecting: bool,
     /// The end is recorded and the tasks are closing.
     ending: Option<End>,
     end: Option<Over>,
@@ -185,7 +184,6 @@ impl Attempt {
             completed: 0,
             failed: 0,
             told_failure: false,
-            collecting: false,
             ending: None,
             end: None,
             attempt: self,
@@ -206,7 +204,10 @@ impl Attempt {
             copy.abort();
             let _ended = copy.join().await;
         }
-        attempt.journal.end().await;
+        match &end {
+            AttemptEnd::Ended(_, End::Finished | End::Stopped) => attempt.journal.finish(&attempt.env).await,
+            _ => attempt.journal.end().await,
+        }
         Ran { end, has_run, totals: all, remaining }
     }
 }
@@ -464,22 +465,17 @@ impl Running<'_> {
                 }
                 self.step(Event::RecordFailed { error }).await;
             }
-            JournalDone::Collected(result) => {
-                self.collecting = false;
-                if let Err(error) = result {
-                    match error.kind() {
-                        ErrorKind::Fenced => self.fail(error).await,
-                        // The job has ended: the next start goes on with it.
-                        _ if self.ending.is_some() => {}
-                        _ => {
-                            if !self.store_is_unusable().await {
-                                let later = format!("collecting old files is tried later: {error}");
-                                self.attempt.env.warn(&later);
-                            }
-                        }
+            JournalDone::NotCollected(error) => match error.kind() {
+                ErrorKind::Fenced => self.fail(error).await,
+                // The job has ended: the next start goes on with it.
+                _ if self.ending.is_some() => {}
+                _ => {
+                    if !self.store_is_unusable().await {
+                        let later = format!("collecting old files is tried later: {error}");
+                        self.attempt.env.warn(&later);
                     }
                 }
-            }
+            },
         }
     }
 

@@ -1,14 +1,18 @@
 //! The job history at work beside the JobManager's loop: appends one record at a time, collects garbage in between.
 //! Only here is a record appended during an attempt, and only here does a commit permit come into being.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use checkpoint::{
     collect::{Collector, FILES_IN_OPEN_MARKS, Marked},
     history::{CommitPermit, DeletePermit, JobHistory, Kind},
 };
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
-use types::{CheckpointId, ErrorKind, RecordNumber, Result};
+use types::{CheckpointId, Error, ErrorKind, RecordNumber, Result};
+
+/// So long the end of a job waits for the deletion of files that nothing needs: nobody else deletes them, if it never starts
+/// again.
+const LONGEST_DELETES: Duration = Duration::from_secs(5);
 
 /// What to do.
 #[derive(Debug)]
@@ -24,8 +28,8 @@ pub(crate) enum JournalWork {
 pub(crate) enum JournalDone {
     /// The record is in the history; for a completed checkpoint, with the right to commit it.
     Appended(Result<(u64, Option<CommitPermit>)>),
-    /// Collection is over for now.
-    Collected(Result<()>),
+    /// What is to go could not be marked, or files of a mark could not be deleted for the first time.
+    NotCollected(Error),
 }
 
 /// The handle of the history's worker.
@@ -41,10 +45,28 @@ impl Journal {
         let (work, todo) = channel(env, Limits::items(64));
         let (report, done) = channel(env, Limits::items(64));
         let collector = Collector::new(env, Arc::clone(&store), retained);
-        let sweep = Sweep::default();
-        let worker = Worker { env: env.clone(), store, history, collector, swept_orphans: false, sweep };
+        let worker = Worker {
+            env: env.clone(),
+            store,
+            history,
+            collector,
+            swept_orphans: false,
+            under_way: 0,
+            told: BTreeSet::new(),
+            sweep: Sweep::default(),
+        };
         let handle = env.spawn_task("journal", worker.serve(todo, report));
         Self { work, done, handle }
+    }
+
+    /// Ends the worker of a job that has ended, once the deletes that are under way are done, or have taken too long.
+    pub(crate) async fn finish(self, env: &Env) {
+        let Self { work, mut done, handle } = self;
+        drop(work);
+        let ended = async { while done.recv().await.is_some() {} };
+        let _in_time = env.timeout(LONGEST_DELETES, ended).await;
+        handle.abort();
+        let _ended = handle.join().await;
     }
 
     /// Ends the worker. What it was doing is decided by the history alone.
@@ -69,6 +91,10 @@ struct Worker {
     collector: Collector,
     /// No file of an older attempt is left that nothing refers to.
     swept_orphans: bool,
+    /// How many marks are being deleted.
+    under_way: usize,
+    /// Marks of which a failure was told.
+    told: BTreeSet<RecordNumber>,
     sweep: Sweep,
 }
 
@@ -90,33 +116,45 @@ impl Worker {
         }
         // Marked, and not to be deleted so far, or not recorded as gone: tried again with each collection.
         let mut undone: Vec<DeletePermit> = Vec::new();
-        loop {
+        let mut is_over = false;
+        while !is_over || self.under_way > 0 {
             let done = tokio::select! {
                 biased;
-                work = todo.recv() => match work {
-                    None => return,
+                work = todo.recv(), if !is_over => match work {
+                    None => {
+                        is_over = true;
+                        continue;
+                    }
                     Some(Message(JournalWork::Append(kind))) => JournalDone::Appended(self.append(*kind).await),
                     Some(Message(JournalWork::Collect(running))) => {
-                        undone.drain(..).for_each(|permit| self.delete(permit, aside.clone()));
+                        for permit in undone.drain(..) {
+                            self.delete(permit, aside.clone());
+                        }
                         self.sweep(&aside);
                         match self.mark(&running).await {
-                            Ok(Some(permit)) => {
-                                self.delete(permit, aside.clone());
+                            Ok(permit) => {
+                                permit.into_iter().for_each(|permit| self.delete(permit, aside.clone()));
                                 continue;
                             }
-                            Ok(None) => JournalDone::Collected(Ok(())),
-                            Err(error) => JournalDone::Collected(Err(error)),
+                            Err(error) => JournalDone::NotCollected(error),
                         }
                     }
                 },
                 Some(Message(ended)) = beside.recv() => match ended {
-                    Aside::Deleted(permit, result) => {
-                        let result = self.on_deleted(&permit, result).await;
-                        if result.as_ref().is_err_and(|error| error.kind() != ErrorKind::Fenced) {
-                            undone.push(permit);
+                    Aside::Deleted(permit, result) => match self.on_deleted(&permit, result).await {
+                        Ok(()) => continue,
+                        Err(error) => {
+                            let is_fenced = error.kind() == ErrorKind::Fenced;
+                            let is_new = self.told.insert(permit.mark());
+                            if !is_fenced {
+                                undone.push(permit);
+                            }
+                            if !is_fenced && !is_new {
+                                continue;
+                            }
+                            JournalDone::NotCollected(error)
                         }
-                        JournalDone::Collected(result)
-                    }
+                    },
                     Aside::Swept(milestone, result) => {
                         self.on_swept(milestone, result.map(drop));
                         continue;
@@ -131,8 +169,11 @@ impl Worker {
 
     /// The files of a mark are gone, or some are not.
     async fn on_deleted(&mut self, permit: &DeletePermit, result: Result<()>) -> Result<()> {
+        self.under_way -= 1;
         result?;
-        Collector::done(&mut self.history, permit).await
+        Collector::done(&mut self.history, permit).await?;
+        self.told.remove(&permit.mark());
+        Ok(())
     }
 
     async fn append(&mut self, kind: Kind) -> Result<(u64, Option<CommitPermit>)> {
@@ -153,7 +194,8 @@ impl Worker {
         Ok(permit)
     }
 
-    fn delete(&self, permit: DeletePermit, aside: Sender<Message<Aside>>) {
+    fn delete(&mut self, permit: DeletePermit, aside: Sender<Message<Aside>>) {
+        self.under_way += 1;
         let (env, store) = (self.env.clone(), Arc::clone(&self.store));
         self.env.spawn_task("delete", async move {
             let result = Collector::delete(&env, &*store, &permit).await;

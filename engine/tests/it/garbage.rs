@@ -22,6 +22,7 @@ use types::{AttemptId, ErrorKind, MaxParallelism, Result, SubtaskIndex, Uid};
 use crate::{
     counting::{counting, endless},
     ledger::Ledger,
+    numbers::Numbers,
     world::{simulate, start},
 };
 
@@ -256,5 +257,55 @@ fn a_mark_whose_end_could_not_be_recorded_is_done_after_the_next_checkpoint() {
         }
         checkpoint(&env, &handle).await;
         assert_eq!(standing(&env).await.garbage, []);
+    });
+}
+
+#[test]
+fn the_end_of_a_job_waits_for_what_is_being_deleted() {
+    for stopped in [false, true] {
+        simulate(async |sim, env| {
+            let settings = [
+                ("checkpoints.url", "/checkpoints"),
+                ("checkpoints.interval", "100ms"),
+                ("checkpoints.retained", "1"),
+            ];
+            sim.rule_stores(|_, call| match call.starts_with("delete attempt-") {
+                true => StoreCall::Waits(Duration::from_millis(300)),
+                false => StoreCall::Goes,
+            });
+            let numbers =
+                if stopped { endless() } else { Numbers::new(2, 200).paced(3, Duration::from_millis(10)) };
+            let (_process, handle) =
+                start(sim, counting(&numbers, &settings, &Ledger::default())).await.unwrap();
+            if stopped {
+                env.sleep(Duration::from_secs(1)).await;
+                handle.control().ask(Ask::Stop { drain: false, savepoint: None }).await.unwrap();
+            }
+            handle.join().await.unwrap();
+            let standing = standing(&env).await;
+            assert_eq!(
+                standing.end.as_ref().map(|end| end.kind.name()),
+                Some(if stopped { "stopped" } else { "finished" })
+            );
+            assert_eq!((standing.completed.len(), standing.garbage), (1, Vec::new()), "stopped: {stopped}");
+            assert_eq!(needless(&env, "/checkpoints").await, [""; 0], "stopped: {stopped}");
+        });
+    }
+}
+
+#[test]
+fn the_end_of_a_job_does_not_wait_for_ever_for_a_delete() {
+    simulate(async |sim, env| {
+        let settings = [("checkpoints.url", "/checkpoints"), ("checkpoints.interval", "100ms")];
+        sim.rule_stores(|_, call| match call.starts_with("delete attempt-") {
+            true => StoreCall::Waits(Duration::from_secs(1_000)),
+            false => StoreCall::Goes,
+        });
+        let numbers = Numbers::new(2, 200).paced(3, Duration::from_millis(10));
+        let since = env.now();
+        let (_process, handle) = start(sim, counting(&numbers, &settings, &Ledger::default())).await.unwrap();
+        assert_eq!(handle.join().await.unwrap().how, "finished");
+        let took = env.now().since(since);
+        assert!(took < Duration::from_secs(10), "{took:?}");
     });
 }

@@ -156,9 +156,6 @@ impl Running<'_> {
     }
 
     async fn collect(&mut self, pinned: Vec<CheckpointId>) -> Result<()> {
-        if std::mem::replace(&mut self.collecting, true) {
-            return Ok(());
-        }
         self.work(JournalWork::Collect(pinned.into_iter().collect())).await
     }
 

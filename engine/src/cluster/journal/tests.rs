@@ -66,7 +66,7 @@ impl Subject {
                     result.unwrap();
                     return self.env.now().since(since);
                 }
-                JournalDone::Collected(result) => result.unwrap(),
+                JournalDone::NotCollected(error) => panic!("{error}"),
             }
         }
     }
