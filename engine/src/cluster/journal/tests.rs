@@ -60,15 +60,11 @@ impl Subject {
     async fn append(&mut self, kind: Kind) -> Duration {
         let since = self.env.now();
         self.journal.work.send(Message(JournalWork::Append(Box::new(kind)))).await.unwrap();
-        loop {
-            match self.journal.done.recv().await.unwrap().0 {
-                JournalDone::Appended(result) => {
-                    result.unwrap();
-                    return self.env.now().since(since);
-                }
-                JournalDone::NotCollected(error) => panic!("{error}"),
-            }
+        match self.journal.done.recv().await.unwrap().0 {
+            JournalDone::Appended(result) => result.map(drop).unwrap(),
+            JournalDone::NotCollected(error) => panic!("{error}"),
         }
+        self.env.now().since(since)
     }
 
     /// A checkpoint whose sinks have committed, and what falls out of retention thereby.
