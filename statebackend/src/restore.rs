@@ -28,8 +28,6 @@ pub struct RestoreStats {
     pub bytes_read: u64,
     /// Entries applied, tombstones included; with a store behind, those that live.
     pub entries: u64,
-    /// Entries left out because their state does not count any more.
-    pub dropped: u64,
 }
 
 /// Puts the entries of `runs` (oldest first) that belong to the key groups of `into` into its tables, which must be empty.
@@ -101,10 +99,8 @@ impl Applied {
                 if !wanted.contains(home.group) {
                     return Ok(());
                 }
-                let Some(place) = places[usize::from(home.state)] else {
-                    self.stats.dropped += 1;
-                    return Ok(());
-                };
+                // Its state does not count any more.
+                let Some(place) = places[usize::from(home.state)] else { return Ok(()) };
                 // The first value of each state in each block stands for the others.
                 if entry.kind == EntryKind::Put && checked != Some(home.state) {
                     checked = Some(home.state);

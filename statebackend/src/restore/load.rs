@@ -70,10 +70,7 @@ impl Loading {
 
     fn entry(&mut self, live: LiveEntry<'_>) -> Result<()> {
         let (place, count) = self.place(live.state);
-        let Some(place) = place else {
-            self.stats.dropped += 1;
-            return Ok(());
-        };
+        let Some(place) = place else { return Ok(()) };
         if count.is_multiple_of(CHECK_EVERY) {
             check_value(&mut self.state, place, &self.newest, live.entry.value)?;
         }

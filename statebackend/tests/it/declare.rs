@@ -166,7 +166,7 @@ fn undeclared_states_are_left_out_only_if_that_is_allowed() {
         let runs: Vec<_> = subtask.runs.iter().map(dropped).collect();
         for mut into in with_and_without_store(&fewer) {
             let stats = restore(&env, &*store, &runs, &mut into).await.unwrap();
-            assert_eq!((stats.entries, stats.dropped), (1, 1));
+            assert_eq!(stats.entries, 1);
             assert_eq!(total.get(&mut Context { state: &mut into, key: &key }).unwrap(), Some(7));
         }
     });
