@@ -99,7 +99,8 @@ impl Collector {
         if let Some(mark) = plan::everything(history.standing(), &self.files) {
             history.append(Kind::GarbageMarked(mark)).await?;
         }
-        self.collect(history, &BTreeSet::new(), true).await
+        while !self.collect(history, &BTreeSet::new(), true).await? {}
+        Ok(())
     }
 
     /// Reads the manifests that are not known yet and forgets those that are not held any more.
@@ -162,7 +163,7 @@ impl Collector {
     }
 
     /// All of it in one go, open marks of earlier attempts first: for an attempt that has just started, for tools, and
-    /// for tests.
+    /// for tests. Returns whether no orphans are left.
     ///
     /// # Errors
     /// As its parts.
@@ -171,9 +172,10 @@ impl Collector {
         history: &mut JobHistory,
         running: &BTreeSet<CheckpointId>,
         orphans: bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let mut permits = history.open_garbage();
-        permits.extend(self.mark(history, running, orphans).await?.permit);
+        let Marked { permit, orphans_exhausted } = self.mark(history, running, orphans).await?;
+        permits.extend(permit);
         for permit in &permits {
             Self::delete(&self.env, &*self.store, permit).await?;
             Self::done(history, permit).await?;
@@ -184,7 +186,7 @@ impl Collector {
             Self::sweep_records(history.records(), newest).await?;
             self.swept = Some(milestone);
         }
-        Ok(())
+        Ok(orphans_exhausted)
     }
 }
 

@@ -132,6 +132,18 @@ impl Ending {
 }
 
 impl Coordinator {
+    /// Why a stop, perhaps with a savepoint in this directory, would be refused now.
+    #[must_use]
+    pub fn refuse_stop(&self, savepoint: Option<&str>) -> Option<String> {
+        match &self.ending {
+            Some(ending) if ending.stop.is_some() => Some("the job is being stopped already".to_owned()),
+            Some(ending) if ending.recorded().is_some() && savepoint.is_some() => {
+                Some("the job is finishing and takes no more savepoints".to_owned())
+            }
+            _ => self.refuse_dir(savepoint),
+        }
+    }
+
     pub(super) fn on_stop(
         &mut self,
         now: Monotonic,
@@ -140,14 +152,7 @@ impl Coordinator {
         savepoint: Option<String>,
         out: &mut Vec<Decision>,
     ) {
-        let refused = match &self.ending {
-            Some(ending) if ending.stop.is_some() => Some("the job is being stopped already".to_owned()),
-            Some(ending) if ending.recorded().is_some() && savepoint.is_some() => {
-                Some("the job is finishing and takes no more savepoints".to_owned())
-            }
-            _ => self.refuse_dir(savepoint.as_deref()),
-        };
-        if let Some(why) = refused {
+        if let Some(why) = self.refuse_stop(savepoint.as_deref()) {
             out.push(refusal(request, &Error::conflict(why)));
             return;
         }

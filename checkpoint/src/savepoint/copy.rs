@@ -88,15 +88,19 @@ pub async fn write(
 /// Whether a savepoint can be written to the directory at `url`: asked while a refusal does no harm yet.
 ///
 /// # Errors
-/// `Conflict` if the directory holds anything but an unfinished copy; `Unavailable` or `Retryable` if it cannot be written.
+/// `Conflict` if the directory holds anything; `Unavailable` or `Retryable` if it cannot be written.
 pub async fn check_directory(env: &Env, url: &str) -> Result<()> {
     let to = env.open_store(url)?;
-    let found = Retry::STORE.run(env, "list a savepoint directory", || to.list("")).await?;
+    let found = list(env, &*to).await?;
     let holds = |path: &str| found.iter().any(|entry| entry.path == path);
     if holds(paths::SAVEPOINT_MANIFEST) {
         return Err(occupied(&*to, "another savepoint"));
     }
-    if !found.is_empty() && !holds(paths::SAVEPOINT_PARTIAL) {
+    if holds(paths::SAVEPOINT_PARTIAL) {
+        // Only who copies the same checkpoint may begin it anew, and a stop takes one of its own.
+        return Err(occupied(&*to, "an unfinished savepoint"));
+    }
+    if !found.is_empty() {
         return Err(occupied(&*to, "other files"));
     }
     probe(env, &*to, "savepoint directory").await
@@ -122,7 +126,7 @@ async fn copy_subtask(
 
 /// Makes the directory ours and empty, or finds that the savepoint is whole already.
 async fn claim_directory(env: &Env, to: &Arc<dyn Store>, claim: Claim) -> Result<Option<SnapshotLocation>> {
-    let found = Retry::STORE.run(env, "list a savepoint directory", || to.list("")).await?;
+    let found = list(env, &**to).await?;
     let holds = |path: &str| found.iter().any(|entry| entry.path == path);
     if holds(paths::SAVEPOINT_MANIFEST) {
         let whole = SnapshotLocation::savepoint(env, to).await?;
@@ -139,6 +143,13 @@ async fn claim_directory(env: &Env, to: &Arc<dyn Store>, claim: Claim) -> Result
     }
     claim_with(env, &**to, &bytes).await?;
     Ok(None)
+}
+
+/// What a savepoint directory holds. A probe is nobody's: whoever tried the directory may have died.
+async fn list(env: &Env, to: &dyn Store) -> Result<Vec<StoreEntry>> {
+    let mut found = Retry::STORE.run(env, "list a savepoint directory", || to.list("")).await?;
+    found.retain(|entry| !entry.path.starts_with(paths::PROBE));
+    Ok(found)
 }
 
 async fn claim_with(env: &Env, to: &dyn Store, bytes: &Bytes) -> Result<()> {

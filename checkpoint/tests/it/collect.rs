@@ -5,16 +5,18 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use env::{
     Env, FaultPoint, Store,
     sim::{FaultAction, Simulation},
 };
 use tidegate_checkpoint::{
     collect::{Collector, FILES_PER_MARK, Marked},
-    history::Standing,
+    history::{EndKind, Kind, Standing},
     manifest,
+    storage::paths,
 };
-use types::{CheckpointId, ErrorKind, Result};
+use types::{CheckpointId, ErrorKind, Result, SubtaskIndex, Uid};
 
 use crate::fixture::{Job, MILESTONES_EVERY, records};
 
@@ -127,7 +129,7 @@ fn what_is_being_read_or_waits_for_its_sinks_is_kept() {
         }
         collector.collect(&mut job.history, &BTreeSet::new(), true).await.unwrap();
         assert_eq!(job.history.standing().completed.len(), 4, "no sink has confirmed");
-        let confirmed = tidegate_checkpoint::history::Kind::SinksConfirmed(CheckpointId(4));
+        let confirmed = Kind::SinksConfirmed(CheckpointId(4));
         job.history.append(confirmed).await.unwrap();
         let copied = BTreeSet::from([CheckpointId(2)]);
         collector.collect(&mut job.history, &copied, true).await.unwrap();
@@ -202,4 +204,24 @@ fn orphans_are_exhausted_when_a_mark_lists_the_last_of_them() {
             assert_eq!(marked.filter(|path| path.contains("orphan-")).count(), orphans);
         });
     }
+}
+
+#[test]
+fn giving_up_leaves_no_orphan_however_many_there_are() {
+    Simulation::new(15).run(async |env| {
+        let store = env.open_store("sim:job").unwrap();
+        let mut first = Job::start(&env, &store).await.unwrap();
+        first.checkpoint().await.unwrap();
+        let (uid, attempt) = (Uid::new("count").unwrap(), first.history.attempt());
+        for number in 0..2 * FILES_PER_MARK as u64 + 7 {
+            let path = paths::run(attempt, &uid, SubtaskIndex(0), 1_000 + number);
+            store.put(&path, vec![Bytes::from_static(b"never listed")]).await.unwrap();
+        }
+        let mut job = Job::start(&env, &store).await.unwrap();
+        job.checkpoint().await.unwrap();
+        job.history.append(Kind::Ended(EndKind::Cancelled)).await.unwrap();
+        Collector::new(&env, Arc::clone(&store), 1).give_up(&mut job.history).await.unwrap();
+        assert!(job.history.standing().starts_over());
+        assert_eq!(attempt_files(&store).await, BTreeSet::new());
+    });
 }

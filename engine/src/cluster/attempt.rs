@@ -132,7 +132,7 @@ struct Running<'a> {
     /// Savepoints being copied: nobody else may write into their directories once the attempt is over.
     copies: Vec<TaskHandle>,
     /// Stops whose savepoint directory is being looked at.
-    checking: BTreeMap<RequestId, TaskHandle>,
+    checking: BTreeMap<RequestId, (String, TaskHandle)>,
     waiting_to_run: BTreeSet<TaskId>,
     has_run: bool,
     not_finished: BTreeSet<TaskId>,
@@ -193,8 +193,9 @@ impl Attempt {
         let remaining = attempt.coordinator.remaining();
         let mut all = TaskTotals::default();
         totals.into_values().for_each(|of_task| all.add(of_task));
-        for (request, check) in checking {
+        for (request, (_, check)) in checking {
             check.abort();
+            let _ended = check.join().await;
             requests.answer(
                 request,
                 Err(Error::retryable("the attempt ended before the stop had begun; ask again")),
@@ -439,6 +440,12 @@ impl Running<'_> {
     }
 
     fn check_stop(&mut self, request: RequestId, drain: bool, dir: String) {
+        let checked = self.checking.values().any(|(other, _)| *other == dir);
+        let checked = checked.then(|| format!("another stop with a savepoint into {dir} is beginning"));
+        if let Some(why) = checked.or_else(|| self.attempt.coordinator.refuse_stop(Some(&dir))) {
+            return self.requests.answer(request, Err(Error::conflict(why)));
+        }
+        let of = dir.clone();
         let (env, done) = (self.attempt.env.clone(), self.background.0.clone());
         let check = async move {
             let checked = savepoint::check_directory(&env, &dir).await;
@@ -446,7 +453,8 @@ impl Running<'_> {
                 checked.map_err(|error| error.context("the job goes on: its savepoint could not be written"));
             let _gone = done.send(Message(Background::StopChecked { request, drain, dir, checked })).await;
         };
-        self.checking.insert(request, self.attempt.env.spawn_task(&format!("stop {}", request.0), check));
+        let check = self.attempt.env.spawn_task(&format!("stop {}", request.0), check);
+        self.checking.insert(request, (of, check));
     }
 
     async fn on_journal(&mut self, done: JournalDone) {

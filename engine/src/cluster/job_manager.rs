@@ -10,7 +10,7 @@ use std::{
 
 use checkpoint::{
     coordinator::{self, Answer, End, Remaining, RequestId},
-    history::{EndKind, From, JobLock, Kind},
+    history::{self, EndKind, From, JobLock, Kind},
     restart::{RestartDecision, RestartState, RestartStrategy},
 };
 use env::{Env, Rng, Store};
@@ -71,6 +71,9 @@ pub struct JobResult {
     /// The newest checkpoint in the job history.
     pub last_checkpoint: Option<CheckpointId>,
 }
+
+/// So long a cancellation waits for the history to say whose the job is.
+const LONGEST_LOOK: Duration = Duration::from_millis(500);
 
 /// How a job ended that was cancelled, in [`JobResult::how`].
 const CANCELLED: &str = "cancelled";
@@ -175,7 +178,7 @@ impl JobManager {
                         () = self.env.sleep(after) => None,
                     };
                     if let Some(request) = request {
-                        let result = self.cancel(position, None, requests, request).await?;
+                        let result = self.cancel(position, None, lock, requests, request).await?;
                         return Ok(self.end(result, lock, since).await);
                     }
                     self.view.update(|view| view.restarts += 1);
@@ -283,7 +286,7 @@ impl JobManager {
                 return launch_failed(position, error);
             }
             Err(request) => {
-                return match self.cancel(position, begun, requests, request).await {
+                return match self.cancel(position, begun, lock, requests, request).await {
                     Ok(result) => Outcome::Ended(result),
                     Err(fenced) => Outcome::Suspended(fenced),
                 };
@@ -367,12 +370,16 @@ impl JobManager {
         &mut self,
         position: Waiting,
         begun: Option<Begun>,
+        lock: &JobLock,
         requests: &mut Requests,
         request: RequestId,
     ) -> Result<JobResult> {
         let cancelling = position.cancel();
         let attempt = begun.as_ref().map_or(NO_ATTEMPT, |begun| begun.info.attempt);
         let mut result = self.cancel_tasks(attempt).await;
+        if begun.is_none() {
+            result = result.and(self.still_owns(lock).await);
+        }
         if let (Some(mut begun), Ok(())) = (begun, &result) {
             result = begun.history.append(Kind::Ended(EndKind::Cancelled)).await.map(drop);
         }
@@ -388,6 +395,27 @@ impl JobManager {
         let answer = Answer::Ended { end: End::Cancelled, checkpoint: None, savepoint: None };
         requests.answer(request, Ok(answer));
         Ok(JobResult { status: JobStatus::Cancelled, how: CANCELLED.to_owned(), ..JobResult::default() })
+    }
+
+    /// Whether nobody has taken the job over since this process began an attempt of it. Asked on behalf of somebody who
+    /// waits: a store that does not answer soon decides nothing.
+    ///
+    /// # Errors
+    /// `Fenced`.
+    async fn still_owns(&self, lock: &JobLock) -> Result<()> {
+        if !self.has_started {
+            return Ok(());
+        }
+        let newest = history::open(&self.env, Arc::clone(&self.store));
+        let Some(Ok(Some(newest))) = self.env.timeout(LONGEST_LOOK, newest).await else { return Ok(()) };
+        let attempt = &newest.standing.attempt;
+        if attempt.instance == lock.instance {
+            return Ok(());
+        }
+        Err(Error::fenced(format!(
+            "the job was taken over: attempt {} is another process's, and goes on there",
+            attempt.id
+        )))
     }
 
     /// Ends what the TaskManager does for the attempt.

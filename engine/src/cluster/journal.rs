@@ -14,6 +14,9 @@ use types::{CheckpointId, Error, ErrorKind, RecordNumber, Result};
 /// again.
 const LONGEST_DELETES: Duration = Duration::from_secs(5);
 
+/// Fewer open marks than this are never too many, however large.
+const MANY_MARKS: usize = 4;
+
 /// What to do.
 #[derive(Debug)]
 pub(crate) enum JournalWork {
@@ -183,9 +186,10 @@ impl Worker {
 
     /// From the attempt's first completed checkpoint on, what died with older attempts is looked for until all is found.
     async fn mark(&mut self, running: &BTreeSet<CheckpointId>) -> Result<Option<DeletePermit>> {
-        // Each open mark stands in every record.
-        let open = self.history.standing().garbage.iter().map(|mark| mark.files.len()).sum::<usize>();
-        if open >= FILES_IN_OPEN_MARKS {
+        // Each open mark stands in every record. One that is large does not end all collection.
+        let open = &self.history.standing().garbage;
+        let files = open.iter().map(|mark| mark.files.len()).sum::<usize>();
+        if files >= FILES_IN_OPEN_MARKS && open.len() >= MANY_MARKS {
             return Ok(None);
         }
         let Marked { permit, orphans_exhausted } =

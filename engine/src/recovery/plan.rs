@@ -32,13 +32,11 @@ pub(crate) struct Restored {
 pub(crate) fn deal(plan: &Plan, manifest: &Manifest) -> Result<Restored> {
     let mut restored = Restored::default();
     for (chain_index, chain) in plan.chains.iter().enumerate() {
+        let silent = stored(plan.vertex(chain.vertices[0]), manifest).map(silent).unwrap_or_default();
         for (position, &id) in chain.vertices.iter().enumerate() {
             let vertex = plan.vertex(id);
             let Some(uid) = &vertex.uid else { continue };
-            let names = std::iter::once(uid).chain(&vertex.formerly);
-            let found =
-                names.into_iter().find_map(|name| manifest.operators.iter().find(|it| it.uid == *name));
-            let Some(operator) = found else { continue };
+            let Some(operator) = stored(vertex, manifest) else { continue };
             let dropped = dropped(vertex, operator);
             if let Some(enumerator) = &operator.enumerator {
                 restored.splits.insert(uid.clone(), Enumerator::restore(enumerator)?);
@@ -53,7 +51,7 @@ pub(crate) fn deal(plan: &Plan, manifest: &Manifest) -> Result<Restored> {
                         .into_iter()
                         .filter(|part| is_kept(vertex, part) && !operator.is_place(part))
                         .collect(),
-                    watermark: watermark(operator, groups),
+                    watermark: watermark(operator, groups, &silent),
                 };
                 let task = TaskId { chain: u32::try_from(chain_index).unwrap_or(u32::MAX), subtask };
                 restored.tasks.entry(task).or_default().push(restore);
@@ -88,11 +86,32 @@ fn runs(operator: &OperatorSnapshot, groups: KeyGroupRange, dropped: &BTreeSet<S
 /// The last watermark of all is not given back. It says that the input had ended, or was drained, and both are told again
 /// where they are still so: a source that has nothing left ends again. Where records do come, event time begins anew, or
 /// each of them would be late.
-fn watermark(operator: &OperatorSnapshot, groups: KeyGroupRange) -> Option<Timestamp> {
+fn watermark(
+    operator: &OperatorSnapshot,
+    groups: KeyGroupRange,
+    silent: &BTreeSet<SubtaskIndex>,
+) -> Option<Timestamp> {
     let is_keyed = operator.subtasks.iter().any(|old| !old.groups.is_empty());
-    let meets = |old: &&SubtaskSnapshot| !is_keyed || old.groups.intersect(groups).is_some();
+    let meets = |old: &&SubtaskSnapshot| match is_keyed {
+        true => old.groups.intersect(groups).is_some(),
+        false => !silent.contains(&old.subtask),
+    };
     let least = operator.subtasks.iter().filter(meets).map(|old| old.watermark).min()?;
     (Timestamp::MIN < least && least < Timestamp::MAX).then_some(least)
+}
+
+/// The old subtasks of a source that had no split: nothing came through their chains, and their watermarks say nothing.
+fn silent(source: &OperatorSnapshot) -> BTreeSet<SubtaskIndex> {
+    let has_split =
+        |old: &SubtaskSnapshot| old.lists.iter().any(|it| !source.is_place(it) && !it.elements.is_empty());
+    let is_source = source.enumerator.is_some();
+    source.subtasks.iter().filter(|old| is_source && !has_split(old)).map(|old| old.subtask).collect()
+}
+
+/// What the snapshot holds for a vertex: the operator of its uid, or else of the first of its old names that is there.
+fn stored<'a>(vertex: &Vertex, manifest: &'a Manifest) -> Option<&'a OperatorSnapshot> {
+    let mut names = vertex.uid.iter().chain(&vertex.formerly);
+    names.find_map(|name| manifest.operators.iter().find(|it| it.uid == *name))
 }
 
 /// Whether a list state is still declared. Where it is not, the user has said that it may be dropped.

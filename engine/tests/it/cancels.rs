@@ -156,3 +156,31 @@ fn a_process_that_was_fenced_cancels_nothing() {
         assert_eq!(taken_over.control().view().status, JobStatus::Running);
     });
 }
+
+#[test]
+fn a_process_that_was_taken_over_while_it_waits_for_its_restart_cancels_nothing() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let settings = [
+            ("checkpoints.url", "/checkpoints"),
+            ("checkpoints.interval", "100ms"),
+            ("restart", "fixed-delay:9:1m"),
+            ("take-over", "true"),
+        ];
+        let failing = endless().failing(|number| (number > 500).then(|| Error::user("it is bad")));
+        let (_first, own) = sim.process("first");
+        let handle = counting(&failing, &settings, &ledger).start(&own).await.unwrap();
+        env.sleep(Duration::from_secs(5)).await;
+        assert_eq!(handle.control().view().status, JobStatus::Restarting);
+        let (_second, own) = sim.process("second");
+        let taken_over = counting(&endless(), &settings, &ledger).start(&own).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        assert_eq!(taken_over.control().view().status, JobStatus::Running);
+        let control = handle.control().clone();
+        let answer = control.ask(Ask::Cancel).await.unwrap_err();
+        assert_says(&answer, ErrorKind::Fenced, &["was taken over"]);
+        assert_says(&handle.join().await.unwrap_err(), ErrorKind::Fenced, &["was taken over"]);
+        assert_eq!(control.view().status, JobStatus::Suspended);
+        assert_eq!(taken_over.control().view().status, JobStatus::Running);
+    });
+}

@@ -58,6 +58,10 @@ const EVERY: u64 = 7;
 
 /// One number every 10 ms, the watermarks seen by an operator in the source's chain or behind an exchange.
 fn job(parallelism: u32, keyed: bool, ledger: &Ledger<Row>) -> Job {
+    job_over(Numbers::new(1, NUMBERS), parallelism, keyed, ledger)
+}
+
+fn job_over(numbers: Numbers, parallelism: u32, keyed: bool, ledger: &Ledger<Row>) -> Job {
     let settings = [
         ("checkpoints.url", "/checkpoints"),
         ("checkpoints.interval", "50ms"),
@@ -66,7 +70,7 @@ fn job(parallelism: u32, keyed: bool, ledger: &Ledger<Row>) -> Job {
     let job = with_settings(Job::new("subject"), &settings).unwrap();
     let some = |&number: &u64| number.is_multiple_of(EVERY).then_some(Timestamp(number as i64));
     let numbers = job
-        .source("numbers", Numbers::new(1, NUMBERS).paced(1, Duration::from_millis(10)))
+        .source("numbers", numbers.paced(1, Duration::from_millis(10)))
         .watermarks(WatermarkStrategy::punctuated(some));
     let seen = match keyed {
         true => numbers.key_by(|number| number % 5).process("seen", WatermarksSeen::default()),
@@ -113,6 +117,24 @@ fn a_restart_forgets_no_watermark_at_any_parallelism() {
             }
         }
     }
+}
+
+#[test]
+fn subtasks_that_have_nothing_to_read_take_no_watermark_back() {
+    let ledger = Ledger::default();
+    let endless = |parallelism| job_over(Numbers::endless(1), parallelism, false, &ledger);
+    simulate(async |sim, env| {
+        for parallelism in [2, 2, 3] {
+            killed_after(280, endless(parallelism), (sim, &env)).await;
+        }
+        let (_process, handle) = start(sim, endless(2)).await.unwrap();
+        env.sleep(Duration::from_millis(200)).await;
+        handle.control().ask(Ask::Stop { drain: false, savepoint: None }).await.unwrap();
+        handle.join().await.unwrap();
+    });
+    let rows = ledger.committed();
+    assert!(rows.len() > 60, "{}", rows.len());
+    assert_eq!(rows, counted((0..rows.len() as u64).map(expected)));
 }
 
 #[test]

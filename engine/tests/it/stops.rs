@@ -126,10 +126,17 @@ fn a_stop_whose_savepoint_cannot_be_written_is_refused_and_the_job_goes_on() {
         write("/file");
         env.files().create_dir_all(Path::new("/mine")).unwrap();
         write("/mine/letter");
+        // What an earlier copy has left when it died.
+        env.files().create_dir_all(Path::new("/begun")).unwrap();
+        write("/begun/partial");
+        // And what an earlier look has.
+        env.files().create_dir_all(Path::new("/new/probe")).unwrap();
+        write("/new/probe/1");
         for (dir, kind, text) in [
             ("/file", ErrorKind::Unavailable, "cannot be made or read"),
             ("/file/below", ErrorKind::Unavailable, "cannot be made or read"),
             ("/mine", ErrorKind::Conflict, "holds other files"),
+            ("/begun", ErrorKind::Conflict, "holds an unfinished savepoint"),
         ] {
             let stop = Ask::Stop { drain: false, savepoint: Some(dir.to_owned()) };
             let error = handle.control().ask(stop).await.unwrap_err();
@@ -141,8 +148,13 @@ fn a_stop_whose_savepoint_cannot_be_written_is_refused_and_the_job_goes_on() {
         env.sleep(Duration::from_millis(100)).await;
         assert_eq!(handle.control().view().status, JobStatus::Running);
         assert!(ledger.committed().len() > seen);
-        let stop = Ask::Stop { drain: false, savepoint: Some("/new".to_owned()) };
-        handle.control().ask(stop).await.unwrap();
+        let stop = || Ask::Stop { drain: false, savepoint: Some("/new".to_owned()) };
+        let (first, second) = tokio::join!(handle.control().ask(stop()), handle.control().ask(stop()));
+        let Ok(Answer::Ended { end: End::Stopped, savepoint: Some(savepoint), .. }) = first else {
+            panic!("{first:?}")
+        };
+        assert_eq!(savepoint.unwrap(), "/new");
+        assert_says(&second.unwrap_err(), ErrorKind::Conflict, &["/new"]);
         assert_eq!(handle.join().await.unwrap().how, "stopped");
     });
 }

@@ -5,8 +5,10 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use checkpoint::{
+    collect::FILES_IN_OPEN_MARKS,
     history::{
-        self, CheckpointKind, Completion, JobLock, Kind, Milestones, Savepoint, StartRequest, Started,
+        self, CheckpointKind, Completion, GarbageMark, JobLock, Kind, Milestones, Savepoint, StartRequest,
+        Started,
     },
     manifest::{self, Manifest, SnapshotKind},
     storage::paths,
@@ -143,5 +145,21 @@ fn old_records_that_cannot_be_deleted_keep_no_checkpoint_and_are_told_of_once() 
         subject.checkpoint(6).await;
         env.sleep(Duration::from_secs(60)).await;
         assert_eq!(subject.old_records().await, 1, "the first one is a milestone");
+    });
+}
+
+/// As after a start that has found a mark of many files, one of which no delete gets rid of.
+#[test]
+fn one_large_mark_that_stays_open_does_not_end_collection() {
+    simulate(async |_, env| {
+        let mut subject = Subject::start(&env).await;
+        let files = 0..FILES_IN_OPEN_MARKS as u64 + 100;
+        let files = files.map(|number| format!("attempt-0/manifest-{}", 1_000 + number)).collect();
+        subject.append(Kind::GarbageMarked(GarbageMark { checkpoints: Vec::new(), files })).await;
+        for number in 1..=5 {
+            subject.checkpoint(number).await;
+            env.sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(subject.retained().await, [5]);
     });
 }

@@ -104,8 +104,9 @@ fn check_watermarks(old: &[i64], keyed: bool, new: &[Option<i64>]) {
         }
     }
     let count = new.len() as u32;
-    let found: Vec<_> =
-        (0..count).map(|index| watermark(&operator, max.range(SubtaskIndex(index), count))).collect();
+    let found: Vec<_> = (0..count)
+        .map(|index| watermark(&operator, max.range(SubtaskIndex(index), count), &BTreeSet::new()))
+        .collect();
     assert_eq!(found, new.iter().map(|at| at.map(Timestamp)).collect::<Vec<_>>(), "{old:?}, keyed: {keyed}");
 }
 
@@ -122,4 +123,19 @@ fn a_watermark_is_the_least_of_those_that_meet() {
     check_watermarks(&[i64::MAX, 20], true, &[None, Some(20)]);
     check_watermarks(&[i64::MAX, i64::MAX], false, &[None]);
     check_watermarks(&[i64::MIN, 20], false, &[None]);
+}
+
+#[test]
+fn subtasks_of_a_source_without_a_split_say_nothing_of_event_time() {
+    let max = MaxParallelism(12);
+    let mut source = operator(max, 3);
+    assert_eq!(silent(&source), BTreeSet::new(), "it is no source");
+    source.enumerator = Some(Vec::new());
+    assert_eq!(silent(&source), BTreeSet::new(), "each of them has some");
+    source.subtasks[1].lists.clear();
+    assert_eq!(silent(&source), BTreeSet::from([SubtaskIndex(1)]));
+    for (subtask, watermark) in source.subtasks.iter_mut().zip([30, i64::MIN, 20]) {
+        (subtask.watermark, subtask.groups) = (Timestamp(watermark), KeyGroupRange { start: 0, end: 0 });
+    }
+    assert_eq!(watermark(&source, max.all(), &silent(&source)), Some(Timestamp(20)));
 }
