@@ -14,8 +14,8 @@ use crate::{
 /// its files are gone. Of orphans it takes as many again.
 pub const FILES_PER_MARK: usize = 256;
 
-/// So many files may stand in open marks before nothing more is marked: those of a few marks, each with one that cannot be
-/// deleted.
+/// So many files may stand in open marks before nothing more is marked, unless these are but a few large marks: a file that
+/// cannot be deleted keeps its mark open, and every record restates it.
 pub const FILES_IN_OPEN_MARKS: usize = 4 * FILES_PER_MARK;
 
 /// All that [`plan`] judges by.

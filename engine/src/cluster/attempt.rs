@@ -196,10 +196,11 @@ impl Attempt {
         for (request, (_, check)) in checking {
             check.abort();
             let _ended = check.join().await;
-            requests.answer(
-                request,
-                Err(Error::retryable("the attempt ended before the stop had begun; ask again")),
-            );
+            let refused = match &end {
+                AttemptEnd::Ended(..) => Error::cancelled("the job ended before the stop had begun"),
+                _ => Error::retryable("the attempt ended before the stop had begun; ask again"),
+            };
+            requests.answer(request, Err(refused));
         }
         for copy in copies {
             copy.abort();
@@ -362,9 +363,8 @@ impl Running<'_> {
                 return self.on_finished(task);
             }
             TaskReport::Failed(failure) if self.ending.is_some() => {
-                // The end is in the history: nothing that fails now can change it, and the other tasks end as they would.
-                let error = failure.into_error();
-                self.attempt.env.warn(&format!("after the end of the job: {error}"));
+                // The other tasks end as they would.
+                self.tell_late(&failure.into_error());
                 return self.on_finished(task);
             }
             TaskReport::Failed(failure) => {
@@ -400,10 +400,14 @@ impl Running<'_> {
         }
     }
 
+    /// The end is in the history: nothing that fails now can change it.
+    fn tell_late(&self, error: &Error) {
+        self.attempt.env.warn(&format!("after the end of the job: {error}"));
+    }
+
     async fn fail(&mut self, error: Error) {
         if self.ending.is_some() {
-            // The end is in the history: nothing that fails now can change it.
-            self.attempt.env.warn(&format!("after the end of the job: {error}"));
+            self.tell_late(&error);
             self.end = self.ending.take().map(Over::Ended);
             return;
         }

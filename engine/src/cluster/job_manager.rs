@@ -146,7 +146,12 @@ impl JobManager {
         let mut jitter = self.env.rng("restart-jitter");
         loop {
             let (failing, error) = match self.attempt(position, lock, requests).await {
-                Outcome::Ended(result) => return Ok(self.end(result, lock, since).await),
+                Outcome::Ended(result) => return Ok(self.finish(result, since)),
+                Outcome::Cancelled(result) => {
+                    let result = self.finish(result, since);
+                    self.let_go_cancelled(lock).await;
+                    return Ok(result);
+                }
                 Outcome::Refused(error) => return Err(error),
                 Outcome::Suspended(error) => {
                     self.view.failed(self.env.now(), error.to_string());
@@ -179,7 +184,9 @@ impl JobManager {
                     };
                     if let Some(request) = request {
                         let result = self.cancel(position, None, lock, requests, request).await?;
-                        return Ok(self.end(result, lock, since).await);
+                        let result = self.finish(result, since);
+                        self.let_go_cancelled(lock).await;
+                        return Ok(result);
                     }
                     self.view.update(|view| view.restarts += 1);
                 }
@@ -232,14 +239,6 @@ impl JobManager {
         }
     }
 
-    async fn end(&mut self, result: JobResult, lock: &JobLock, since: env::Monotonic) -> JobResult {
-        let result = self.finish(result, since);
-        if result.status == JobStatus::Cancelled && result.how == CANCELLED {
-            self.let_go_cancelled(lock).await;
-        }
-        result
-    }
-
     fn finish(&self, result: JobResult, since: env::Monotonic) -> JobResult {
         let view = self.view.get();
         JobResult {
@@ -255,7 +254,9 @@ impl JobManager {
 
 /// How an attempt came out.
 enum Outcome {
+    /// Finished or stopped.
     Ended(JobResult),
+    Cancelled(JobResult),
     /// Nothing was started.
     Refused(Error),
     /// Another process owns the job.
@@ -287,7 +288,7 @@ impl JobManager {
             }
             Err(request) => {
                 return match self.cancel(position, begun, lock, requests, request).await {
-                    Ok(result) => Outcome::Ended(result),
+                    Ok(result) => Outcome::Cancelled(result),
                     Err(fenced) => Outcome::Suspended(fenced),
                 };
             }
@@ -303,6 +304,9 @@ impl JobManager {
         // An attempt that only ends what an earlier one left undone has no tasks.
         let totals = self.unfinished.take().map_or(totals, |unfinished| unfinished.totals);
         match (end, cancelled) {
+            (AttemptEnd::Ended(live, end @ End::Cancelled), _) => {
+                Outcome::Cancelled(ended(live, end, totals))
+            }
             (AttemptEnd::Ended(live, end), _) => Outcome::Ended(ended(live, end, totals)),
             (AttemptEnd::Suspended(error), _) => Outcome::Suspended(error),
             (AttemptEnd::Restart(failing, error), Ok(())) => {
