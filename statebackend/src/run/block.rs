@@ -1,4 +1,4 @@
-//! Blocks: about 64 KiB of entries, compressed together, with a checksum over the stored bytes.
+//! Blocks: about 64 KiB of entries, compressed together as columns, with a checksum over the stored bytes.
 //!
 //! [`BlockBuilder`] fills them, [`Opener`] takes one apart, [`Walk`] reads what is in it.
 
@@ -6,8 +6,10 @@ use types::{Error, KeyGroup, Result};
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::{
+    columns::{self, Columns},
     contexts::{self, Lent},
-    entry::{Entry, Item, Items, decode, push_mark},
+    copy::append,
+    entry::{Entry, Item, Items, Short, decode, push_mark},
     footer::Footer,
     index::{BlockMeta, Compression, MAX_FIRST_KEY, is_allowed_ratio},
 };
@@ -34,6 +36,7 @@ pub(crate) struct BlockBuilder {
     first: Option<(u16, KeyGroup, Box<[u8]>)>,
     /// None where nothing is to be compressed.
     compressor: Option<Lent<Compressor<'static>>>,
+    columns: Columns,
     thrift: Thrift,
 }
 
@@ -78,7 +81,15 @@ impl BlockBuilder {
             RunCompression::Zstd => Some(contexts::compressor()?),
         };
         let plain = Vec::with_capacity(TARGET_LEN + (TARGET_LEN >> 2));
-        Ok(Self { plain, entries: 0, mark: None, first: None, compressor, thrift: Thrift::default() })
+        Ok(Self {
+            plain,
+            entries: 0,
+            mark: None,
+            first: None,
+            compressor,
+            columns: Columns::default(),
+            thrift: Thrift::default(),
+        })
     }
 
     /// Whether the block should be closed before anything is added.
@@ -97,7 +108,7 @@ impl BlockBuilder {
         if self.mark != Some((state, group)) {
             self.push_mark(state, group, bytes);
         }
-        self.plain.extend_from_slice(bytes);
+        append(&mut self.plain, bytes);
         self.entries += 1;
     }
 
@@ -141,10 +152,11 @@ impl BlockBuilder {
             out.extend_from_slice(&self.plain);
             return Ok(Compression::Raw);
         };
+        let columns = self.columns.split(&self.plain)?;
         let begin = out.len();
-        let bound = zstd::zstd_safe::compress_bound(self.plain.len());
+        let bound = zstd::zstd_safe::compress_bound(columns.len());
         out.resize(begin + bound, 0);
-        let compressed = compressor.compress_to_buffer(&self.plain, &mut out[begin..]);
+        let compressed = compressor.compress_to_buffer(columns, &mut out[begin..]);
         let len =
             compressed.map_err(|error| Error::internal("zstd failed to compress").with_source(error))?;
         self.thrift.tried(self.plain.len(), len);
@@ -160,16 +172,13 @@ impl BlockBuilder {
 
 /// Opens blocks, with the same tools for all.
 #[derive(Default)]
-pub(crate) struct Opener(Option<Lent<Decompressor<'static>>>);
+pub(crate) struct Opener {
+    decompressor: Option<Lent<Decompressor<'static>>>,
+    /// The columns of the block that is being opened.
+    columns: Vec<u8>,
+}
 
 impl Opener {
-    fn decompressor(&mut self) -> Result<&mut Decompressor<'static>> {
-        if self.0.is_none() {
-            self.0 = Some(contexts::decompressor()?);
-        }
-        Ok(self.0.as_mut().expect("it was made if there was none"))
-    }
-
     /// Checks the stored bytes of a block and gives back the plain ones.
     pub(crate) fn open(&mut self, meta: &BlockMeta, stored: &[u8]) -> Result<Vec<u8>> {
         if stored.len() != meta.stored_len as usize {
@@ -179,20 +188,24 @@ impl Opener {
         if crc != meta.crc {
             return Err(Error::corrupt(format!("block checksum is {crc:08x}, expected {:08x}", meta.crc)));
         }
-        let plain_len = meta.plain_len as usize;
         match meta.compression {
             Compression::Raw => Ok(stored.to_vec()),
-            Compression::Zstd => {
-                let plain = self
-                    .decompressor()?
-                    .decompress(stored, plain_len)
-                    .map_err(|error| Error::corrupt("a block cannot be decompressed").with_source(error))?;
-                if plain.len() != plain_len {
-                    return Err(Error::corrupt("a block is of another length than the index says"));
-                }
-                Ok(plain)
-            }
+            Compression::Zstd => self.decompress(meta, stored),
         }
+    }
+
+    fn decompress(&mut self, meta: &BlockMeta, stored: &[u8]) -> Result<Vec<u8>> {
+        let decompressor = match &mut self.decompressor {
+            Some(decompressor) => decompressor,
+            none => none.insert(contexts::decompressor()?),
+        };
+        let (entries, plain_len) = (meta.entries as usize, meta.plain_len as usize);
+        self.columns.clear();
+        self.columns.reserve(columns::bound(plain_len, entries));
+        decompressor
+            .decompress_to_buffer(stored, &mut self.columns)
+            .map_err(|error| Error::corrupt("a block cannot be decompressed").with_source(error))?;
+        columns::join(&self.columns, entries, plain_len)
     }
 }
 
@@ -235,6 +248,16 @@ impl Walk {
     #[inline]
     pub(crate) fn position(&self) -> usize {
         self.at
+    }
+
+    /// The next entry, if it is of the kind that most are and belongs where the one before does. Otherwise
+    /// [`next`](Self::next) tells.
+    #[inline(always)]
+    pub(crate) fn next_short<'a>(&mut self, plain: &'a [u8]) -> Option<Short<'a>> {
+        let short = Short::read(plain, self.at)?;
+        self.left = self.left.checked_sub(1)?;
+        self.at = short.end;
+        Some(short)
     }
 
     /// The next entry with its encoded bytes, `None` after the last one.

@@ -5,6 +5,8 @@
 
 use types::{Error, KeyGroup, Result};
 
+use super::copy::append;
+
 /// What an entry says about its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntryKind {
@@ -76,9 +78,9 @@ pub(crate) fn push_head(out: &mut Vec<u8>, kind: EntryKind, key: &[u8], sub: &[u
     if kind == EntryKind::Put {
         push_varint(out, value_len);
     }
-    out.extend_from_slice(key);
+    append(out, key);
     if kind != EntryKind::Clear {
-        out.extend_from_slice(sub);
+        append(out, sub);
     }
 }
 
@@ -125,6 +127,122 @@ pub(crate) enum Item<'a> {
     Entry(Entry<'a>),
 }
 
+/// What stands before the parts of an item: which they are, and how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    tag: u8,
+    /// The length of the head itself; of a mark, of all of it.
+    pub(crate) len: usize,
+    pub(crate) key: usize,
+    sub: usize,
+    pub(crate) value: usize,
+}
+
+/// A mark: tag, state, key group.
+const MARK_LEN: usize = 5;
+
+impl Head {
+    /// The head of the item at the front of `bytes`, which holds all of it.
+    #[inline]
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self> {
+        let head = Self::read_only(bytes)?;
+        if head.item_len() > bytes.len() { Err(cut()) } else { Ok(head) }
+    }
+
+    /// The head at the front of `bytes`, whatever comes after it.
+    #[inline]
+    pub(crate) fn read_only(bytes: &[u8]) -> Result<Self> {
+        match bytes.first_chunk() {
+            // Most: a value under a key, each of less than 128 bytes.
+            Some(&[tag::PUT, key @ 0..0x80, value @ 0..0x80]) => {
+                Ok(Self { tag: tag::PUT, len: 3, key: key.into(), sub: 0, value: value.into() })
+            }
+            _ => Self::read_any(bytes),
+        }
+    }
+
+    fn read_any(bytes: &[u8]) -> Result<Self> {
+        let (&tag, mut rest) = bytes.split_first().ok_or_else(cut)?;
+        let (has_sub, has_value) = match tag {
+            tag::MARK if bytes.len() < MARK_LEN => return Err(cut()),
+            tag::MARK => return Ok(Self { tag, len: MARK_LEN, key: 0, sub: 0, value: 0 }),
+            tag::PUT => (false, true),
+            tag::DELETE | tag::CLEAR => (false, false),
+            tag::PUT_SUB => (true, true),
+            tag::DELETE_SUB => (true, false),
+            other => return Err(Error::corrupt(format!("unknown entry tag {other}"))),
+        };
+        let key = take_varint(&mut rest)?;
+        let sub = if has_sub { take_varint(&mut rest)? } else { 0 };
+        let value = if has_value { take_varint(&mut rest)? } else { 0 };
+        Ok(Self { tag, len: bytes.len() - rest.len(), key, sub, value })
+    }
+
+    /// Whether it is a mark and no entry.
+    #[inline]
+    pub(crate) fn is_mark(self) -> bool {
+        self.tag == tag::MARK
+    }
+
+    /// The length of key and sub together.
+    #[inline]
+    pub(crate) fn place(self) -> usize {
+        self.key + self.sub
+    }
+
+    /// The length of the whole item.
+    #[inline]
+    pub(crate) fn item_len(self) -> usize {
+        self.len + self.place() + self.value
+    }
+
+    fn kind(self) -> EntryKind {
+        match self.tag {
+            tag::PUT | tag::PUT_SUB => EntryKind::Put,
+            tag::CLEAR => EntryKind::Clear,
+            _ => EntryKind::Delete,
+        }
+    }
+}
+
+fn take_varint(bytes: &mut &[u8]) -> Result<usize> {
+    let mut number = 0;
+    for shift in (0..35).step_by(7) {
+        let (&byte, rest) = bytes.split_first().ok_or_else(cut)?;
+        *bytes = rest;
+        number |= usize::from(byte & 0x7f) << shift;
+        if byte < 0x80 && number <= MAX_PART {
+            return Ok(number);
+        }
+        if byte < 0x80 {
+            break;
+        }
+    }
+    Err(Error::corrupt("length out of range"))
+}
+
+/// An entry of the kind that most are: a value under a key, each of less than 128 bytes.
+pub(crate) struct Short<'a> {
+    pub(crate) key: &'a [u8],
+    value: &'a [u8],
+    /// Where the entry ends.
+    pub(crate) end: usize,
+}
+
+impl<'a> Short<'a> {
+    /// The entry at `at`, if it is one.
+    #[inline(always)]
+    pub(crate) fn read(bytes: &'a [u8], at: usize) -> Option<Self> {
+        let &[tag::PUT, key_len @ 0..0x80, value_len @ 0..0x80] = bytes.get(at..)?.first_chunk()? else {
+            return None;
+        };
+        let (begin, key_len) = (at + 3, usize::from(key_len));
+        let end = begin + key_len + usize::from(value_len);
+        let (key, value) = bytes.get(begin..end)?.split_at(key_len);
+        Some(Self { key, value, end })
+    }
+}
+
 /// Reads entries and marks from the front of `rest`, which is moved on. Never panics, whatever the bytes are.
 pub(crate) struct Items<'a> {
     bytes: &'a [u8],
@@ -143,38 +261,6 @@ impl<'a> Items<'a> {
         self.at
     }
 
-    #[inline]
-    fn byte(&mut self) -> Result<u8> {
-        let byte = *self.bytes.get(self.at).ok_or_else(cut)?;
-        self.at += 1;
-        Ok(byte)
-    }
-
-    #[inline]
-    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let end = self.at.checked_add(len).ok_or_else(cut)?;
-        let part = self.bytes.get(self.at..end).ok_or_else(cut)?;
-        self.at = end;
-        Ok(part)
-    }
-
-    #[inline]
-    fn varint(&mut self) -> Result<usize> {
-        let mut number = 0;
-        for shift in (0..35).step_by(7) {
-            let byte = self.byte()?;
-            number |= usize::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return if number <= MAX_PART {
-                    Ok(number)
-                } else {
-                    Err(Error::corrupt("length out of range"))
-                };
-            }
-        }
-        Err(Error::corrupt("length out of range"))
-    }
-
     /// The next item, `None` at the end.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Item<'a>>> {
@@ -184,46 +270,28 @@ impl<'a> Items<'a> {
         self.any()
     }
 
-    /// The next item if it is of the kind that most are: a value under a key, each of less than 128 bytes.
     #[inline]
     fn short(&mut self) -> Option<Entry<'a>> {
-        let &[tag::PUT, key_len @ 0..0x80, value_len @ 0..0x80] = self.bytes.get(self.at..)?.first_chunk()?
-        else {
-            return None;
-        };
-        let (begin, key_len) = (self.at + 3, usize::from(key_len));
-        let end = begin + key_len + usize::from(value_len);
-        let (key, value) = self.bytes.get(begin..end)?.split_at(key_len);
+        let Short { key, value, end } = Short::read(self.bytes, self.at)?;
         self.at = end;
         Some(Entry { kind: EntryKind::Put, key, sub: &[], value })
     }
 
     /// The next item, whatever it is.
     fn any(&mut self) -> Result<Option<Item<'a>>> {
-        if self.at == self.bytes.len() {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        if rest.is_empty() {
             return Ok(None);
         }
-        let tag = self.byte()?;
-        let (kind, has_sub) = match tag {
-            tag::MARK => return self.mark().map(Some),
-            tag::PUT => (EntryKind::Put, false),
-            tag::DELETE => (EntryKind::Delete, false),
-            tag::PUT_SUB => (EntryKind::Put, true),
-            tag::DELETE_SUB => (EntryKind::Delete, true),
-            tag::CLEAR => (EntryKind::Clear, false),
-            other => return Err(Error::corrupt(format!("unknown entry tag {other}"))),
-        };
-        let key_len = self.varint()?;
-        let sub_len = if has_sub { self.varint()? } else { 0 };
-        let value_len = if kind == EntryKind::Put { self.varint()? } else { 0 };
-        let (key, sub, value) = (self.take(key_len)?, self.take(sub_len)?, self.take(value_len)?);
-        Ok(Some(Item::Entry(Entry { kind, key, sub, value })))
-    }
-
-    fn mark(&mut self) -> Result<Item<'a>> {
-        let state = u16::from_le_bytes([self.byte()?, self.byte()?]);
-        let group = KeyGroup(u16::from_le_bytes([self.byte()?, self.byte()?]));
-        Ok(Item::Mark { state, group })
+        let head = Head::read(rest)?;
+        self.at += head.item_len();
+        if let (true, Some(&[_, s0, s1, g0, g1])) = (head.is_mark(), rest.first_chunk::<MARK_LEN>()) {
+            let group = KeyGroup(u16::from_le_bytes([g0, g1]));
+            return Ok(Some(Item::Mark { state: u16::from_le_bytes([s0, s1]), group }));
+        }
+        let (key, rest) = rest[head.len..].split_at(head.key);
+        let (sub, rest) = rest.split_at(head.sub);
+        Ok(Some(Item::Entry(Entry { kind: head.kind(), key, sub, value: &rest[..head.value] })))
     }
 }
 

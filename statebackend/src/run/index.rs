@@ -6,6 +6,7 @@ use types::{Error, KeyGroup, KeyGroupRange, Result};
 
 use super::{
     bytes::{Cursor, push_counted},
+    columns::MIN_ENTRY,
     footer::{Footer, HEADER_LEN},
 };
 
@@ -88,7 +89,7 @@ pub(crate) fn decode(bytes: &[u8], footer: &Footer, states: usize) -> Result<Vec
             Compression::Raw => stored_len == plain_len,
             Compression::Zstd => is_allowed_ratio(stored_len, plain_len),
         };
-        if !allowed {
+        if !allowed || plain_len / MIN_ENTRY < block.entries as usize {
             return wrong("its lengths do not fit each other");
         }
         if usize::from(block.state) >= states || !footer.groups.contains(block.group) {

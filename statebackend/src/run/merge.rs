@@ -47,10 +47,16 @@ impl Rank {
 
     #[inline]
     fn new(home: Home, entry: &Entry<'_>) -> Self {
-        let is_short = entry.key.len() <= 8 && entry.sub.is_empty() && entry.kind != EntryKind::Clear;
-        let len = if is_short { entry.key.len() as u8 } else { Self::LONG };
+        let is_plain = entry.sub.is_empty() && entry.kind != EntryKind::Clear;
+        Self::of_key(home, entry.key, is_plain)
+    }
+
+    /// `is_plain`: there is nothing below the key, and it is no range tombstone.
+    #[inline(always)]
+    fn of_key(home: Home, key: &[u8], is_plain: bool) -> Self {
+        let len = if is_plain && key.len() <= 8 { key.len() as u8 } else { Self::LONG };
         let home = u128::from(home.state) << 16 | u128::from(home.group.0);
-        Self(home << 72 | u128::from(prefix(entry.key)) << 8 | u128::from(len))
+        Self(home << 72 | u128::from(prefix(key)) << 8 | u128::from(len))
     }
 
     #[inline]
@@ -75,6 +81,8 @@ struct Source {
     states: Vec<Option<u16>>,
     blocks: Box<dyn Iterator<Item = Result<PlainBlock>> + Send>,
     block: Option<PlainBlock>,
+    /// Where the last entry of the block belongs in the output. `None` before the first one.
+    home: Option<Home>,
     /// Where the entry that comes next lies in the block.
     begin: usize,
     end: usize,
@@ -88,8 +96,17 @@ struct Head {
 }
 
 impl Source {
+    /// Moves to the next entry, if it is of the kind that most are. Otherwise [`advance`](Self::advance) tells.
+    #[inline(always)]
+    fn advance_short(&mut self) -> Option<Rank> {
+        let (home, block) = (self.home?, self.block.as_mut()?);
+        let begin = block.walk.position();
+        let short = block.walk.next_short(&block.plain)?;
+        (self.begin, self.end) = (begin, short.end);
+        Some(Rank::of_key(home, short.key, true))
+    }
+
     /// Moves to the next entry; `None` if another window is needed first.
-    #[inline]
     fn advance(&mut self) -> Result<Option<Rank>> {
         loop {
             let Some(block) = &mut self.block else {
@@ -101,8 +118,9 @@ impl Source {
             match block.next() {
                 Ok(Some((home, entry, bytes))) if self.groups.contains(home.group) => {
                     let Some(state) = self.states[usize::from(home.state)] else { continue };
-                    let len = bytes.len();
-                    let rank = Rank::new(Home { state, group: home.group }, &entry);
+                    let (len, home) = (bytes.len(), Home { state, group: home.group });
+                    let rank = Rank::new(home, &entry);
+                    self.home = Some(home);
                     self.end = block.walk.position();
                     self.begin = self.end - len;
                     return Ok(Some(rank));
@@ -117,7 +135,7 @@ impl Source {
     /// Begins the next block of the window, if there is one.
     #[inline(never)]
     fn open(&mut self) -> Result<bool> {
-        self.block = self.blocks.next().transpose()?;
+        (self.block, self.home) = (self.blocks.next().transpose()?, None);
         Ok(self.block.is_some())
     }
 
@@ -160,6 +178,7 @@ impl Merger {
                 states,
                 blocks: Box::new(std::iter::empty()),
                 block: None,
+                home: None,
                 begin: 0,
                 end: 0,
             })
@@ -232,6 +251,16 @@ impl Merger {
     #[inline]
     fn advance_at(&mut self, at: usize) -> Result<()> {
         let source = self.heap[at].source;
+        match self.sources[source].advance_short() {
+            Some(rank) => self.heap[at].rank = rank,
+            None => self.advance_long(at, source)?,
+        }
+        self.sift_down(at);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn advance_long(&mut self, at: usize, source: usize) -> Result<()> {
         match self.sources[source].advance()? {
             Some(rank) => self.heap[at].rank = rank,
             None => {
@@ -239,7 +268,6 @@ impl Merger {
                 self.heap.swap_remove(at);
             }
         }
-        self.sift_down(at);
         Ok(())
     }
 

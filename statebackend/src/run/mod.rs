@@ -3,7 +3,9 @@
 mod block;
 mod bytes;
 mod canonical;
+mod columns;
 mod contexts;
+pub(crate) mod copy;
 pub(crate) mod driver;
 pub(crate) mod entry;
 mod footer;

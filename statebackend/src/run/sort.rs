@@ -1,14 +1,15 @@
 //! Puts the drained entries of a state into the order of a run: by key group, key, and place below the key.
 //!
-//! What is sorted is small: the first eight bytes of a key as a number, and where the entry lies. The entries themselves
-//! are copied once, to their final place. Where there are many, they are dealt out by the bits in which those numbers
-//! differ first, without comparing any; what that does not tell apart is compared.
+//! What is sorted is small: the first eight bytes of a key as a number, and where the entry lies; of one key group at a time,
+//! so that all of it stays in the processor's caches. The entries themselves are copied once, to their final place. Where
+//! there are many, they are dealt out by the bits in which those numbers differ first, without comparing any; what that does
+//! not tell apart is compared.
 
 use std::hint::black_box;
 
 use types::{Error, KeyGroup, KeyGroupRange, Result};
 
-use super::entry::{Entry, EntryKind, Item, Items, decode, first};
+use super::entry::{Entry, EntryKind, Head, decode, first};
 use crate::table::Drained;
 
 /// The beginning of an entry's key as a number that sorts alike, and where the entry lies.
@@ -54,8 +55,10 @@ pub(crate) fn visit_sorted(
     mut visit: impl FnMut(KeyGroup, &[u8]) -> Result<()>,
 ) -> Result<()> {
     let chunks = drained.chunks();
-    let mut spare = Vec::new();
-    for (mut handles, group) in by_group(drained, groups)?.into_iter().zip(groups.iter()) {
+    let (mut handles, mut spare) = (Vec::new(), Vec::new());
+    for (spans, group) in by_group(drained, groups)?.into_iter().zip(groups.iter()) {
+        handles.clear();
+        list(&spans, chunks, &mut handles)?;
         sort(&mut handles, &mut spare, chunks);
         for block in handles.chunks(AHEAD) {
             let read =
@@ -118,26 +121,60 @@ fn compare(handles: &mut [Handle], chunks: &[Vec<u8>]) {
     }
 }
 
-/// The entries of each key group, in the order in which they were drained.
-fn by_group(drained: &Drained, groups: KeyGroupRange) -> Result<Vec<Vec<Handle>>> {
-    let mut handles: Vec<Vec<Handle>> = groups.iter().map(|_| Vec::new()).collect();
+/// Neighbouring entries of one key group in a chunk.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    chunk: u32,
+    begin: u32,
+    end: u32,
+}
+
+/// The spans of each key group, in the order in which they were drained. Draining goes group by group, so most are long.
+fn by_group(drained: &Drained, groups: KeyGroupRange) -> Result<Vec<Vec<Span>>> {
+    let mut spans: Vec<Vec<Span>> = groups.iter().map(|_| Vec::new()).collect();
     for (number, chunk) in drained.chunks().iter().enumerate() {
-        let mut at = 0;
-        while let Some(group) = chunk.get(at..at + 2) {
-            let group = KeyGroup(u16::from_le_bytes([group[0], group[1]]));
-            let mut items = Items::new(chunk, at + 2);
-            let Some(Item::Entry(entry)) = items.next()? else {
-                return Err(Error::internal("a drained chunk holds something that is no entry"));
-            };
-            let handle = Handle { prefix: prefix(entry.key), chunk: number as u32, at: at as u32 + 2 };
-            handles
-                .get_mut(usize::from(group.0.wrapping_sub(groups.start)))
-                .ok_or_else(|| Error::internal(format!("key group {group} was drained outside of {groups}")))?
-                .push(handle);
-            at = items.position();
+        let (mut at, mut open) = (0, None);
+        while let Some(&[low, high]) = chunk[at..].first_chunk() {
+            let group = KeyGroup(u16::from_le_bytes([low, high]));
+            let begin = at;
+            at += GROUP_LEN + Head::read(&chunk[at + GROUP_LEN..])?.item_len();
+            if open != Some(group) {
+                open = Some(group);
+                spans
+                    .get_mut(usize::from(group.0.wrapping_sub(groups.start)))
+                    .ok_or_else(|| outside(group, groups))?
+                    .push(Span { chunk: number as u32, begin: begin as u32, end: 0 });
+            }
+            if let Some(span) = spans[usize::from(group.0 - groups.start)].last_mut() {
+                span.end = at as u32;
+            }
         }
     }
-    Ok(handles)
+    Ok(spans)
+}
+
+/// What stands before an entry in a chunk.
+const GROUP_LEN: usize = 2;
+
+#[cold]
+fn outside(group: KeyGroup, groups: KeyGroupRange) -> Error {
+    Error::internal(format!("key group {group} was drained outside of {groups}"))
+}
+
+/// Lists the entries of some spans.
+fn list(spans: &[Span], chunks: &[Vec<u8>], handles: &mut Vec<Handle>) -> Result<()> {
+    for &Span { chunk, begin, end } in spans {
+        let bytes = &chunks[chunk as usize][..end as usize];
+        let mut at = begin as usize;
+        while at < bytes.len() {
+            at += GROUP_LEN;
+            let head = Head::read(&bytes[at..])?;
+            let key = &bytes[at + head.len..][..head.key];
+            handles.push(Handle { prefix: prefix(key), chunk, at: at as u32 });
+            at += head.item_len();
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

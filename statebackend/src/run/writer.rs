@@ -18,6 +18,8 @@ use crate::table::Delta;
 
 /// Pieces of the file are handed out when they are about this long.
 const PIECE_LEN: usize = 1 << 20;
+/// A piece is handed out with the block that makes it long enough.
+const PIECE_CAPACITY: usize = PIECE_LEN + (PIECE_LEN >> 3);
 
 /// Writes one run file. Entries must come sorted by state, key group, key, and place below the key.
 pub(crate) struct RunWriter {
@@ -116,13 +118,15 @@ impl RunWriter {
 
     /// The next piece of the file, if enough is there for one.
     pub(crate) fn take_piece(&mut self) -> Option<Bytes> {
-        self.has_piece().then(|| self.hand_out())
+        // The next one will be as long: growing there from nothing would copy it twice over.
+        self.has_piece().then(|| self.hand_out(PIECE_CAPACITY))
     }
 
-    fn hand_out(&mut self) -> Bytes {
+    /// Gives out what is written, and begins anew with room for `capacity` bytes.
+    fn hand_out(&mut self, capacity: usize) -> Bytes {
         self.digest.update(&self.out);
         self.handed_out += self.out.len() as u64;
-        Bytes::from(std::mem::take(&mut self.out))
+        Bytes::from(std::mem::replace(&mut self.out, Vec::with_capacity(capacity)))
     }
 
     /// The last piece of the file.
@@ -141,7 +145,7 @@ impl RunWriter {
         let footer =
             Footer { identity: self.identity.clone(), groups: self.groups, totals, blocks, schema, index };
         self.out.extend_from_slice(&footer.encode());
-        let last = self.hand_out();
+        let last = self.hand_out(0);
         let digest = self.digest.finish();
         let written =
             Written { len: self.handed_out, digest, identity: self.identity, groups: self.groups, totals };

@@ -5,7 +5,10 @@ use serde::Serialize;
 use types::{Bincode, Codec, Error, KeyGroup, Result};
 
 use super::chunks::{CHUNK, Chunks};
-use crate::run::entry::{Entry, EntryKind, Item, Items, MAX_PART, push_entry, push_head};
+use crate::run::{
+    copy::append,
+    entry::{Entry, EntryKind, Item, Items, MAX_PART, push_entry, push_head},
+};
 
 /// Drained entries of one state and one checkpoint. Each is its key group (two bytes) and the entry as a block holds it.
 #[derive(Debug)]
@@ -130,7 +133,7 @@ impl Drained {
         let chunk = self.chunk(len);
         chunk.extend_from_slice(&group.0.to_le_bytes());
         push_head(chunk, EntryKind::Put, key, sub, value.len());
-        chunk.extend_from_slice(&value);
+        append(chunk, &value);
         self.scratch = value;
         self.entries += 1;
         Ok(())

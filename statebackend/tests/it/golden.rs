@@ -40,7 +40,7 @@ pub(crate) fn small_run() -> Vec<u8> {
     write_run(delta, identity(0, 2), MAX.all(), RunCompression::Zstd).unwrap().payload.concat()
 }
 
-/// On a difference the new bytes are shown; whoever changes the format on purpose raises its version.
+/// On a difference the new bytes are shown; whoever changes a released format on purpose raises its version.
 #[test]
 fn run_file_bytes_are_pinned() {
     let expected = include_bytes!("../golden/small-v1.run");
