@@ -12,6 +12,7 @@ mod gauge;
 mod golden;
 mod large;
 mod model;
+mod one_hash;
 mod stored;
 mod stored_maps;
 mod whole;

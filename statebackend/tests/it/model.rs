@@ -14,7 +14,10 @@ use statebackend::{
 };
 use types::{CheckpointId, KeyGroup, Run, SubtaskIndex, Timestamp};
 
-use crate::fixture::{Behind, Context, Handles, MAX, Subtask, declare, each_store, identity, key, simulated};
+use crate::{
+    fixture::{Behind, Context, Handles, MAX, Subtask, declare, each_store, identity, key, simulated},
+    one_hash,
+};
 
 const KEYS: usize = 7;
 
@@ -92,8 +95,12 @@ struct Model {
 }
 
 fn key_of(index: usize) -> Vec<u8> {
-    // One key is too long to lie in place.
-    key(&if index == 0 { "a key of more than twenty-two bytes".to_owned() } else { format!("key-{index}") })
+    match index {
+        // Too long to lie in place.
+        0 => key("a key of more than twenty-two bytes"),
+        1..=4 => one_hash::pairs().as_flattened()[index - 1].clone(),
+        _ => key(&format!("key-{index}")),
+    }
 }
 
 impl Model {
@@ -175,6 +182,13 @@ impl Model {
         if let Some(timer) = expected {
             self.event_timers.remove(&timer);
         }
+    }
+
+    /// Cells, elements and entries, timers not counted.
+    fn residents(&self) -> usize {
+        let lists: usize = self.lists.values().map(|list| 1 + list.len()).sum();
+        let maps: usize = self.maps.values().map(|map| 1 + map.len()).sum();
+        self.values.len() + lists + maps
     }
 
     /// Puts all of it into fresh state.
@@ -331,6 +345,10 @@ impl Job {
         // Lines appended after the checkpoint must not be mistaken for those before.
         self.model = Model { appended: self.model.appended, ..model };
         self.barriers.clear();
+        if matches!(self.behind, Behind::Nothing) {
+            let resident: usize = self.subtasks.iter().map(|subtask| subtask.state.resident_cells()).sum();
+            assert_eq!(resident, self.model.residents(), "what was deleted before takes memory");
+        }
         self.compare();
     }
 
