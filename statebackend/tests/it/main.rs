@@ -13,6 +13,7 @@ mod golden;
 mod large;
 mod model;
 mod one_hash;
+mod ranges;
 mod stored;
 mod stored_maps;
 mod whole;
