@@ -24,4 +24,5 @@ fn a_flip_touches_no_cell() {
     assert_eq!(state.changed_cells(), keys as usize);
     assert_eq!(state.drain(512).unwrap(), keys as usize - 512);
     assert_eq!(state.cells_touched(), before + 512);
+    assert!(state.take_sealed().is_none(), "a delta left before it was drained");
 }

@@ -1,26 +1,28 @@
 //! Deltas that hold everything that lived: each of them alone, restored at any parallelism, is the state at its barrier.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use env::{Env, Payload, Store};
 use proptest::{collection::vec, prelude::*};
 use statebackend::{
-    Declared, KeyRef, KeyedState, ListState, RunCompression, StateDeclarations, ValueState, run_of, write_run,
+    Declared, KeyRef, KeyedState, ListState, MapState, RunCompression, StateDeclarations, ValueState, run_of,
+    write_run,
 };
-use types::{CheckpointId, Run, SubtaskIndex};
+use types::{CheckpointId, Run, SubtaskIndex, Timestamp};
 
-use crate::fixture::{self, Context, MAX, identity, simulated};
+use crate::fixture::{self, Context, MAX, each_store, identity, simulated};
 
 #[derive(Clone, Copy)]
 struct Handles {
     value: ValueState<u64>,
     list: ListState<u64>,
+    map: MapState<u8, u64>,
 }
 
 fn declare() -> (Declared, Handles) {
     let mut states = StateDeclarations::new();
     states.key::<String>();
-    let handles = Handles { value: states.value("value"), list: states.list("list") };
+    let handles = Handles { value: states.value("value"), list: states.list("list"), map: states.map("map") };
     (states.finish().unwrap(), handles)
 }
 
@@ -30,6 +32,10 @@ enum Step {
     Remove(u8),
     Append(u8),
     Clear(u8),
+    Put(u8, u8),
+    ClearMap(u8),
+    Register(u8, i64),
+    Delete(u8, i64),
     /// A barrier, and how many cells are drained at once, of how many before the next step.
     Barrier,
     Drain(usize),
@@ -42,7 +48,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (key.clone(), any::<u64>()).prop_map(|(key, value)| Step::Set(key, value)),
         2 => key.clone().prop_map(Step::Remove),
         1 => key.clone().prop_map(Step::Append),
-        1 => key.prop_map(Step::Clear),
+        1 => key.clone().prop_map(Step::Clear),
+        2 => (key.clone(), 0..2_u8).prop_map(|(key, sub)| Step::Put(key, sub)),
+        1 => key.clone().prop_map(Step::ClearMap),
+        2 => (key.clone(), 0..2_i64).prop_map(|(key, at)| Step::Register(key, at)),
+        2 => (key, 0..2_i64).prop_map(|(key, at)| Step::Delete(key, at)),
         3 => Just(Step::Barrier),
         2 => (1..4_usize).prop_map(Step::Drain),
         2 => Just(Step::Seal),
@@ -50,8 +60,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..60)
 }
 
-/// What lives: values, and how many elements the lists have.
-type Model = (BTreeMap<u8, u64>, BTreeMap<u8, usize>);
+/// What lives.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    values: BTreeMap<u8, u64>,
+    /// How many elements the lists have.
+    lists: BTreeMap<u8, usize>,
+    maps: BTreeMap<u8, BTreeMap<u8, u64>>,
+    timers: BTreeSet<(i64, u8)>,
+}
 
 fn key_bytes(key: u8) -> Vec<u8> {
     fixture::key(&format!("key {key}"))
@@ -83,8 +100,8 @@ impl Subject {
 
     /// Returns the deltas that were sealed.
     fn step(&mut self, step: &Step) -> Vec<Sealed> {
-        let Handles { value, list } = self.handles;
-        let (values, lists) = &mut self.model;
+        let Handles { value, list, map } = self.handles;
+        let Model { values, lists, maps, timers } = &mut self.model;
         let mut on = |key: u8, change: &mut dyn FnMut(&mut Context<'_>)| {
             let key = key_bytes(key);
             change(&mut Context { state: &mut self.state, key: &key });
@@ -105,6 +122,24 @@ impl Subject {
             Step::Clear(key) => {
                 on(key, &mut |context| list.clear(context).unwrap());
                 lists.remove(&key);
+            }
+            Step::Put(key, sub) => {
+                on(key, &mut |context| {
+                    assert!(map.put(context, &sub, 1).unwrap().is_none_or(|old| old == 1))
+                });
+                maps.entry(key).or_default().insert(sub, 1);
+            }
+            Step::ClearMap(key) => {
+                on(key, &mut |context| map.clear(context).unwrap());
+                maps.remove(&key);
+            }
+            Step::Register(key, at) => {
+                self.state.register_event_timer(KeyRef::new(&key_bytes(key), MAX), Timestamp(at));
+                timers.insert((at, key));
+            }
+            Step::Delete(key, at) => {
+                self.state.delete_event_timer(KeyRef::new(&key_bytes(key), MAX), Timestamp(at));
+                timers.remove(&(at, key));
             }
             Step::Barrier => {
                 self.state.flip(self.next);
@@ -148,19 +183,27 @@ async fn restored(env: &Env, store: &dyn Store, run: &Run, parallelism: u32) -> 
             }
             let mut context = Context { state: &mut state, key: &bytes };
             if let Some(number) = handles.value.get(&mut context).unwrap() {
-                model.0.insert(key, number);
+                model.values.insert(key, number);
             }
             let elements = handles.list.get(&mut context).unwrap().len();
             if elements > 0 {
-                model.1.insert(key, elements);
+                model.lists.insert(key, elements);
             }
+            let entries = handles.map.entries(&mut context).unwrap();
+            if !entries.is_empty() {
+                model.maps.insert(key, entries.into_iter().collect());
+            }
+        }
+        while let Some((at, key)) = state.pop_event_timer(Timestamp::MAX) {
+            let key = (0..4).find(|number| key_bytes(*number) == *key.bytes).unwrap();
+            model.timers.insert((at.0, key));
         }
     }
     model
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_whole_delta_alone_is_the_state(steps in steps(), parallelism in 1..4_u32) {
         simulated(0, async |env, store| {
@@ -202,4 +245,30 @@ fn only_a_delta_of_all_that_lives_is_whole() {
     assert!(!is_whole(&all[..2]), "a list lives");
     assert!(!is_whole(&[Step::Set(0, 1), Step::Set(1, 1), Step::Clear(0)]));
     assert!(is_whole(&all[..2]), "no list lives any more");
+    let map = [Step::Set(0, 1), Step::Set(1, 1), Step::Put(0, 0)];
+    assert!(!is_whole(&map), "maps may have had more entries before");
+    assert!(!is_whole(&map[..2]), "a map lives");
+    assert!(!is_whole(&[Step::Set(0, 1), Step::Set(1, 1), Step::ClearMap(0)]));
+    assert!(is_whole(&all[..2]), "no map lives any more");
+    let timer = [Step::Set(0, 1), Step::Set(1, 1), Step::Register(0, 1)];
+    assert!(!is_whole(&timer), "there may have been timers before");
+    assert!(!is_whole(&timer[..2]), "a timer lives");
+    let deleted = [Step::Set(0, 1), Step::Set(1, 1), Step::Delete(0, 1)];
+    assert!(is_whole(&deleted), "no timer lives any more");
+}
+
+/// What lives is not what is in memory then.
+#[test]
+fn no_delta_is_called_whole_where_a_store_stands_behind() {
+    each_store(|with_cells| {
+        let (declared, handles) = declare();
+        let mut state = with_cells(1).0.state(declared, MAX.all(), CheckpointId(1));
+        for (checkpoint, key) in (1..).zip(0..4) {
+            let key = key_bytes(key);
+            handles.value.set(&mut Context { state: &mut state, key: &key }, 1).unwrap();
+            state.flip(CheckpointId(checkpoint));
+            while state.drain(3).unwrap() > 0 {}
+            assert!(!state.take_sealed().unwrap().1.is_whole());
+        }
+    });
 }
