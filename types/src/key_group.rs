@@ -122,6 +122,8 @@ impl fmt::Debug for KeyGroupRange {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -146,6 +148,29 @@ mod tests {
                     next = range.end;
                 }
                 assert_eq!(next, max.0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_is_the_set_of_its_groups() {
+        let set = |range: KeyGroupRange| range.iter().collect::<BTreeSet<_>>();
+        let ranges = || (0..6).flat_map(|start| (0..6).map(move |end| KeyGroupRange { start, end }));
+        for one in ranges() {
+            let groups = set(one);
+            assert_eq!((one.len(), one.is_empty()), (groups.len(), groups.is_empty()), "{one}");
+            assert!(
+                (0..7).map(KeyGroup).all(|group| one.contains(group) == groups.contains(&group)),
+                "{one}"
+            );
+            for other in ranges() {
+                let both = &groups & &set(other);
+                assert_eq!(
+                    one.intersect(other).map(set),
+                    (!both.is_empty()).then_some(both),
+                    "{one} and {other}"
+                );
+                assert_eq!(one.covers(other), groups.is_superset(&set(other)), "{one} and {other}");
             }
         }
     }
