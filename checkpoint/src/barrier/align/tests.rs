@@ -123,6 +123,8 @@ fn barriers_follow_the_end_of_an_input() -> Result<()> {
     assert_eq!(aligner.on_barrier(1, id(1))?, step(Align::Snapshot, &[]));
     assert!(aligner.on_end(1)?);
     assert_eq!(aligner.on_barrier(1, id(2))?, step(Align::Wait, &[]));
+    // Its next barrier must not overtake this one.
+    assert!(aligner.is_blocked(1) && !aligner.is_blocked(0));
     assert_eq!(aligner.on_barrier(0, id(2))?, step(Align::Snapshot, &[]));
     Ok(())
 }
