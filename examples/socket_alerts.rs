@@ -1,5 +1,5 @@
 //! Alerts for sensors that stay too hot for ten seconds of event time; late readings go to a side output. Try `nc -lk 7777`
-//! and `cargo run --example socket_alerts`, then write lines `sensor milliseconds degrees`.
+//! and `cargo run --example socket_alerts` (SENSORS names another HOST:PORT), then write lines `sensor milliseconds degrees`.
 
 use std::{process::ExitCode, time::Duration};
 use tidegate::prelude::*;
@@ -40,21 +40,18 @@ impl ProcessFunction for TooHot {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a program of a user reads its own environment")]
 fn main() -> ExitCode {
     let job = Job::new("socket-alerts");
-    let alerts = job
-        .source("lines", SocketSource::lines("127.0.0.1:7777"))
-        .flat_map(|line| reading(&line))
-        .timestamps(|(_, at, _)| *at)
-        .watermarks(WatermarkStrategy::bounded_out_of_orderness(Duration::from_secs(1)))
-        .key_by(|(sensor, ..)| sensor.clone())
-        .process("too-hot", TooHot);
+    let address = std::env::var("SENSORS").unwrap_or("127.0.0.1:7777".into());
+    let readings = job.source("lines", SocketSource::lines(address)).flat_map(|line| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.to_owned(), Timestamp(words.next()?.parse().ok()?), words.next()?.parse().ok()?))
+    });
+    let in_order = WatermarkStrategy::bounded_out_of_orderness(Duration::from_secs(1));
+    let sensors = readings.timestamps(|it| it.1).watermarks(in_order).key_by(|it| it.0.clone());
+    let alerts = sensors.process("too-hot", TooHot);
     alerts.side_output(LATE).map(|late| format!("too late: {late:?}")).sink("late", PrintSink::new());
     alerts.sink("alerts", PrintSink::new());
     job.main()
-}
-
-fn reading(line: &str) -> Option<Reading> {
-    let mut fields = line.split_whitespace();
-    Some((fields.next()?.into(), Timestamp(fields.next()?.parse().ok()?), fields.next()?.parse().ok()?))
 }

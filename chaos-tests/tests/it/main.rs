@@ -1,5 +1,5 @@
 //! The kills: real processes of the word count, shot at random, shot by themselves at each named point, and doubled;
-//! and a job held back by its sink.
+//! a job held back by its sink; and the example that reads a socket.
 //!
 //! `make kills` runs them all, `make kills ONLY=name` one.
 
@@ -22,6 +22,7 @@ mod input;
 mod points;
 mod random;
 mod read_only;
+mod socket_alerts;
 mod take_over;
 
 /// The README's example, built so that it obeys `TIDEGATE_FAULT`.
