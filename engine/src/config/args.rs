@@ -41,7 +41,8 @@ pub struct JobArgs {
     /// exactly-once or at-least-once
     #[arg(long, value_name = "MODE")]
     mode: Option<String>,
-    /// Restart strategy: none, fixed-delay:3:10s, failure-rate:3:5m:10s, exponential-delay:1s:1.5:1m
+    /// Restart strategy: none, fixed-delay:3:10s, failure-rate:3:5m:10s, exponential-delay:1s:1.5:1m, or with all values
+    /// exponential-delay:1s:1.5:1m:1h:0.1:20
     #[arg(long, value_name = "STRATEGY")]
     restart: Option<String>,
     /// What to start from: auto, latest, none, or the path of a checkpoint or savepoint

@@ -178,7 +178,7 @@ settings! {
         |settings, text| settings.compression = compression(text)?;
     "checkpoints.memory-max-size", "bytes that all checkpoints in memory may take (64MiB)",
         |settings, text| settings.memory_max_size = bytes(text)?;
-    "restart", "none, fixed-delay[:ATTEMPTS:DELAY], failure-rate[:FAILURES:INTERVAL:DELAY], exponential-delay[:INITIAL:FACTOR:MAX:RESET:JITTER]",
+    "restart", "none, fixed-delay[:ATTEMPTS:DELAY], failure-rate[:FAILURES:INTERVAL:DELAY], exponential-delay[:INITIAL:FACTOR:MAX:RESET:JITTER:ATTEMPTS], ATTEMPTS off for no end (exponential-delay:1s:1.5:1m:1h:0.1:off with checkpoints, none without)",
         |settings, text| settings.restart = Some(restart(text)?);
     "from", "auto, latest, none, or the path of a checkpoint or savepoint (auto)",
         |settings, text| settings.from = text.to_owned();

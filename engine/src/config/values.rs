@@ -81,7 +81,7 @@ pub(super) fn restart(text: &str) -> Result<RestartStrategy> {
                 max: next().map_or(Ok(default.max), duration)?,
                 reset: next().map_or(Ok(default.reset), duration)?,
                 jitter: next().map_or(Ok(default.jitter), number)?,
-                ..default
+                attempts: next().map_or(Ok(default.attempts), |text| optional(text, count))?,
             })
         }
         _ => return Err(Error::invalid_job(format!("there is no restart strategy {name:?}"))),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use checkpoint::restart::{ExponentialDelay, FailureRate, FixedDelay, RestartStrategy};
 use proptest::prelude::*;
 
-use crate::config::Settings;
+use crate::config::{Settings, settings::SETTINGS};
 
 /// The strategy of a job whose configuration says `restart = text`.
 fn configured(text: &str) -> RestartStrategy {
@@ -51,21 +51,36 @@ fn each_parameter_has_its_place_and_the_rest_its_default() {
         ("exponential-delay:::5m", growing(ExponentialDelay { max: 5 * minute, ..default })),
         ("exponential-delay::::7m", growing(ExponentialDelay { reset: 7 * minute, ..default })),
         ("exponential-delay:::::0.5", growing(ExponentialDelay { jitter: 0.5, ..default })),
+        ("exponential-delay::::::8", growing(ExponentialDelay { attempts: Some(8), ..default })),
+        ("exponential-delay::::::off", growing(ExponentialDelay { attempts: None, ..default })),
         (
-            "exponential-delay:2s:3:5m:7m:0",
+            "exponential-delay:2s:3:5m:7m:0:8",
             growing(ExponentialDelay {
                 initial: 2 * second,
                 factor: 3.0,
                 max: 5 * minute,
                 reset: 7 * minute,
                 jitter: 0.0,
-                ..default
+                attempts: Some(8),
             }),
         ),
     ];
     for (text, expected) in table {
         assert_eq!(configured(text), expected, "{text}");
     }
+}
+
+#[test]
+fn the_help_names_each_value_and_the_default() {
+    let help = SETTINGS.iter().find(|setting| setting.name == "restart").expect("it is a setting").help;
+    let (_, default) = help.split_once('(').expect("the default stands in parentheses");
+    let (text, rest) = default.split_once(' ').expect("with what it depends on");
+    assert_eq!(rest, "with checkpoints, none without)");
+    assert_eq!(configured(text), RestartStrategy::default_with(true));
+    assert_eq!(RestartStrategy::default_with(false), configured("none"));
+    let values = help.split_once("exponential-delay[").and_then(|(_, values)| values.split_once(']'));
+    let (values, _) = values.expect("its values stand in brackets");
+    assert_eq!(values.matches(':').count(), text.matches(':').count(), "{values} against {text}");
 }
 
 #[test]
@@ -83,7 +98,9 @@ fn a_value_without_a_meaning_is_refused_wherever_it_stands() {
         ("exponential-delay:5s:2:1s", "max"),
         ("exponential-delay:1s:2:1m:1h:2", "jitter"),
         ("exponential-delay:1s:2:1m:1h:much", "not a number"),
-        ("exponential-delay:1s:2:1m:1h:0:3", "too many"),
+        ("exponential-delay:1s:2:1m:1h:0:0", "1 or more"),
+        ("exponential-delay:1s:2:1m:1h:0:none", "1 or more"),
+        ("exponential-delay:1s:2:1m:1h:0:3:1", "too many"),
     ];
     for (text, word) in refused {
         let mut settings = Settings::default();
@@ -115,11 +132,12 @@ proptest! {
     #[test]
     fn exponential_delay_is_read_as_it_was_written(
         initial in millis(1..100_000), factor in 1.0..100.0_f64, more in millis(0..100_000_000),
-        reset in millis(0..100_000_000), jitter in 0.0..=1.0_f64,
+        reset in millis(0..100_000_000), jitter in 0.0..=1.0_f64, attempts in prop::option::of(1..u32::MAX),
     ) {
         let max = initial + more;
-        let values = [time(initial), factor.to_string(), time(max), time(reset), jitter.to_string()];
-        let expected = ExponentialDelay { initial, factor, max, reset, jitter, ..ExponentialDelay::default() };
+        let number = attempts.map_or("off".to_owned(), |number| number.to_string());
+        let values = [time(initial), factor.to_string(), time(max), time(reset), jitter.to_string(), number];
+        let expected = ExponentialDelay { initial, factor, max, reset, jitter, attempts };
         prop_assert_eq!(
             configured(&text("exponential-delay", &values)), RestartStrategy::ExponentialDelay(expected)
         );
