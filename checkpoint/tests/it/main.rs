@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod collect;
+mod collect_plan;
 mod fixture;
 mod history_log;
 mod history_model;
