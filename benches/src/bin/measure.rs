@@ -102,6 +102,7 @@ fn cost(bench: &Bench, runs: usize) -> io::Result<()> {
     for (name, job) in jobs {
         let (mut ratio, mut nanos, mut longest, mut long, mut rate) =
             (vec![], vec![], vec![], vec![], vec![]);
+        let mut record = vec![];
         for _ in 0..runs {
             let without = bench.figures("keyed_updates", job, None)?;
             let with = bench.figures("keyed_updates", job, Some("1s"))?;
@@ -109,12 +110,15 @@ fn cost(bench: &Bench, runs: usize) -> io::Result<()> {
             ratio.push(with.rate() / without.rate());
             // The run without checkpoints, too, takes one as it ends.
             let cells = with.cells.saturating_sub(without.cells);
+            record.push(without.cpu_seconds * 1e9 / without.records as f64);
             nanos.push((with.cpu_seconds - without.cpu_seconds) * 1e9 / cells as f64);
             longest.push(with.longest_step_ms);
             long.push(with.long_steps as f64 * 1000.0 / with.steps as f64);
         }
         row(&format!("updates, {name}: million records/s with checkpoints"), &rate);
         row(&format!("updates, {name}: rate with to rate without checkpoints"), &ratio);
+        // How fast the machine's memory is in this hour: both rows wait for it most of their time.
+        row(&format!("updates, {name}: ns of processor time per record without checkpoints"), &record);
         row(&format!("updates, {name}: ns of processor time per changed cell"), &nanos);
         row(&format!("updates, {name}: longest step on a task, ms of processor time"), &longest);
         row(&format!("updates, {name}: steps over 0.3 ms, of 1,000"), &long);
