@@ -30,6 +30,11 @@ impl RangeSplit {
         (0..splits).map(split).collect()
     }
 
+    /// Whether it is one of numbers without end.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.end == u64::MAX
+    }
+
     /// How many numbers are left.
     pub(crate) fn left(&self) -> u64 {
         self.end.saturating_sub(self.next).div_ceil(self.step)

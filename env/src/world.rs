@@ -126,8 +126,12 @@ pub trait World: Send + Sync + 'static {
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Result<Listener>>;
     /// The value of an environment variable.
     fn var(&self, name: &str) -> Option<String>;
-    /// Writes one line to standard output.
-    fn print(&self, line: &str);
+    /// Writes one line to standard output, and nothing of it stays behind. A reader that has gone away (`| head`) is no
+    /// reason to fail.
+    ///
+    /// # Errors
+    /// What the operating system says: the disk is full, say.
+    fn print(&self, line: &str) -> Result<()>;
     /// Writes one line to standard error.
     fn warn(&self, line: &str);
     /// The number of this process.

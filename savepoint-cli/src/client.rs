@@ -10,7 +10,7 @@ use types::{
     rest::{ErrorAnswer, JobList},
 };
 use ureq::{
-    Agent,
+    Agent, Timeout,
     http::{Response, StatusCode},
 };
 
@@ -107,6 +107,15 @@ impl Client {
     }
 
     fn unreachable(&self, error: ureq::Error) -> Error {
+        // A connection was made: to say that nobody is there would invite a second start.
+        if matches!(&error, ureq::Error::Timeout(timeout) if !matches!(timeout, Timeout::Resolve | Timeout::Connect))
+        {
+            let message = format!(
+                "what listens at {} has not answered for {READ:?}: ask again, the job may be busy",
+                self.address
+            );
+            return Error::retryable(message).with_source(error);
+        }
         let message = format!(
             "no job answers at {}: start it, or say with --address where its REST listens",
             self.address
@@ -134,4 +143,24 @@ pub(crate) fn path(job: &str, below: &str) -> String {
         }
     }
     path + below
+}
+
+#[cfg(test)]
+mod tests {
+    use env::sim::Simulation;
+    use types::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_job_that_is_busy_is_not_one_that_is_not_there() {
+        let sim = Simulation::new(1);
+        let client = Client::new(&sim.env(), Address { address: "host:1".to_owned() }).expect("an address");
+        let busy = client.unreachable(ureq::Error::Timeout(Timeout::Global));
+        assert_eq!(busy.kind(), ErrorKind::Retryable);
+        assert!(busy.to_string().starts_with("what listens at host:1 has not answered for 10s"), "{busy}");
+        let nobody = client.unreachable(ureq::Error::Timeout(Timeout::Connect));
+        assert_eq!(nobody.kind(), ErrorKind::Unavailable);
+        assert!(nobody.to_string().starts_with("no job answers at host:1"), "{nobody}");
+    }
 }

@@ -74,7 +74,7 @@ impl PlainWriter for SlowWriter {
             self.most = self.most.max(self.emitted.load(Ordering::Relaxed) - self.taken);
             self.taken += 1;
             if self.taken.is_multiple_of(self.rate.into()) {
-                self.env.print(&format!("taken={} most={}", self.taken, self.most));
+                self.env.print(&format!("taken={} most={}", self.taken, self.most))?;
             }
         }
         Ok(())

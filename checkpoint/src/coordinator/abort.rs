@@ -110,6 +110,7 @@ impl Coordinator {
         }
         self.refuse_requests(error, out);
         self.pending.clear();
+        self.statistics.on_over();
         for request in std::mem::take(&mut self.cancels) {
             out.push(refusal(request, error));
         }

@@ -132,13 +132,15 @@ impl Ending {
 }
 
 impl Coordinator {
-    /// Why a stop, perhaps with a savepoint in this directory, would be refused now.
+    /// Why a stop, perhaps with a savepoint in this directory, would be refused now: `Cancelled` if it comes too late.
     #[must_use]
-    pub fn refuse_stop(&self, savepoint: Option<&str>) -> Option<String> {
+    pub fn refuse_stop(&self, savepoint: Option<&str>) -> Option<Error> {
         match &self.ending {
-            Some(ending) if ending.stop.is_some() => Some("the job is being stopped already".to_owned()),
+            Some(ending) if ending.stop.is_some() => {
+                Some(Error::cancelled("the job is being stopped already"))
+            }
             Some(ending) if ending.recorded().is_some() && savepoint.is_some() => {
-                Some("the job is finishing and takes no more savepoints".to_owned())
+                Some(Error::cancelled("the job is finishing and takes no more savepoints"))
             }
             _ => self.refuse_dir(savepoint),
         }
@@ -153,7 +155,7 @@ impl Coordinator {
         out: &mut Vec<Decision>,
     ) {
         if let Some(why) = self.refuse_stop(savepoint.as_deref()) {
-            out.push(refusal(request, &Error::conflict(why)));
+            out.push(refusal(request, &why));
             return;
         }
         let ending = self.ending.get_or_insert_with(|| Ending::new(now, End::Stopped));
@@ -233,25 +235,38 @@ impl Coordinator {
             let answer = Answer::Ended { end, checkpoint, savepoint: savepoint.clone() };
             out.push(Decision::Answer { request, result: Ok(answer) });
         }
-        self.over(&Error::conflict("the job has ended"), out);
+        self.over(&Error::cancelled("the job has ended"), out);
         out.push(Decision::Finish(end));
     }
 
-    /// Drops everything but the record on its way, and records the cancellation after it.
+    /// Drops everything but the record on its way, and records the cancellation after it. If that is the record of another
+    /// end, it decides how the job ends, and its stop is answered then.
     pub(super) fn on_cancel(&mut self, request: RequestId, out: &mut Vec<Decision>) {
         self.cancels.push(request);
         if self.phase == Phase::Cancelling {
             return;
         }
-        let cancelled = Error::new(ErrorKind::Cancelled, "the job was cancelled");
-        self.refuse_requests(&cancelled, out);
-        if let Some(request) = self.ending.take().and_then(|ending| ending.stop_request()) {
-            out.push(refusal(request, &cancelled));
-        }
+        self.refuse_requests(&Error::cancelled("the job was cancelled"), out);
         self.pending.clear();
         self.phase = Phase::Cancelling;
         self.records.clear_queue();
-        self.records.push(Record::Ended(End::Cancelled));
+        if !self.records.is_ending() {
+            self.refuse_ended_stop(out);
+            self.records.push(Record::Ended(End::Cancelled));
+        }
+    }
+
+    /// The cancellation has come before the end that was under way.
+    fn refuse_ended_stop(&mut self, out: &mut Vec<Decision>) {
+        if let Some(request) = self.ending.take().and_then(|ending| ending.stop_request()) {
+            out.push(refusal(request, &Error::cancelled("the job was cancelled")));
+        }
+    }
+
+    /// The job is cancelled, whether the history says so or not.
+    pub(super) fn on_cancelled(&mut self, out: &mut Vec<Decision>) {
+        self.refuse_ended_stop(out);
+        self.on_ended(End::Cancelled, out);
     }
 
     /// A record failed while the job is being cancelled. The cancellation goes on, recorded or not.
@@ -264,7 +279,7 @@ impl Coordinator {
         let history_usable = error.kind() == ErrorKind::Unavailable && !matches!(record, Record::Ended(_));
         out.push(Decision::Alert { error: error.context("the cancelled job's history") });
         if !history_usable {
-            self.on_ended(End::Cancelled, out);
+            self.on_cancelled(out);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The words between the coordinator and the engine: what happened ([`Event`]), what is to be done ([`Decision`]).
 
 use serde::{Deserialize, Serialize};
-use types::{AttemptId, CheckpointId, Error, Result, SnapshotFile};
+use types::{AttemptId, CheckpointId, Error, ErrorKind, Result, SnapshotFile};
 
 use crate::{
     barrier::{Barrier, BarrierKind, complete::Capture},
@@ -147,6 +147,8 @@ pub enum Event {
     /// The attempt failed otherwise (a task, a process): nothing of it goes on. A job that was being cancelled is
     /// cancelled thereby.
     JobFailed {
+        /// What kind of failure.
+        kind: ErrorKind,
         /// Why, for those whose requests are open.
         reason: String,
     },

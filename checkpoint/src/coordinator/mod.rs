@@ -54,6 +54,7 @@ use crate::{
         complete::{AttemptPlan, Capture},
     },
     manifest::{TaskId, TaskSnapshot},
+    restart::is_restartable,
 };
 
 /// Between two tries of what must be done in the end.
@@ -218,7 +219,11 @@ impl Coordinator {
             Event::SavepointFailed { checkpoint, dir, error } => {
                 return self.on_savepoint_failed(now, checkpoint, &dir, error, out);
             }
-            Event::JobFailed { reason } => self.over(&Error::retryable(reason), out),
+            Event::JobFailed { kind, reason } => {
+                // Where the job may be restarted, it may be asked again.
+                let kind = if is_restartable(kind) { ErrorKind::Retryable } else { kind };
+                self.over(&Error::new(kind, reason), out);
+            }
             Event::Fenced { reason } => self.over(&Error::fenced(reason), out),
         }
         Ok(())
@@ -233,9 +238,9 @@ impl Coordinator {
                 }
             }
             Event::RecordFailed { error } => return self.on_record_failed(now, error, out),
-            Event::JobFailed { .. } => self.on_ended(End::Cancelled, out),
+            Event::JobFailed { .. } => self.on_cancelled(out),
             Event::Fenced { reason } => self.over(&Error::fenced(reason), out),
-            event => refuse_request(event, &Error::new(ErrorKind::Cancelled, "the job was cancelled"), out),
+            event => refuse_request(event, &Error::cancelled("the job is being cancelled"), out),
         }
         Ok(())
     }

@@ -54,6 +54,11 @@ impl Records {
         self.in_flight.is_none() && self.queue.is_empty()
     }
 
+    /// Whether the record of an end is on its way.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.in_flight, Some(Record::Ended(_)))
+    }
+
     pub(super) fn is_in_flight(&self, checkpoint: CheckpointId) -> bool {
         self.completing() == Some(checkpoint)
     }

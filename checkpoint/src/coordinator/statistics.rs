@@ -104,6 +104,14 @@ impl Statistics {
         self.close(now, checkpoint, CheckpointOutcome::Failed { reason });
     }
 
+    /// Nothing that is under way is waited for any more. None of it was given up, so that none counts as failed.
+    pub(super) fn on_over(&mut self) {
+        for one in self.history.iter_mut().filter(|one| one.outcome == CheckpointOutcome::InProgress) {
+            let reason = "the attempt ended before it was known to be complete".to_owned();
+            one.outcome = CheckpointOutcome::Failed { reason };
+        }
+    }
+
     fn close(&mut self, now: Monotonic, checkpoint: CheckpointId, outcome: CheckpointOutcome) {
         if let Some(one) = self.find(checkpoint) {
             one.duration = Some(now.since(one.triggered));

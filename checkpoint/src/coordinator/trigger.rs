@@ -25,27 +25,27 @@ pub(super) struct Schedule {
 impl Coordinator {
     pub(super) fn on_trigger_checkpoint(&mut self, request: RequestId, out: &mut Vec<Decision>) {
         match self.refuse_ending() {
-            Some(why) => out.push(refusal(request, &Error::conflict(why))),
+            Some(why) => out.push(refusal(request, &why)),
             None => self.queue.checkpoints.push(request),
         }
     }
 
     pub(super) fn on_trigger_savepoint(&mut self, request: RequestId, dir: String, out: &mut Vec<Decision>) {
         match self.refuse_ending().or_else(|| self.refuse_dir(Some(&dir))) {
-            Some(why) => out.push(refusal(request, &Error::conflict(why))),
+            Some(why) => out.push(refusal(request, &why)),
             None => self.queue.savepoints.push(SavepointRequest { request: Some(request), dir }),
         }
     }
 
     /// Why no checkpoint can be asked for any more. One may be until that of the end is triggered, which then serves it.
-    fn refuse_ending(&self) -> Option<String> {
+    fn refuse_ending(&self) -> Option<Error> {
         let triggered = self.ending.as_ref().is_some_and(|ending| ending.not_before().is_none());
-        triggered.then(|| "the job is ending and takes no more checkpoints".to_owned())
+        triggered.then(|| Error::cancelled("the job is ending and takes no more checkpoints"))
     }
 
-    pub(super) fn refuse_dir(&self, dir: Option<&str>) -> Option<String> {
+    pub(super) fn refuse_dir(&self, dir: Option<&str>) -> Option<Error> {
         let taken = dir.filter(|dir| self.is_savepoint_dir_taken(dir))?;
-        Some(format!("a savepoint into {taken} is under way: name another directory"))
+        Some(Error::conflict(format!("a savepoint into {taken} is under way: name another directory")))
     }
 
     pub(super) fn on_tasks_running(&mut self, now: Monotonic) {

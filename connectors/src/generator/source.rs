@@ -33,7 +33,8 @@ impl<T, F: Fn(u64) -> T> GeneratorSource<T, F> {
         Self { make, count: None, per_second: None, splits: SPLITS, records: PhantomData }
     }
 
-    /// Ends after `records`.
+    /// Ends after `records`. Keep it when a job goes on from a checkpoint: a lower number is refused there, a greater one
+    /// counts from the next fresh start.
     #[must_use]
     pub fn count(self, records: u64) -> Self {
         Self { count: Some(records), ..self }
@@ -60,6 +61,21 @@ impl<T, F: Fn(u64) -> T> GeneratorSource<T, F> {
             // ...or all of them at once.
             Boundedness::Unbounded => self.splits,
         }
+    }
+
+    /// Whether a split, perhaps of a checkpoint, is one of a generator with this count.
+    fn check_count(&self, split: &RangeSplit) -> Result<()> {
+        let (had, has) = match (split.is_endless(), self.count) {
+            (true, Some(count)) if count < u64::MAX => ("no end".to_owned(), format!("ends after {count}")),
+            (false, None) => (format!("its end at {} or later", split.end), "has no end".to_owned()),
+            (false, Some(count)) if split.end > count => {
+                (format!("its end at {} or later", split.end), format!("ends after {count}"))
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::bad_input(format!(
+            "the generator {has} and had {had} when the job first read it: go on with the same count, or start afresh"
+        )))
     }
 
     fn boundedness_of(&self) -> Boundedness {
@@ -119,6 +135,7 @@ where
 
     async fn open(&self, split: RangeSplit, context: &SourceContext) -> Result<Self::Reader> {
         split.check()?;
+        self.check_count(&split)?;
         let per_second = self.per_second.map(|rate| rate / f64::from(self.share(context.parallelism)));
         let pace = per_second.map(|per_second| Pace::new(&context.env, per_second));
         Ok(GeneratorReader { make: self.make.clone(), split, pace, records: PhantomData })

@@ -12,7 +12,8 @@ use types::Result;
 /// Prints each record on a line of its own. With more than one subtask, or with a label, the line begins with them:
 /// `alerts:2> record`, subtasks counted from 1.
 ///
-/// **Guarantee:** at least once.
+/// **Guarantee:** at least once. Where standard output cannot be written (its disk is full), the attempt fails, and what no
+/// checkpoint holds is printed again; a reader that has gone away (`| head`) does not end the job.
 pub struct PrintSink<T> {
     label: Arc<str>,
     records: PhantomData<fn(T)>,
@@ -72,12 +73,13 @@ impl<T: Display + Send + 'static> PlainWriter for PrintWriter<T> {
 
     async fn write(&mut self, mut batch: Batch<T>) -> Result<()> {
         while let Some(record) = batch.next() {
-            self.env.print(&format!("{}{}", self.prefix, record.value));
+            self.env.print(&format!("{}{}", self.prefix, record.value))?;
         }
         Ok(())
     }
 
     async fn flush(&mut self) -> Result<()> {
+        // Each line went out whole.
         Ok(())
     }
 }

@@ -12,7 +12,8 @@ use types::{Error, Result, Uid};
 /// Bytes asked of the connection at a time.
 const CHUNK: usize = 64 << 10;
 
-/// Reads lines from `HOST:PORT`, in one subtask. Lines end with `\n` or `\r\n`; the last one may lack it.
+/// Reads lines from `HOST:PORT`, in one subtask. Lines end with `\n` or `\r\n`; the last one may lack it. A job that goes
+/// on from a checkpoint reads from the address that its program gives now.
 ///
 /// When the connection ends or cannot be made, it is made again: by default up to 10 times in a row, with pauses of
 /// 200 ms that double up to 5 s; then the job fails, to be restarted by its strategy.
@@ -68,7 +69,8 @@ impl SocketSource {
         Self { lossy: true, ..self }
     }
 
-    /// Ends the source when the peer closes the connection in good order, instead of connecting again.
+    /// Ends the source when the peer closes the connection in good order, instead of connecting again: the source is
+    /// bounded then, and a job whose sources have all ended finishes.
     #[must_use]
     pub fn ends_on_close(self) -> Self {
         Self { ends_on_close: true, ..self }
@@ -100,7 +102,7 @@ impl Source for SocketSource {
     type Reader = SocketReader;
 
     fn boundedness(&self) -> Boundedness {
-        Boundedness::Unbounded
+        if self.ends_on_close { Boundedness::Bounded } else { Boundedness::Unbounded }
     }
 
     fn parallelism_limit(&self) -> Option<u32> {
@@ -123,6 +125,8 @@ impl Source for SocketSource {
     }
 
     async fn open(&self, split: SocketSplit, context: &SourceContext) -> Result<SocketReader> {
+        // The peer may have moved since the checkpoint: the program says where it is.
+        let split = SocketSplit { address: self.address.clone(), ..split };
         context.env.warn(&format!("source {}: connecting to {}", context.uid, split.address));
         Ok(SocketReader {
             env: context.env.clone(),

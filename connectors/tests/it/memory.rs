@@ -1,12 +1,13 @@
 //! Collection, generator, collect, print and discard: what needs no outside system.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use engine::{
     api::{
         sink::{PlainWriter, Sink, SinkContext},
         source::{ReadStatus, Source, SourceContext, SourceOutput, Split, SplitReader},
     },
+    prelude::Job,
     record::{Batch, BatchBuilder},
 };
 use env::{Env, sim::Simulation};
@@ -47,6 +48,30 @@ fn another_collection_is_refused() {
         let error = CollectionSource::new(0..11).open(split, &context).await.err().unwrap();
         assert_eq!(error.kind(), ErrorKind::BadInput);
         assert!(error.message().contains("has 11 records, but had 10"), "{error}");
+    });
+}
+
+#[test]
+fn another_count_of_a_generator_is_refused_where_it_cannot_be_kept() {
+    Simulation::new(2).run(async |env| {
+        let context = source::context(&env);
+        let opened = async |first: GeneratorSource<u64, fn(u64) -> u64>, second: GeneratorSource<u64, _>| {
+            let split = first.discover(&context).await.unwrap().pop().unwrap();
+            second.open(split, &context).await.err()
+        };
+        let numbers = || GeneratorSource::new((|number| number) as fn(u64) -> u64);
+        for (first, second, text) in [
+            (numbers().count(1000), numbers().count(500), "ends after 500 and had its end at 1000"),
+            (numbers().count(1000), numbers(), "has no end and had its end at 1000"),
+            (numbers(), numbers().count(1000), "ends after 1000 and had no end"),
+        ] {
+            let error = opened(first, second).await.unwrap();
+            assert_eq!(error.kind(), ErrorKind::BadInput);
+            assert!(error.message().contains(text), "{error}");
+        }
+        assert!(opened(numbers().count(10), numbers().count(20)).await.is_none());
+        assert!(opened(numbers(), numbers()).await.is_none());
+        assert!(opened(numbers().count(u64::MAX), numbers().count(u64::MAX)).await.is_none());
     });
 }
 
@@ -232,6 +257,29 @@ fn plain_sinks_show_every_record() {
         let lines: Vec<String> = sim.printed().into_iter().map(|(_, line)| line).collect();
         assert_eq!(lines, ["alone", "2> second", "late> one", "late> two", "late:2> three"]);
     });
+}
+
+#[test]
+fn what_could_not_be_printed_is_printed_again() {
+    let sim = Simulation::new(8);
+    sim.run(async |env| {
+        let settings =
+            [("rest", "off"), ("checkpoints.url", "/checkpoints"), ("checkpoints.interval", "100ms")];
+        let job = Job::new("subject").set("restart", "fixed-delay:100:100ms").unwrap();
+        let job = settings.iter().fold(job, |job, (name, value)| job.set(name, value).unwrap());
+        let numbers = GeneratorSource::new(|number| number).count(1000).splits(1).rate(500_u32);
+        job.source("numbers", numbers).sink("out", PrintSink::labelled("out"));
+        let handle = job.start(&env).await.unwrap();
+        env.sleep(Duration::from_millis(700)).await;
+        sim.fill_output(true);
+        env.sleep(Duration::from_millis(500)).await;
+        sim.fill_output(false);
+        let ended = handle.join().await.unwrap();
+        assert!(ended.restarts > 0);
+    });
+    let printed: BTreeSet<String> = sim.printed().into_iter().map(|(_, line)| line).collect();
+    let missing: Vec<_> = (0..1000).filter(|number| !printed.contains(&format!("out> {number}"))).collect();
+    assert_eq!(missing, [0; 0]);
 }
 
 #[test]

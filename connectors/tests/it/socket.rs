@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use engine::{
     api::source::{ReadStatus, Source, SourceOutput, SplitReader},
+    prelude::*,
     record::BatchBuilder,
 };
 use env::{Connection, Env, Listener, sim::Simulation};
-use tidegate_connectors::{SocketSource, conformance::source::context, socket::SocketReader};
+use tidegate_connectors::{
+    CollectSink, Collected, SocketSource, conformance::source::context, socket::SocketReader,
+};
 use tokio::io::AsyncWriteExt;
-use types::{ErrorKind, Result};
+use types::ErrorKind;
 
 const ADDRESS: &str = "feed:7000";
 
@@ -89,6 +92,82 @@ fn ends_when_the_peer_closes_if_told_so() {
         },
     );
     assert_eq!(found, ["a", "b", "c"]);
+}
+
+/// Says each word when event time has come to its end.
+#[derive(Clone)]
+struct AtTheEnd;
+
+impl ProcessFunction for AtTheEnd {
+    type Key = String;
+    type In = String;
+    type Out = String;
+    type State = ();
+
+    fn declare(_states: &mut Declarations) {}
+
+    fn process(&mut self, _word: String, _state: &(), ctx: &mut Context<'_, Self>) -> Result<()> {
+        ctx.timers().register(Timestamp::MAX)
+    }
+
+    fn on_timer(&mut self, _at: Timestamp, _state: &(), ctx: &mut Context<'_, Self>) -> Result<()> {
+        ctx.emit(ctx.key().clone());
+        Ok(())
+    }
+}
+
+/// A job that reads lines until the peer closes.
+fn words(address: &str) -> (Job, Collected<String>) {
+    let settings = [("rest", "off"), ("checkpoints.url", "/checkpoints"), ("restart", "none")];
+    let job = settings.iter().fold(Job::new("subject"), |job, (name, value)| job.set(name, value).unwrap());
+    let (sink, collected) = CollectSink::new();
+    let lines = job.source("lines", SocketSource::lines(address).ends_on_close());
+    lines.key_by(String::clone).process("last", AtTheEnd).sink("out", sink);
+    (job, collected)
+}
+
+#[test]
+fn a_job_finishes_when_the_peer_closes_if_told_so() {
+    let collected = against(
+        1,
+        async |env, mut listener| {
+            let mut connection = listener.accept().await.unwrap();
+            send(&mut connection, &env, b"b\na\nb").await;
+        },
+        async |env| {
+            let (job, collected) = words(ADDRESS);
+            let ended = env.timeout(Duration::from_secs(60), job.start(&env).await.unwrap().join()).await;
+            assert_eq!(ended.expect("it ends").unwrap().how, "finished");
+            collected
+        },
+    );
+    assert_eq!(collected.sorted(), ["a", "b"]);
+}
+
+#[test]
+fn a_job_goes_on_at_the_address_that_it_is_given_now() {
+    let sim = Simulation::new(1);
+    sim.run(async |env| {
+        let mut old = env.listen(ADDRESS).await.unwrap();
+        let (first, _) = words(ADDRESS);
+        let handle = first.start(&env).await.unwrap();
+        let mut feed = old.accept().await.unwrap();
+        send(&mut feed, &env, b"one\n").await;
+        env.sleep(Duration::from_secs(1)).await;
+        handle.control().ask(Ask::Stop { drain: false, savepoint: None }).await.unwrap();
+        handle.join().await.unwrap();
+        drop((feed, old));
+
+        let mut moved = env.listen("new-feed:7001").await.unwrap();
+        let (second, collected) = words("new-feed:7001");
+        let handle = second.start(&env).await.unwrap();
+        let accepted = env.timeout(Duration::from_secs(60), moved.accept()).await;
+        let mut feed = accepted.expect("it connects to the new address").unwrap();
+        send(&mut feed, &env, b"two\n").await;
+        drop(feed);
+        handle.join().await.unwrap();
+        assert_eq!(collected.sorted(), ["one", "two"], "with the words before");
+    });
 }
 
 #[test]

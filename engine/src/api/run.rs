@@ -129,7 +129,8 @@ impl Job {
         match self.run_or_explain(words()) {
             Ok(None) => ExitCode::SUCCESS,
             Ok(Some((env, result))) => {
-                env.print(&summary(&name, &result));
+                // The job has ended as it did, whoever can read of it.
+                let _unread = env.print(&summary(&name, &result));
                 ExitCode::SUCCESS
             }
             Err(error) => {
@@ -158,7 +159,7 @@ impl Job {
             if args.explain {
                 let settings = config::resolve(&env, self.settings.clone(), &args)?;
                 let plan = self.plan_for(&settings)?;
-                plan.explain().lines().for_each(|line| env.print(line));
+                plan.explain().lines().try_for_each(|line| env.print(line))?;
                 return Ok(None);
             }
             let result = self.args(args).start(&env).await?.join().await?;

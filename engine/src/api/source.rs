@@ -17,7 +17,7 @@ use crate::record::BatchBuilder;
 pub enum Boundedness {
     /// Every split ends; when all have, the job takes a last checkpoint and finishes.
     Bounded,
-    /// The job runs until it is stopped.
+    /// The job runs until it is stopped, even if every split has ended.
     Unbounded,
 }
 

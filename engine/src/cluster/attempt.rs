@@ -12,11 +12,12 @@ use std::{
 use checkpoint::{
     barrier::complete::AttemptPlan,
     coordinator::{
-        self, CheckpointOutcome, CheckpointStatistics, Coordinator, End, Event, Remaining, RequestId,
+        self, Answer, CheckpointOutcome, CheckpointStatistics, Coordinator, End, Event, Remaining, RequestId,
         Statistics,
     },
     history::CommitPermit,
     manifest::{Manifest, TaskId},
+    restart::is_restartable,
     savepoint,
 };
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
@@ -38,7 +39,7 @@ use super::{
     },
     view::SharedView,
 };
-use crate::task::message::{TaskReport, TaskTotals};
+use crate::task::message::TaskReport;
 
 /// What a user asks of a running job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +83,6 @@ pub(crate) struct Ran {
     pub(crate) end: AttemptEnd,
     /// All its tasks were running at once.
     pub(crate) has_run: bool,
-    pub(crate) totals: TaskTotals,
     /// An end of the job whose checkpoint is in the history, or may be: the next attempt does the rest.
     pub(crate) remaining: Option<Remaining>,
 }
@@ -136,8 +136,6 @@ struct Running<'a> {
     waiting_to_run: BTreeSet<TaskId>,
     has_run: bool,
     not_finished: BTreeSet<TaskId>,
-    /// What each task reported last of what it has done.
-    totals: BTreeMap<TaskId, TaskTotals>,
     /// Checkpoints completed and failed when that was looked at last.
     completed: u64,
     failed: u64,
@@ -180,7 +178,6 @@ impl Attempt {
             waiting_to_run: tasks.clone(),
             has_run: false,
             not_finished: tasks,
-            totals: BTreeMap::new(),
             completed: 0,
             failed: 0,
             told_failure: false,
@@ -189,15 +186,16 @@ impl Attempt {
             attempt: self,
         };
         let end = running.run().await;
-        let Running { attempt, copies, checking, requests, totals, has_run, .. } = running;
+        let Running { attempt, copies, checking, requests, has_run, .. } = running;
         let remaining = attempt.coordinator.remaining();
-        let mut all = TaskTotals::default();
-        totals.into_values().for_each(|of_task| all.add(of_task));
         for (request, (_, check)) in checking {
             check.abort();
             let _ended = check.join().await;
             let refused = match &end {
                 AttemptEnd::Ended(..) => Error::cancelled("the job ended before the stop had begun"),
+                AttemptEnd::Failed(_, error) if !is_restartable(error.kind()) => {
+                    Error::new(error.kind(), format!("the job failed before the stop had begun: {error}"))
+                }
                 _ => Error::retryable("the attempt ended before the stop had begun; ask again"),
             };
             requests.answer(request, Err(refused));
@@ -210,7 +208,7 @@ impl Attempt {
             AttemptEnd::Ended(_, End::Finished | End::Stopped) => attempt.journal.finish(&attempt.env).await,
             _ => attempt.journal.end().await,
         }
-        Ran { end, has_run, totals: all, remaining }
+        Ran { end, has_run, remaining }
     }
 }
 
@@ -330,7 +328,7 @@ impl Running<'_> {
     async fn on_report(&mut self, task: TaskId, report: TaskReport) {
         let change = match report {
             TaskReport::Running => Some(Change::Run),
-            TaskReport::Finished(_) => Some(Change::Finish),
+            TaskReport::Finished => Some(Change::Finish),
             TaskReport::Failed(_) => Some(Change::Fail),
             _ => None,
         };
@@ -358,10 +356,7 @@ impl Running<'_> {
                 }
                 return self.assign().await;
             }
-            TaskReport::Finished(totals) => {
-                self.totals.insert(task, totals);
-                return self.on_finished(task);
-            }
+            TaskReport::Finished => return self.on_finished(task),
             TaskReport::Failed(failure) if self.ending.is_some() => {
                 // The other tasks end as they would.
                 self.tell_late(&failure.into_error());
@@ -372,8 +367,7 @@ impl Running<'_> {
             }
             TaskReport::Injected(checkpoint) => coordinator::TaskReport::Injected { checkpoint },
             TaskReport::SourceEnded => coordinator::TaskReport::SourceFinished,
-            TaskReport::Acked { checkpoint, snapshot, stats, totals } => {
-                self.totals.insert(task, totals);
+            TaskReport::Acked { checkpoint, snapshot, stats } => {
                 self.attempt.view.update(|view| {
                     view.tasks.entry(task).or_default().last_snapshot = stats;
                     view.snapshots.add(&stats);
@@ -415,7 +409,7 @@ impl Running<'_> {
         let event = match error.kind() {
             // It is the other process that cancels the job, or does not.
             ErrorKind::Fenced => Event::Fenced { reason },
-            _ => Event::JobFailed { reason },
+            kind => Event::JobFailed { kind, reason },
         };
         self.step(event).await;
         // A job that is being cancelled, or whose end is recorded, has thereby ended.
@@ -431,7 +425,24 @@ impl Running<'_> {
         true
     }
 
+    /// The end is in the history and the tasks are closing: nothing is begun any more, and who cannot wait for them ends
+    /// them.
+    fn on_late_request(&mut self, request: RequestId, ask: &Ask, end: End) {
+        let answer = match (ask, end) {
+            (Ask::Cancel, _) => {
+                self.end = self.ending.take().map(Over::Ended);
+                Ok(Answer::Ended { end, checkpoint: None, savepoint: None })
+            }
+            (_, End::Finished) => Err(Error::cancelled("the job has finished")),
+            (_, End::Stopped | End::Cancelled) => Err(Error::cancelled("the job has been stopped")),
+        };
+        self.requests.answer(request, answer);
+    }
+
     async fn on_request(&mut self, request: RequestId, ask: Ask) {
+        if let Some(end) = self.ending {
+            return self.on_late_request(request, &ask, end);
+        }
         let event = match ask {
             Ask::Checkpoint => Event::TriggerCheckpoint { request },
             Ask::Savepoint(dir) => Event::TriggerSavepoint { request, dir },
@@ -445,9 +456,10 @@ impl Running<'_> {
 
     fn check_stop(&mut self, request: RequestId, drain: bool, dir: String) {
         let checked = self.checking.values().any(|(other, _)| *other == dir);
-        let checked = checked.then(|| format!("another stop with a savepoint into {dir} is beginning"));
+        let beginning = || Error::conflict(format!("another stop with a savepoint into {dir} is beginning"));
+        let checked = checked.then(beginning);
         if let Some(why) = checked.or_else(|| self.attempt.coordinator.refuse_stop(Some(&dir))) {
-            return self.requests.answer(request, Err(Error::conflict(why)));
+            return self.requests.answer(request, Err(why));
         }
         let of = dir.clone();
         let (env, done) = (self.attempt.env.clone(), self.background.0.clone());
@@ -506,7 +518,7 @@ impl Running<'_> {
                     Ok(None) => {}
                     Err(error) => {
                         // Whoever waits for an answer is told.
-                        events.push(Event::JobFailed { reason: error.to_string() });
+                        events.push(Event::JobFailed { kind: error.kind(), reason: error.to_string() });
                         self.end.get_or_insert(Over::Failed(error));
                     }
                 }

@@ -1,6 +1,12 @@
 //! From a deployment to tasks that can run: operators, channels between them, readers and writers at the ends.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use checkpoint::{
     barrier::{CheckpointMode, align::Aligner, inject::Injector},
@@ -27,9 +33,10 @@ use crate::{
     record::Element,
     task::{
         chain::{Chain, ChainedOperator, TaskOutput},
+        guard,
         input::InputGate,
         load::Load,
-        message::{TaskCommand, TaskReport},
+        message::{TaskCommand, TaskReport, TaskTotals},
         run::{DurableVertex, Head, Reports, Role, Task, TaskOptions},
         sink::{SinkTail, spawn_committer},
         source::SourceHead,
@@ -76,6 +83,22 @@ pub(crate) struct BuiltTask {
     pub(crate) commands: Sender<Message<TaskCommand>>,
     /// What runs beside it and ends with it.
     pub(crate) beside: Vec<TaskHandle>,
+    /// What it does, counted as long as it runs.
+    pub(crate) done: Done,
+}
+
+/// What a task has done so far: for whoever ends it, since a task that is ended says nothing any more.
+#[derive(Default)]
+pub(crate) struct Done {
+    records: Arc<AtomicU64>,
+    accumulators: Accumulators,
+}
+
+impl Done {
+    pub(crate) fn totals(&self) -> TaskTotals {
+        let records = self.records.load(Ordering::Relaxed);
+        TaskTotals { records, accumulators: self.accumulators.sums() }
+    }
 }
 
 impl Workshop {
@@ -113,14 +136,14 @@ impl Workshop {
         let chain_index = id.chain as usize;
         let chain = &self.plan.chains[chain_index];
         let groups = self.plan.groups(chain_index, id.subtask);
-        let accumulators = Accumulators::default();
-        let context = |vertex: &Vertex| self.context(vertex, chain, id, groups, &accumulators);
+        let done = Done::default();
+        let context = |vertex: &Vertex| self.context(vertex, chain, id, groups, &done.accumulators);
 
         let receivers = channels.receivers.remove(&(chain_index, id.subtask)).unwrap_or_default();
         let first = self.plan.vertex(chain.vertices[0]);
         let restored = self.info.restored;
         let head = match &first.kind {
-            VertexKind::Source(source) => self.source(&**source, first, chain, id, restored)?,
+            VertexKind::Source(source) => self.source(&**source, first, chain, id, restored, &done)?,
             _ => {
                 let aligner = Aligner::new(receivers.len(), self.options.mode, restored);
                 Head::Input(InputGate::new(receivers, aligner))
@@ -135,7 +158,8 @@ impl Workshop {
                 VertexKind::Source(_) => Role::Source,
                 VertexKind::Operator(factory) => {
                     let context = context(vertex);
-                    let operator = factory.make(&context)?;
+                    let here = |error: Error| error.context(format!("operator {}", context.operator));
+                    let operator = guard::catch(|| factory.make(&context)).map_err(here)?;
                     operators.push(ChainedOperator::new(context, operator));
                     Role::Operator(operators.len() - 1)
                 }
@@ -149,10 +173,10 @@ impl Workshop {
             }
         }
         let outputs = self.outputs(chain, chain_index, id.subtask, &context, channels);
-        let (done, committer_done) = channel(&self.env, Limits::items(64));
+        let (events, committer_done) = channel(&self.env, Limits::items(64));
         let mut beside = Vec::new();
         let sink = match sink {
-            Some((sink, vertex)) => Some(self.sink(sink, vertex, chain, id, done, &mut beside).await?),
+            Some((sink, vertex)) => Some(self.sink(sink, vertex, chain, id, events, &mut beside).await?),
             None => None,
         };
         let (commands, command_receiver) = channel(&self.env, Limits::items(256));
@@ -172,10 +196,9 @@ impl Workshop {
             store: Arc::clone(&self.store),
             uploads: self.uploads.clone(),
             options: self.options.task.clone(),
-            accumulators,
             load: Load::new(&self.metrics, &self.plan.job_name, id, self.env.now()),
         };
-        Ok(BuiltTask { task, commands, beside })
+        Ok(BuiltTask { task, commands, beside, done })
     }
 
     fn context(
@@ -210,6 +233,7 @@ impl Workshop {
         chain: &PlanChain,
         id: TaskId,
         restored: CheckpointId,
+        done: &Done,
     ) -> Result<Head> {
         let context = SourceContext {
             uid: uid_of(vertex)?,
@@ -220,7 +244,8 @@ impl Workshop {
         let reader = source.reader(context);
         let rate = self.options.task.source_rate;
         let pace = rate.map(|rate| Pace::new(&self.env, f64::from(rate) / f64::from(chain.parallelism)));
-        Ok(Head::Source(SourceHead::new(reader, Injector::new(restored), pace, source.boundedness())))
+        let (injector, records) = (Injector::new(restored), Arc::clone(&done.records));
+        Ok(Head::Source(SourceHead::new(reader, injector, pace, source.boundedness(), records)))
     }
 
     async fn sink(

@@ -93,6 +93,8 @@ pub(crate) struct JobManager {
     pub(crate) lives: Lives,
     pub(crate) to_tasks: LinkSender<ToTaskManager>,
     pub(crate) from_tasks: LinkReceiver<ToJobManager>,
+    /// What the last attempt that did anything has done.
+    pub(crate) totals: TaskTotals,
     /// An end of the job that a failed attempt left undone.
     pub(crate) unfinished: Option<Unfinished>,
     /// Damage that the last attempt found: perhaps in the checkpoint that it restored.
@@ -167,6 +169,11 @@ impl JobManager {
             if let Err(unusable) = self.store.check_usable() {
                 let _end = failing.become_state::<Failed>();
                 return Err(unusable);
+            }
+            if self.to_tasks.is_closed() {
+                // No attempt of this process could run.
+                let _end = failing.become_state::<Failed>();
+                return Err(error);
             }
             let (now, unit) = (self.env.now(), unit(&mut jitter));
             let decision = match self.suspicion {
@@ -297,19 +304,23 @@ impl JobManager {
         let live = position.run();
         let id = attempt.info.attempt;
         let ran = attempt.run(live, &mut self.from_tasks, &mut self.lives, requests).await;
-        let Ran { end, has_run, totals, remaining } = ran;
+        let Ran { end, has_run, remaining } = ran;
         self.has_run |= has_run;
         let cancelled = self.cancel_tasks(id).await;
+        let totals = cancelled.as_ref().cloned().unwrap_or_default();
+        if totals != TaskTotals::default() {
+            self.totals.clone_from(&totals);
+        }
         self.view.update(|view| view.completed_before += std::mem::take(&mut view.checkpoints.completed));
         // An attempt that only ends what an earlier one left undone has no tasks.
         let totals = self.unfinished.take().map_or(totals, |unfinished| unfinished.totals);
         match (end, cancelled) {
             (AttemptEnd::Ended(live, end @ End::Cancelled), _) => {
-                Outcome::Cancelled(ended(live, end, totals))
+                Outcome::Cancelled(ended(live, end, std::mem::take(&mut self.totals)))
             }
             (AttemptEnd::Ended(live, end), _) => Outcome::Ended(ended(live, end, totals)),
             (AttemptEnd::Suspended(error), _) => Outcome::Suspended(error),
-            (AttemptEnd::Restart(failing, error), Ok(())) => {
+            (AttemptEnd::Restart(failing, error), Ok(_)) => {
                 self.env.warn(&format!("restarting from the last checkpoint: {error}"));
                 Outcome::RestartNow(failing)
             }
@@ -380,7 +391,7 @@ impl JobManager {
     ) -> Result<JobResult> {
         let cancelling = position.cancel();
         let attempt = begun.as_ref().map_or(NO_ATTEMPT, |begun| begun.info.attempt);
-        let mut result = self.cancel_tasks(attempt).await;
+        let mut result = self.cancel_tasks(attempt).await.map(drop);
         if begun.is_none() {
             result = result.and(self.still_owns(lock).await);
         }
@@ -398,7 +409,9 @@ impl JobManager {
         let _end = cancelling.become_state::<Cancelled>();
         let answer = Answer::Ended { end: End::Cancelled, checkpoint: None, savepoint: None };
         requests.answer(request, Ok(answer));
-        Ok(JobResult { status: JobStatus::Cancelled, how: CANCELLED.to_owned(), ..JobResult::default() })
+        let TaskTotals { records, accumulators } = std::mem::take(&mut self.totals);
+        let (status, how) = (JobStatus::Cancelled, CANCELLED.to_owned());
+        Ok(JobResult { status, how, records, accumulators, ..JobResult::default() })
     }
 
     /// Whether nobody has taken the job over since this process began an attempt of it. Asked on behalf of somebody who
@@ -422,16 +435,17 @@ impl JobManager {
         )))
     }
 
-    /// Ends what the TaskManager does for the attempt.
-    pub(super) async fn cancel_tasks(&mut self, attempt: AttemptId) -> Result<()> {
+    /// Ends what the TaskManager does for the attempt. Returns what its tasks have done.
+    pub(super) async fn cancel_tasks(&mut self, attempt: AttemptId) -> Result<TaskTotals> {
         self.lives.change_all(Change::Cancel)?;
         self.to_tasks.send(&ToTaskManager::Cancel { attempt }).await?;
         let of = |message| match message {
-            ToJobManager::Cancelled { attempt: of } if of == attempt => Some(()),
+            ToJobManager::Cancelled { attempt: of, totals } if of == attempt => Some(totals),
             _ => None,
         };
-        self.answer(of).await?;
-        self.lives.change_all(Change::Cancelled)
+        let totals = self.answer(of).await?;
+        self.lives.change_all(Change::Cancelled)?;
+        Ok(totals)
     }
 
     /// The tasks of an attempt that was not started were planned only.

@@ -111,7 +111,7 @@ impl JobManager {
             self.revoke(&info, &revocation, restore, history).await?;
             revoked = revocation.into_prepared();
         }
-        self.announce(&info, restore);
+        self.announce(&info, restore, history);
         self.settle_sinks(&info, restore, revoked, history).await?;
         confirm(restore, history).await?;
         let manifest = self.manifest(&info, &restore.source).await?;
@@ -318,11 +318,12 @@ impl JobManager {
         source.discover(&context).await.map_err(|error| error.context(format!("source {uid}")))
     }
 
-    fn announce(&mut self, info: &AttemptInfo, restore: &RestorePlan) {
+    fn announce(&mut self, info: &AttemptInfo, restore: &RestorePlan, history: &JobHistory) {
         self.env.warn(&restore.summary);
         self.view.update(|view| {
             view.attempt = Some((info.attempt, info.lineage));
             view.started_from.clone_from(&restore.summary);
+            view.last_checkpoint = history.standing().completed.last().map(|newest| newest.checkpoint);
         });
         self.lives.plan([]);
     }

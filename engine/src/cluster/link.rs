@@ -41,11 +41,16 @@ impl<T: Serialize> LinkSender<T> {
     /// Sends a message; waits while the link is full.
     ///
     /// # Errors
-    /// `Cancelled` if the other side is gone, `Internal` if the message cannot be encoded.
+    /// `Internal` if the other side is gone or the message cannot be encoded.
     pub(crate) async fn send(&self, message: &T) -> Result<()> {
         let mut bytes = Vec::new();
         Bincode::encode(message, &mut bytes)?;
-        self.bytes.send(Message(bytes)).await.map_err(|_| Error::cancelled("the other side is gone"))
+        self.bytes.send(Message(bytes)).await.map_err(|_| Error::internal("the other side of a link is gone"))
+    }
+
+    /// Whether nobody reads any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.bytes.is_closed()
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
     graph::{physical::Plan, validate::exactly_once_sinks},
     metrics::Metrics,
     rest::RestServer,
-    task::run::TaskOptions,
+    task::{message::TaskTotals, run::TaskOptions},
 };
 
 /// A running job.
@@ -189,6 +189,7 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         lives: Lives::new(view.clone()),
         to_tasks,
         from_tasks,
+        totals: TaskTotals::default(),
         unfinished: None,
         suspicion: None,
         places: BTreeMap::new(),

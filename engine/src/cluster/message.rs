@@ -9,7 +9,7 @@ use types::{AttemptId, CheckpointId, Digest, JobId, Lineage, Uid};
 use crate::{
     api::sink::Marker,
     task::{
-        message::{Failure, TaskCommand, TaskReport},
+        message::{Failure, TaskCommand, TaskReport, TaskTotals},
         restore::OperatorRestore,
     },
 };
@@ -143,5 +143,7 @@ pub enum ToJobManager {
     Cancelled {
         /// The attempt.
         attempt: AttemptId,
+        /// What they have done, all together.
+        totals: TaskTotals,
     },
 }

@@ -91,7 +91,7 @@ impl JobManager {
                 }
             }
         };
-        let cancelled = self.cancel_tasks(info.attempt).await;
+        let cancelled = self.cancel_tasks(info.attempt).await.map(drop);
         let ended = history.append(Kind::Ended(end)).await;
         // What went wrong first is why.
         settled.and(cancelled)?;

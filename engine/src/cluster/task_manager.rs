@@ -15,7 +15,7 @@ use futures::FutureExt;
 use types::{AttemptId, Digest, Error, Result, SubtaskIndex, Uid};
 
 use super::{
-    build::{RuntimeOptions, Workshop, sinks},
+    build::{Done, RuntimeOptions, Workshop, sinks},
     link::{LinkReceiver, LinkSender},
     message::{AttemptInfo, SinkToResolve, TaskDeployment, ToJobManager, ToTaskManager},
 };
@@ -25,7 +25,7 @@ use crate::{
     metrics::Metrics,
     task::{
         guard,
-        message::{Failure, TaskCommand, TaskReport},
+        message::{Failure, TaskCommand, TaskReport, TaskTotals},
         run,
         sink::{commit_for_ever, transaction_of},
         upload::Uploads,
@@ -49,13 +49,14 @@ struct Deployed {
     attempt: AttemptId,
     commands: BTreeMap<TaskId, Sender<Message<TaskCommand>>>,
     handles: Vec<TaskHandle>,
+    done: Vec<Done>,
 }
 
 /// What the JobManager says. A cancellation is heard in the middle of work: sinks may keep it waiting for ever.
 struct Inbox {
     link: LinkReceiver<ToTaskManager>,
     /// What came in the middle of work. Nearly always empty: while an attempt is being started, only its cancellation
-    /// is sent.
+    /// is sent; while a task takes no commands, little more than that one checkpoint after the other is given up.
     waiting: VecDeque<ToTaskManager>,
 }
 
@@ -137,15 +138,17 @@ impl TaskManager {
                 ToTaskManager::Command { attempt, task, command } => {
                     let to = deployed.as_ref().filter(|it| it.attempt == attempt);
                     if let Some(sender) = to.and_then(|it| it.commands.get(&task)) {
-                        // A task that has ended needs no command: its end was reported.
-                        let _ended = sender.send(Message(command)).await;
+                        // A task that has ended needs no command: its end was reported. One that waits for its sink
+                        // takes none for as long.
+                        let _ended = inbox.unless_cancelled(attempt, sender.send(Message(command))).await?;
                     }
                 }
                 ToTaskManager::Cancel { attempt } => {
-                    if let Some(it) = deployed.take_if(|it| it.attempt == attempt) {
-                        it.end().await;
-                    }
-                    self.to_job_manager.send(&ToJobManager::Cancelled { attempt }).await?;
+                    let totals = match deployed.take_if(|it| it.attempt == attempt) {
+                        Some(it) => it.end().await,
+                        None => TaskTotals::default(),
+                    };
+                    self.to_job_manager.send(&ToJobManager::Cancelled { attempt, totals }).await?;
                 }
             }
         }
@@ -270,7 +273,8 @@ impl TaskManager {
         for deployment in tasks {
             let TaskDeployment { task, restore } = deployment;
             self.to_job_manager.send(&ToJobManager::Initializing { attempt: info.attempt, task }).await?;
-            let built = match workshop.build(task, &mut channels).await {
+            // User code is guarded where it is called; this is for clones of functions.
+            let built = match guard::caught(workshop.build(task, &mut channels)).await {
                 Ok(built) => built,
                 Err(error) => {
                     let report = TaskReport::Failed(Failure::from(&error));
@@ -282,6 +286,7 @@ impl TaskManager {
             };
             deployed.commands.insert(task, built.commands);
             deployed.handles.extend(built.beside);
+            deployed.done.push(built.done);
             let reports = workshop.reports.clone();
             let running = async move {
                 // User code is guarded where it is called; this is for what nobody foresaw.
@@ -301,11 +306,11 @@ impl TaskManager {
 
 impl Deployed {
     fn new(attempt: AttemptId) -> Self {
-        Self { attempt, commands: BTreeMap::new(), handles: Vec::new() }
+        Self { attempt, commands: BTreeMap::new(), handles: Vec::new(), done: Vec::new() }
     }
 
-    /// Ends everything and waits until it has ended.
-    async fn end(self) {
+    /// Ends everything and waits until it has ended. Returns what the tasks have done.
+    async fn end(self) -> TaskTotals {
         for handle in &self.handles {
             handle.abort();
         }
@@ -313,6 +318,9 @@ impl Deployed {
             // Aborted, ended or panicked: it is gone, and a failure was reported by the task itself.
             let _ended = handle.join().await;
         }
+        let mut totals = TaskTotals::default();
+        self.done.iter().for_each(|done| totals.add(done.totals()));
+        totals
     }
 }
 

@@ -196,9 +196,9 @@ settings! {
         |settings, text| settings.allow_moved = uids(text)?;
     "rest", "HOST:PORT, or off (127.0.0.1:8081)",
         |settings, text| settings.rest = rest(text)?;
-    "source.records-per-second", "records of each source per second, all its subtasks together; up to a second's worth is caught up; off for no limit (off)",
+    "source.records-per-second", "at most so many records of each source per second, all its subtasks together; a subtask with nothing to read leaves its share unused; up to a second's worth is caught up; off for no limit (off)",
         |settings, text| settings.source_rate = optional(text, count)?;
-    "batch.records", "records in a batch at the most (1024)",
+    "batch.records", "records in a batch at the most; fewer where a function takes long for one, since a batch is never divided (1024)",
         |settings, text| settings.batch_records = limited(text, 1024)?;
     "batch.flush", "how long a partial batch waits (5ms)",
         |settings, text| settings.batch_flush = duration(text)?;

@@ -1,4 +1,6 @@
-//! From the public sinks to [`AnySink`]: [`plain`] and [`two_phase`], called when a stream gets its sink.
+//! From the public sinks to [`AnySink`]: [`plain`] and [`two_phase`], called when a stream gets its sink. Wherever a sink
+//! or its committer is called, in a task or beside it, a panic in it becomes an error here; that of a writer does in its
+//! task.
 
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use crate::{
         },
     },
     record::AnyBatch,
+    task::guard,
 };
 
 /// A sink without transactions, erased.
@@ -43,10 +46,10 @@ impl<S: Sink> AnySink for Plain<S> {
     }
 
     fn writer(&self, context: SinkContext) -> BoxFuture<'_, Result<Box<dyn AnyWriter>>> {
-        Box::pin(async move {
+        Box::pin(guard::caught(async move {
             let writer = self.0.writer(&context).await?;
             Ok(Box::new(PlainAdapter(writer)) as Box<dyn AnyWriter>)
-        })
+        }))
     }
 
     fn committer(&self, _context: SinkContext) -> Option<BoxFuture<'_, Result<Box<dyn AnyCommitter>>>> {
@@ -82,21 +85,21 @@ impl<S: TwoPhaseSink> AnySink for TwoPhase<S> {
     }
 
     fn place<'a>(&'a self, env: &'a Env) -> BoxFuture<'a, Result<Option<String>>> {
-        Box::pin(self.0.place(env))
+        Box::pin(guard::caught(async move { self.0.place(env).await }))
     }
 
     fn writer(&self, context: SinkContext) -> BoxFuture<'_, Result<Box<dyn AnyWriter>>> {
-        Box::pin(async move {
+        Box::pin(guard::caught(async move {
             let writer = self.0.writer(&context).await?;
             Ok(Box::new(TwoPhaseAdapter(writer)) as Box<dyn AnyWriter>)
-        })
+        }))
     }
 
     fn committer(&self, context: SinkContext) -> Option<BoxFuture<'_, Result<Box<dyn AnyCommitter>>>> {
-        Some(Box::pin(async move {
+        Some(Box::pin(guard::caught(async move {
             let committer = self.0.committer(&context).await?;
             Ok(Box::new(CommitterAdapter(committer)) as Box<dyn AnyCommitter>)
-        }))
+        })))
     }
 }
 
@@ -120,12 +123,12 @@ struct CommitterAdapter<C>(C);
 
 impl<C: Committer> AnyCommitter for CommitterAdapter<C> {
     fn prepare<'a>(&'a mut self, id: &'a TransactionId, sealed: AnySealed) -> BoxFuture<'a, Result<Vec<u8>>> {
-        Box::pin(async move {
+        Box::pin(guard::caught(async move {
             let sealed = sealed
                 .downcast()
                 .map_err(|_| Error::internal(format!("sink {}: a transaction of another sink", id.sink)))?;
             encode_prepared(&self.0.prepare(id, *sealed).await?)
-        })
+        }))
     }
 
     fn commit<'a>(
@@ -133,27 +136,27 @@ impl<C: Committer> AnyCommitter for CommitterAdapter<C> {
         id: &'a TransactionId,
         prepared: &'a [u8],
     ) -> BoxFuture<'a, Result<CommitOutcome>> {
-        Box::pin(async move { self.0.commit(id, &decode_prepared(id, prepared)?).await })
+        Box::pin(guard::caught(async move { self.0.commit(id, &decode_prepared(id, prepared)?).await }))
     }
 
     fn abort<'a>(&'a mut self, id: &'a TransactionId, prepared: &'a [u8]) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.0.abort(id, &decode_prepared(id, prepared)?).await })
+        Box::pin(guard::caught(async move { self.0.abort(id, &decode_prepared(id, prepared)?).await }))
     }
 
     fn revoke<'a>(&'a mut self, id: &'a TransactionId, prepared: &'a [u8]) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(async move { self.0.revoke(id, &decode_prepared(id, prepared)?).await })
+        Box::pin(guard::caught(async move { self.0.revoke(id, &decode_prepared(id, prepared)?).await }))
     }
 
     fn sweep<'a>(&'a mut self, keep: &'a [TransactionId]) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.0.sweep(keep))
+        Box::pin(guard::caught(async move { self.0.sweep(keep).await }))
     }
 
     fn finds<'a>(&'a mut self, id: &'a TransactionId, prepared: &'a [u8]) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(async move { self.0.finds(id, &decode_prepared(id, prepared)?).await })
+        Box::pin(guard::caught(async move { self.0.finds(id, &decode_prepared(id, prepared)?).await }))
     }
 
     fn held(&mut self) -> BoxFuture<'_, Result<Vec<Marker>>> {
-        Box::pin(self.0.held())
+        Box::pin(guard::caught(async move { self.0.held().await }))
     }
 }
 

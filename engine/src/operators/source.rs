@@ -23,6 +23,7 @@ use crate::{
         source::{Boundedness, ReadStatus, Source, SourceContext, SourceOutput, Split, SplitReader},
     },
     record::{BATCH_BYTES, BatchBuilder},
+    task::guard,
 };
 
 /// The name of the list state that holds a source's splits.
@@ -61,17 +62,19 @@ impl<S: Source> AnySource for Erased<S> {
     }
 
     fn place<'a>(&'a self, env: &'a Env) -> BoxFuture<'a, Result<Option<String>>> {
-        Box::pin(self.0.place(env))
+        Box::pin(guard::caught(async move { self.0.place(env).await }))
     }
 
     fn moved(&self, split: &SplitState, from: &str, to: &str) -> Result<SplitState> {
         let stored: S::Split = Bincode::decode(&split.split).map_err(|error| error.context(&split.id))?;
-        let moved = self.0.moved(stored, from, to)?;
-        Ok(SplitState { id: moved.id(), finished: split.finished, split: encode(&moved)? })
+        guard::catch(|| {
+            let moved = self.0.moved(stored, from, to)?;
+            Ok(SplitState { id: moved.id(), finished: split.finished, split: encode(&moved)? })
+        })
     }
 
     fn discover<'a>(&'a self, context: &'a SourceContext) -> BoxFuture<'a, Result<Vec<SplitState>>> {
-        Box::pin(async move {
+        Box::pin(guard::caught(async move {
             let mut splits = BTreeMap::new();
             for split in self.0.discover(context).await? {
                 let id = split.id();
@@ -84,7 +87,7 @@ impl<S: Source> AnySource for Erased<S> {
                 }
             }
             Ok(splits.into_values().collect())
-        })
+        }))
     }
 
     fn reader(&self, context: SourceContext) -> Box<dyn AnyReader> {
@@ -131,8 +134,10 @@ impl<S: Source> Slot<S> {
             Stage::Open(reader) => (reader, false),
             Stage::Ended(reader) => (reader, true),
         };
-        let split = reader.position();
-        Ok(SplitState { id: split.id(), finished, split: encode(&split)? })
+        guard::catch(|| {
+            let split = reader.position();
+            Ok(SplitState { id: split.id(), finished, split: encode(&split)? })
+        })
     }
 
     /// Opens the split if that is still to be done, then reads until it has something to say. Cancel-safe.
@@ -290,7 +295,10 @@ impl<S: Source> AnyReader for Reader<S> {
     fn place(&self) -> Option<String> {
         let slot = self.last.as_ref().and_then(|last| self.slots.get(last));
         match slot.map(|slot| &slot.stage) {
-            Some(Stage::Open(reader) | Stage::Ended(reader)) => Some(format!("{:?}", reader.position())),
+            Some(Stage::Open(reader) | Stage::Ended(reader)) => {
+                // Part of another error's text: a panic here must not take its place.
+                guard::catch(|| Ok(format!("{:?}", reader.position()))).ok().or_else(|| self.last.clone())
+            }
             _ => self.last.clone(),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use checkpoint::barrier::{Barrier, BarrierKind};
 use env::{Env, Monotonic};
 use statebackend::plan_merge;
-use types::{CheckpointId, KeyGroupRange, Result, Timestamp};
+use types::{CheckpointId, Error, KeyGroupRange, Result, Timestamp};
 
 use super::{
     message::{StepCost, TaskReport},
@@ -85,7 +85,8 @@ impl Running {
                     // A source has no watermark but the one that the strategy behind it makes.
                     let strategy = chain.operators.iter().find(|it| it.operator.replaces_watermarks());
                     let watermark = strategy.map_or(input, |strategy| strategy.watermark);
-                    (vec![source.reader.snapshot()?], watermark, false)
+                    let named = |error: Error| error.context(format!("source {}", vertex.uid));
+                    (vec![source.reader.snapshot().map_err(named)?], watermark, false)
                 }
                 Role::Operator(at) => {
                     let operator = &mut chain.operators[at];

@@ -44,9 +44,6 @@ pub enum TaskReport {
         snapshot: TaskSnapshot,
         /// What it cost.
         stats: SnapshotStats,
-        /// The task's totals so far. They stand for the job's if it ends with this checkpoint and its tasks end before
-        /// they can say more.
-        totals: TaskTotals,
     },
     /// This checkpoint cannot be taken; the next one may.
     Declined {
@@ -62,7 +59,7 @@ pub enum TaskReport {
     /// Sinks: everything up to this checkpoint is committed.
     Committed(CheckpointId),
     /// Closed and ended.
-    Finished(TaskTotals),
+    Finished,
     /// Ended by an error.
     Failed(Failure),
 }

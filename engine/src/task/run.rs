@@ -19,7 +19,7 @@ use super::{
     guard,
     input::{InputGate, TimeStep},
     load::{Load, Wait, measured},
-    message::{TaskCommand, TaskReport, TaskTotals},
+    message::{TaskCommand, TaskReport},
     restore::{self, OperatorRestore},
     sink::{CommitterEvent, SinkTail},
     snapshot::Snapshots,
@@ -28,7 +28,6 @@ use super::{
 };
 use crate::{
     api::erased::ReaderEvent,
-    metrics::Accumulators,
     record::{Element, Mark},
 };
 
@@ -87,7 +86,6 @@ pub(crate) struct Task {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) uploads: Uploads,
     pub(crate) options: TaskOptions,
-    pub(crate) accumulators: Accumulators,
     pub(crate) load: Load,
 }
 
@@ -101,8 +99,13 @@ pub(crate) struct Reports {
 impl Reports {
     pub(crate) async fn send(&self, report: TaskReport) -> Result<()> {
         let sent = self.sender.send(Message((self.id, report))).await;
-        sent.map_err(|_| Error::cancelled("the attempt has ended"))
+        sent.map_err(|_| gone())
     }
+}
+
+/// A cancelled task is aborted: whoever sees this was left behind.
+fn gone() -> Error {
+    Error::internal("the TaskManager is gone")
 }
 
 enum Event {
@@ -139,13 +142,22 @@ pub(super) struct Running {
     /// timers that are due at once, for ever.
     timers_fired: bool,
     pub(super) alignments: Alignments,
+    /// Turns of the loop since others of this thread could run, and when that was.
+    turns: u32,
+    turned: Monotonic,
     finishing: bool,
 }
+
+/// A task gives way to others after so long, even if it has more to do: a function may be slow, and a batch is never divided.
+const TURN: Duration = Duration::from_millis(1);
+
+/// A task gives way after so many turns, however short they were.
+const TURNS_AT_ONCE: u32 = 16;
 
 /// Runs a task to its end.
 ///
 /// # Errors
-/// Whatever ends the attempt; `Cancelled` if its JobManager is gone.
+/// Whatever ends the attempt; `Internal` if its TaskManager is gone.
 pub(crate) async fn run(mut task: Task, restore: Vec<OperatorRestore>) -> Result<TaskReport> {
     let mut snapshots = Snapshots::new(task.id, task.job, task.attempt);
     restore::open_and_restore(&mut task, restore, &mut snapshots).await?;
@@ -160,6 +172,8 @@ pub(crate) async fn run(mut task: Task, restore: Vec<OperatorRestore>) -> Result
         flush_at: None,
         timers_fired: false,
         alignments: Alignments::default(),
+        turns: 0,
+        turned: now,
         finishing: false,
         task,
     };
@@ -168,19 +182,28 @@ pub(crate) async fn run(mut task: Task, restore: Vec<OperatorRestore>) -> Result
 
 impl Running {
     async fn run(mut self) -> Result<TaskReport> {
-        let mut turns = 0_u32;
         while !self.finishing {
             self.work()?;
             self.report_progress().await?;
-            let event = self.next_event().await;
+            let now = self.give_way().await;
+            let event = self.next_event(now).await;
             self.handle(event?).await?;
-            turns = turns.wrapping_add(1);
-            if turns.is_multiple_of(16) {
-                // Our channels are not tokio's: nothing else would let other tasks of this thread run.
-                self.task.env.yield_now().await;
-            }
         }
         self.close()
+    }
+
+    /// Lets others run if this task has run for long; the time now. Our channels are not tokio's: nothing else would make
+    /// room for the tasks of this thread, those that answer the user among them.
+    async fn give_way(&mut self) -> Monotonic {
+        let now = self.task.env.now();
+        self.turns += 1;
+        if self.turns < TURNS_AT_ONCE && now.since(self.turned) < TURN {
+            return now;
+        }
+        self.task.env.yield_now().await;
+        self.turns = 0;
+        self.turned = self.task.env.now();
+        self.turned
     }
 
     /// Runs the chain until it is idle or waits for somebody.
@@ -225,7 +248,6 @@ impl Running {
                 checkpoint: ready.checkpoint,
                 snapshot: ready.snapshot,
                 stats: ready.stats,
-                totals: self.totals(),
             };
             self.task.reports.send(report).await?;
         }
@@ -246,8 +268,7 @@ impl Running {
         self.task.chain.is_busy() || self.task.sink.as_ref().is_some_and(SinkTail::is_busy)
     }
 
-    async fn next_event(&mut self) -> Result<Event> {
-        let now = self.task.env.now();
+    async fn next_event(&mut self, now: Monotonic) -> Result<Event> {
         let due = self.due(now);
         let busy = self.is_busy();
         let overdue = !busy && due.is_some_and(|due| due <= now);
@@ -274,7 +295,7 @@ impl Running {
             Ok(tokio::select! {
                 biased;
                 command = commands.recv() => {
-                    let Message(command) = command.ok_or_else(|| Error::cancelled("the attempt has ended"))?;
+                    let Message(command) = command.ok_or_else(gone)?;
                     Event::Command(command)
                 }
                 Some(Message(event)) = uploaded.recv() => Event::Uploaded(event),
@@ -299,6 +320,10 @@ impl Running {
         };
         let (event, waited) = measured(env, event).await;
         load.waited(waits_for, waited);
+        if !waited.is_zero() {
+            // Others ran meanwhile.
+            (self.turns, self.turned) = (0, now + waited);
+        }
         event
     }
 
@@ -513,15 +538,7 @@ impl Running {
             // Each is closed, whatever another one's function says.
             closed = closed.and(one);
         }
-        closed.map(|()| TaskReport::Finished(self.totals()))
-    }
-
-    fn totals(&self) -> TaskTotals {
-        let records = match &self.task.head {
-            Head::Source(source) => source.records,
-            Head::Input(_) => 0,
-        };
-        TaskTotals { records, accumulators: self.task.accumulators.sums() }
+        closed.map(|()| TaskReport::Finished)
     }
 }
 

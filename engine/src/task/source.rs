@@ -1,6 +1,11 @@
 //! The reading end of a source task: splits come from the JobManager, records go into the chain, barriers are put
 //! between two records. A source may be told to keep a pace.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use checkpoint::barrier::{
     Barrier,
     inject::{InjectStep, Injector},
@@ -29,7 +34,7 @@ pub(crate) struct SourceHead {
     no_more: bool,
     ended: bool,
     /// Records emitted in this attempt.
-    pub(crate) records: u64,
+    records: Arc<AtomicU64>,
 }
 
 impl SourceHead {
@@ -38,6 +43,7 @@ impl SourceHead {
         injector: Injector,
         pace: Option<Pace>,
         boundedness: Boundedness,
+        records: Arc<AtomicU64>,
     ) -> Self {
         Self {
             reader,
@@ -47,7 +53,7 @@ impl SourceHead {
             asked: false,
             no_more: false,
             ended: false,
-            records: 0,
+            records,
         }
     }
 
@@ -70,7 +76,7 @@ impl SourceHead {
 
     /// Notes that so many records came.
     pub(crate) fn emitted(&mut self, records: u64) {
-        self.records += records;
+        self.records.fetch_add(records, Ordering::Relaxed);
         if let Some(pace) = &mut self.pace {
             pace.emitted(records);
         }

@@ -114,6 +114,72 @@ fn while_a_restart_commits_what_the_history_completed() {
     });
 }
 
+#[test]
+fn a_cancelled_job_says_what_it_has_done() {
+    simulate(async |sim, env| {
+        for interval in ["off", "100ms"] {
+            let ledger = Ledger::default();
+            let url = format!("/{interval}");
+            let settings = [("checkpoints.url", &*url), ("checkpoints.interval", interval)];
+            let source = endless();
+            let emitted = source.emitted();
+            let (process, handle) = start(sim, counting(&source, &settings, &ledger)).await.unwrap();
+            env.sleep(Duration::from_millis(2_050)).await;
+            handle.control().ask(Ask::Cancel).await.unwrap();
+            let result = handle.join().await.unwrap();
+            assert_eq!((&*result.how, result.records), ("cancelled", emitted.load(Ordering::Relaxed)));
+            assert!(result.records > 500, "{}", result.records);
+            process.kill();
+        }
+        // While it waits for a restart.
+        let ledger = Ledger::default();
+        let settings = [
+            ("checkpoints.url", "/failing"),
+            ("checkpoints.interval", "off"),
+            ("restart", "fixed-delay:9:1m"),
+        ];
+        let failing = endless().failing(|number| (number == 500).then(|| Error::user("it is bad")));
+        let emitted = failing.emitted();
+        let (_process, handle) = start(sim, counting(&failing, &settings, &ledger)).await.unwrap();
+        env.sleep(Duration::from_secs(30)).await;
+        assert_eq!(handle.control().view().status, JobStatus::Restarting);
+        handle.control().ask(Ask::Cancel).await.unwrap();
+        let records = handle.join().await.unwrap().records;
+        let (most, last) = (emitted.load(Ordering::Relaxed), 2 * 3);
+        assert!(
+            (most - last..=most).contains(&records),
+            "{records} of {most}: what was read with the failure is not emitted"
+        );
+    });
+}
+
+/// Each checkpoint that fails meanwhile is another command for a task that takes none.
+#[test]
+fn while_a_sink_takes_nothing_for_hours() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let settings = [
+            ("checkpoints.url", "/checkpoints"),
+            ("checkpoints.interval", "1s"),
+            ("checkpoints.timeout", "2s"),
+            ("checkpoints.fail-job", "false"),
+        ];
+        let endless = Numbers::endless(1).paced(1, Duration::from_millis(100));
+        let (process, handle) = start(sim, counting(&endless, &settings, &ledger)).await.unwrap();
+        env.sleep(Duration::from_secs(5)).await;
+        ledger.set_moods(refusing());
+        env.sleep(Duration::from_secs(3_600)).await;
+        let control = handle.control().clone();
+        assert!(control.view().checkpoints.failed > 1_000, "{:?}", control.view().checkpoints.failed);
+        let asked = env.now();
+        control.ask(Ask::Cancel).await.unwrap();
+        let ended = env.timeout(Duration::from_secs(60), handle.join()).await;
+        assert_eq!(ended.expect("the process ends").unwrap().how, "cancelled");
+        assert!(env.now().since(asked) <= Duration::from_secs(1));
+        process.kill();
+    });
+}
+
 /// It is told so with a record that is on its way before that of the cancellation.
 #[test]
 fn a_process_that_was_fenced_cancels_nothing() {

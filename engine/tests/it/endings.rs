@@ -165,6 +165,23 @@ fn a_stopped_job_goes_on_and_its_savepoint_starts_another_at_other_parallelism()
 }
 
 #[test]
+fn a_job_that_goes_on_shows_the_newest_checkpoint_at_once() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let often = [("checkpoints.url", "/checkpoints"), ("checkpoints.interval", "200ms")];
+        let (process, handle) = start(sim, counting(&endless(), &often, &ledger)).await.unwrap();
+        env.sleep(Duration::from_millis(1_100)).await;
+        let newest = handle.control().view().last_checkpoint;
+        assert!(newest.is_some());
+        process.kill();
+        let never = [("checkpoints.url", "/checkpoints"), ("checkpoints.interval", "off")];
+        let (_process, handle) = start(sim, counting(&endless(), &never, &ledger)).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        assert_eq!(handle.control().view().last_checkpoint, newest);
+    });
+}
+
+#[test]
 fn a_drain_fires_all_event_time_timers() {
     simulate(async |sim, _| {
         let rows = Ledger::default();

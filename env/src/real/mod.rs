@@ -14,14 +14,14 @@ mod net;
 mod tests;
 
 use std::{
-    io::Write,
+    io::{self, Write},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use rand::{TryRng, rngs::SysRng};
 use tokio::runtime::Handle;
-use types::{Result, Timestamp};
+use types::{Error, Result, Timestamp};
 
 use self::files::{RealFiles, timestamp};
 use crate::{
@@ -49,6 +49,15 @@ fn run_blocking(
     work: Box<dyn FnOnce() + Send>,
 ) -> BoxFuture<'static, Result<()>> {
     Box::pin(joined(name.to_owned(), runtime.spawn_blocking(work)))
+}
+
+fn printed(written: io::Result<()>) -> Result<()> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::io("cannot write to standard output", error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn random<const N: usize>() -> [u8; N] {
@@ -126,9 +135,9 @@ impl World for RealWorld {
         std::env::var(name).ok()
     }
 
-    fn print(&self, line: &str) {
-        // A reader that has gone away (`| head`) is no reason to fail.
-        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    fn print(&self, line: &str) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        printed(writeln!(out, "{line}").and_then(|()| out.flush()))
     }
 
     fn warn(&self, line: &str) {

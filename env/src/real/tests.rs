@@ -16,6 +16,15 @@ fn real<T>(body: impl AsyncFnOnce(Env, &Path) -> T) -> T {
     runtime.block_on(async { body(Env::real(), dir.path()).await })
 }
 
+#[test]
+fn only_a_reader_that_has_gone_away_is_no_reason_to_fail() {
+    assert!(super::printed(Ok(())).is_ok());
+    assert!(super::printed(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
+    let full = super::printed(Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+    assert_eq!(full.kind(), ErrorKind::Unavailable);
+    assert!(full.to_string().starts_with("cannot write to standard output: "), "{full}");
+}
+
 fn url(path: &Path) -> &str {
     path.to_str().unwrap()
 }

@@ -186,6 +186,11 @@ impl Control {
         lock(&self.shared.printed).clone()
     }
 
+    /// Whether the disk that standard output goes to is full from now on.
+    pub fn fill_output(&self, full: bool) {
+        self.shared.output_full.store(full, Ordering::Relaxed);
+    }
+
     /// Adds an event to the trace.
     pub fn trace(&self, event: impl fmt::Display) {
         self.shared.note("test", &event.to_string());

@@ -6,7 +6,7 @@ use std::{
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -49,6 +49,7 @@ pub(super) struct Shared {
     pub(super) next_task: AtomicU64,
     pub(super) vars: Mutex<BTreeMap<String, String>>,
     pub(super) printed: Mutex<Vec<(String, String)>>,
+    pub(super) output_full: AtomicBool,
     pub(super) network: Network,
     pub(super) far_stores: MemoryStores,
     pub(super) store_rule: Mutex<Option<Arc<StoreRule>>>,
@@ -80,6 +81,7 @@ impl Shared {
             next_task: AtomicU64::new(1),
             vars: Mutex::default(),
             printed: Mutex::default(),
+            output_full: AtomicBool::new(false),
             network: Network::default(),
             far_stores: MemoryStores::default(),
             store_rule: Mutex::default(),

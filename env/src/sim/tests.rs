@@ -247,9 +247,12 @@ fn lines_and_variables() {
     let (process, own) = sim.process("a");
     sim.set_var("NAME", "value");
     assert_eq!((own.var("NAME").as_deref(), own.var("OTHER")), (Some("value"), None));
-    own.print("one");
+    own.print("one").unwrap();
     own.warn("two");
+    sim.fill_output(true);
+    assert_eq!(own.print("lost").unwrap_err().kind(), ErrorKind::Unavailable);
+    sim.fill_output(false);
     process.kill();
-    own.print("three");
+    own.print("three").unwrap();
     assert_eq!(sim.printed(), [("a".to_owned(), "one".to_owned()), ("a".to_owned(), "two".to_owned())]);
 }

@@ -330,8 +330,12 @@ impl World for SimWorld {
         self.shared.var(name)
     }
 
-    fn print(&self, line: &str) {
+    fn print(&self, line: &str) -> Result<()> {
+        if self.shared.output_full.load(Ordering::Relaxed) {
+            return Err(Error::unavailable("cannot write to standard output: no space left on device"));
+        }
         self.shared.printed(&self.process, line);
+        Ok(())
     }
 
     fn warn(&self, line: &str) {

@@ -20,9 +20,9 @@ fn stopping(drain: bool, savepoint: Option<&str>) -> Rig {
 #[test]
 fn a_stop_commits_its_checkpoint_and_is_recorded_last() {
     let mut rig = stopping(false, None);
-    rig.expect(trigger(2), &["refuse 2 conflict"]);
-    rig.expect(savepoint(3, "s"), &["refuse 3 conflict"]);
-    rig.expect(stop(4, false, None), &["refuse 4 conflict"]);
+    rig.expect(trigger(2), &["refuse 2 cancelled"]);
+    rig.expect(savepoint(3, "s"), &["refuse 3 cancelled"]);
+    rig.expect(stop(4, false, None), &["refuse 4 cancelled"]);
     rig.reach_record(1, 1);
     rig.expect_at(50, &[]);
     rig.expect(Event::Recorded, &["commit 1 by 1"]);
@@ -107,7 +107,7 @@ fn what_remains_of_a_stop_is_done_by_the_next_attempt() {
     let mut rig = stopping(false, Some("s"));
     rig.reach_record(1, 1);
     rig.expect(Event::Recorded, &["commit 1 by 1"]);
-    rig.expect(Event::JobFailed { reason: "a task died".into() }, &[]);
+    rig.expect(job_failed("a task died"), &[]);
     let remaining = rig.coordinator.remaining().expect("the stop is in the history");
     let stop = StopRequest { request: RequestId(1), savepoint: Some("s".into()) };
     let expected = Remaining { checkpoint: id(1), end: End::Stopped, stop: Some(stop), savepoint: None };
@@ -119,7 +119,7 @@ fn what_remains_of_a_stop_is_done_by_the_next_attempt() {
     rig.expect(Event::TasksRunning, &["copy 1 s"]);
     rig.expect(copied(1, "s"), &["record savepoint 1 s"]);
     rig.expect(Event::Recorded, &["record Stopped"]);
-    rig.expect(Event::JobFailed { reason: "again".into() }, &[]);
+    rig.expect(job_failed("again"), &[]);
     let remaining = rig.coordinator.remaining().expect("the end may not be recorded");
     assert_eq!(remaining.savepoint, Some(Ok("s".into())));
 
@@ -135,7 +135,7 @@ fn what_remains_of_a_stop_is_done_by_the_next_attempt() {
 
 #[test]
 fn a_stop_whose_record_has_an_unclear_fate_is_answered_by_the_next_attempt() {
-    for event in [record_failed(ErrorKind::Retryable), Event::JobFailed { reason: "a task died".into() }] {
+    for event in [record_failed(ErrorKind::Retryable), job_failed("a task died")] {
         let fails = matches!(event, Event::RecordFailed { .. });
         let mut rig = stopping(false, Some("s"));
         rig.reach_record(1, 1);
@@ -147,7 +147,7 @@ fn a_stop_whose_record_has_an_unclear_fate_is_answered_by_the_next_attempt() {
     // Before its record is on its way it has failed for certain.
     let mut rig = stopping(false, None);
     rig.acknowledge(1, 1);
-    rig.expect(Event::JobFailed { reason: "a task died".into() }, &["refuse 1 retryable"]);
+    rig.expect(job_failed("a task died"), &["refuse 1 retryable"]);
     assert_eq!(rig.coordinator.remaining(), None);
 }
 
@@ -217,7 +217,7 @@ fn a_stop_of_a_job_that_ends_meanwhile_finishes_it() {
     rig.expect(finished(1), &["inject 1 Last"]);
     rig.expect(stop(3, false, Some("s")), &[]);
     rig.reach_record(1, 0);
-    rig.expect(stop(4, false, None), &["refuse 4 conflict"]);
+    rig.expect(stop(4, false, None), &["refuse 4 cancelled"]);
     rig.expect(Event::Recorded, &["commit 1 by 0", "record confirmed 1"]);
     rig.expect(Event::Recorded, &["collect but 1", "copy 1 s"]);
     rig.expect(copied(1, "s"), &["record savepoint 1 s"]);
@@ -234,7 +234,7 @@ fn a_stop_when_the_end_is_in_the_history_only_waits_for_it() {
     rig.expect(finished(1), &["inject 1 Last"]);
     rig.reach_record(1, 0);
     rig.expect(Event::Recorded, &["commit 1 by 0", "record confirmed 1"]);
-    rig.expect(stop(1, false, Some("s")), &["refuse 1 conflict"]);
+    rig.expect(stop(1, false, Some("s")), &["refuse 1 cancelled"]);
     rig.expect(stop(2, false, None), &[]);
     rig.expect(Event::Recorded, &["collect but 0", "record Finished"]);
     let ended = "answer 2 Ended { end: Finished, checkpoint: Some(CheckpointId(1)), savepoint: None }";
@@ -288,6 +288,40 @@ fn a_cancellation_ends_also_where_it_cannot_be_recorded() {
     rig.reach_record(1, 0);
     rig.expect(cancel(2), &["refuse 1 cancelled"]);
     rig.expect(record_failed(ErrorKind::Unavailable), &["alert", "record Cancelled"]);
+}
+
+/// A stop whose checkpoint and savepoint are whole, and whose end is being recorded.
+fn closing() -> Rig {
+    let mut rig = stopping(false, Some("s"));
+    rig.reach_record(1, 0);
+    rig.step(Event::Recorded);
+    rig.expect(Event::Recorded, &["collect but 1", "copy 1 s"]);
+    rig.expect(copied(1, "s"), &["record savepoint 1 s"]);
+    rig.expect(Event::Recorded, &["record Stopped"]);
+    rig
+}
+
+#[test]
+fn a_cancellation_while_another_end_is_recorded_learns_which_it_was() {
+    let mut rig = closing();
+    rig.expect(cancel(2), &[]);
+    rig.expect(trigger(3), &["refuse 3 cancelled"]);
+    let ended = |request| {
+        format!(
+            "answer {request} Ended {{ end: Stopped, checkpoint: Some(CheckpointId(1)), savepoint: Some(Ok(\"s\")) }}"
+        )
+    };
+    rig.expect(Event::Recorded, &[&ended(1), &ended(2), "finish Stopped"]);
+
+    let cancelled = "answer 2 Ended { end: Cancelled, checkpoint: None, savepoint: None }";
+    for kind in [ErrorKind::Unavailable, ErrorKind::Retryable] {
+        let mut rig = closing();
+        rig.expect(cancel(2), &[]);
+        rig.expect(record_failed(kind), &["alert", "refuse 1 cancelled", cancelled, "finish Cancelled"]);
+    }
+    let mut rig = closing();
+    rig.expect(cancel(2), &[]);
+    rig.expect(job_failed("a task died"), &["refuse 1 cancelled", cancelled, "finish Cancelled"]);
 }
 
 #[test]

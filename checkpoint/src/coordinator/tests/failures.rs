@@ -199,8 +199,17 @@ fn when_the_attempt_fails_every_request_is_refused_once() {
     rig.expect(stop(5, false, None), &[]);
     let refused: Vec<_> = [3, 2, 4, 1, 5].map(|request| format!("refuse {request} retryable")).into();
     let refused: Vec<_> = refused.iter().map(String::as_str).collect();
-    rig.expect(Event::JobFailed { reason: "a task died".into() }, &refused);
+    rig.expect(job_failed("a task died"), &refused);
     assert_eq!(rig.coordinator.remaining(), None);
-    rig.expect(Event::JobFailed { reason: "again".into() }, &[]);
+    let outcomes = &rig.coordinator.statistics().history;
+    let open = outcomes.iter().find(|one| one.outcome == CheckpointOutcome::InProgress);
+    assert_eq!((outcomes.len(), open), (2, None), "none is under way any more");
+    rig.expect(job_failed("again"), &[]);
     rig.expect(Event::Cancel { request: RequestId(6) }, &["refuse 6 retryable"]);
+
+    // A failure that ends the job for good is no reason to ask again.
+    let mut rig = Rig::running(Settings::default());
+    rig.expect(trigger(1), &["inject 1 Checkpoint"]);
+    let failed = Event::JobFailed { kind: ErrorKind::BadInput, reason: "line 7 is none".into() };
+    rig.expect(failed, &["refuse 1 bad-input"]);
 }

@@ -119,6 +119,10 @@ fn record_failed(kind: ErrorKind) -> Event {
     Event::RecordFailed { error: Error::new(kind, "no answer") }
 }
 
+fn job_failed(reason: &str) -> Event {
+    Event::JobFailed { kind: ErrorKind::User, reason: reason.into() }
+}
+
 fn trigger(request: u64) -> Event {
     Event::TriggerCheckpoint { request: RequestId(request) }
 }

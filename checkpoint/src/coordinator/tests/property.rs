@@ -28,6 +28,12 @@ struct World {
     injected: bool,
     /// The way to the end so far.
     course: Course,
+    /// Those requests that are stops.
+    stops: BTreeSet<u64>,
+    /// What those who wait for the end were told it was.
+    told_end: Option<End>,
+    /// A stop was told that the job was cancelled.
+    told_cancelled: bool,
 }
 
 impl World {
@@ -50,6 +56,9 @@ impl World {
             over: false,
             injected: false,
             course: Course::Running,
+            stops: BTreeSet::new(),
+            told_end: None,
+            told_cancelled: false,
         }
     }
 
@@ -68,7 +77,11 @@ impl World {
         match what {
             0 => trigger(self.request()),
             1 => savepoint(self.request(), ["a", "b"][which % 2]),
-            2 if which < 16 => stop(self.request(), which % 2 == 0, [None, Some("a")][which / 2 % 2]),
+            2 if which < 16 => {
+                let request = self.request();
+                self.stops.insert(request);
+                stop(request, which % 2 == 0, [None, Some("a")][which / 2 % 2])
+            }
             3 if which < 8 => Event::Cancel { request: RequestId(self.request()) },
             4 if which < 64 => report(source(which as u32 % 2), TaskReport::SourceFinished),
             5 => declined(checkpoint),
@@ -77,7 +90,7 @@ impl World {
                 self.now = self.now + ahead;
                 Event::TimePassed
             }
-            7 if which < 4 => Event::JobFailed { reason: "a task died".into() },
+            7 if which < 4 => job_failed("a task died"),
             8..=9 if !self.manifests.is_empty() => {
                 let checkpoint = self.manifests.remove(pick(self.manifests.len()));
                 if which % 8 == 0 {
@@ -200,10 +213,23 @@ impl World {
                 self.copies.push((checkpoint.0, dir.clone()));
                 must(checkpoint.0 <= self.committed, "a savepoint waits for the sinks")
             }
-            Decision::Answer { request, .. } => {
+            Decision::Answer { request, result } => {
+                if let Ok(Answer::Ended { end, .. }) = result {
+                    self.told_end = Some(*end);
+                }
+                let refused = matches!(result, Err(error) if error.message() == "the job was cancelled");
+                self.told_cancelled |= refused && self.stops.contains(&request.0);
                 must(self.open.remove(&request.0), "one answer to each request")
             }
-            Decision::Finish(_) | Decision::FailJob { .. } | Decision::Restart { .. } => {
+            Decision::Finish(end) => {
+                must(self.told_end.is_none_or(|told| told == *end), "all are told the end that it was")?;
+                must(
+                    *end == End::Cancelled || !self.told_cancelled,
+                    "no stop is told of a cancellation that was none",
+                )?;
+                must(!std::mem::replace(&mut self.over, true), "over once")
+            }
+            Decision::FailJob { .. } | Decision::Restart { .. } => {
                 must(!std::mem::replace(&mut self.over, true), "over once")
             }
             // A checkpoint triggered in the same step holds them back again.
@@ -237,7 +263,7 @@ proptest! {
             let event = world.event(what, which);
             world.step(event)?;
         }
-        world.step(Event::JobFailed { reason: "the test is over".into() })?;
+        world.step(job_failed("the test is over"))?;
         // A stop that is in the history is answered by the next attempt.
         let kept = world.coordinator.remaining().and_then(|remaining| remaining.stop);
         let kept: BTreeSet<_> = kept.map(|stop| stop.request.0).into_iter().collect();
