@@ -75,6 +75,8 @@ pub struct Advice {
     pub whole: Option<CheckpointId>,
     /// Whether one newer than that is damaged as well.
     pub has_damaged: bool,
+    /// Whether sinks have yet to commit something: a fresh start would do so beside what it writes.
+    pub pending: bool,
     /// Whether the list of what is to be committed first is damaged: no start can do that.
     pub lost_pending: bool,
 }
@@ -83,7 +85,8 @@ pub struct Advice {
 /// it names every flag that it needs.
 #[must_use]
 pub fn choices(directory: &str, advice: &Advice) -> String {
-    let abandon = if advice.lost_pending { " --abandon-pending" } else { "" };
+    let flag = |needed| if needed { " --abandon-pending" } else { "" };
+    let (abandon, fresh) = (flag(advice.lost_pending), flag(advice.pending || advice.lost_pending));
     let older = match advice {
         Advice { whole: Some(whole), .. } => format!(
             " start from checkpoint {whole}, the newest before it that is whole, with --from {directory}@{whole} \
@@ -94,7 +97,7 @@ pub fn choices(directory: &str, advice: &Advice) -> String {
         }
         _ => String::new(),
     };
-    format!("put the file back;{older} start fresh with --from none{abandon} and another output")
+    format!("put the file back;{older} start fresh with --from none{fresh} and another output")
 }
 
 /// The choices where a sink holds output of checkpoint `revoked`, which nobody can go on from, to end an error message
@@ -103,7 +106,8 @@ pub fn choices(directory: &str, advice: &Advice) -> String {
 pub fn choices_if_committed(standing: &Standing, directory: &str, revoked: CheckpointId) -> String {
     let older = from_before(standing, directory, revoked)
         .map(|from| format!("{from} --accept-foreign-output (what was committed then comes twice), or "));
-    format!("{}start fresh with --from none into another output", older.unwrap_or_default())
+    let fresh = if standing.unconfirmed.is_empty() { "" } else { " --abandon-pending" };
+    format!("{}start fresh with --from none{fresh} into another output", older.unwrap_or_default())
 }
 
 fn from_before(standing: &Standing, directory: &str, checkpoint: CheckpointId) -> Option<String> {

@@ -15,6 +15,7 @@ use super::{
     standing::{Restores, Standing},
     start::{self, Candidate, Decision, Pending, RestorePlan, Source, StartRequest, Started},
     step::{Outcome, StartStep},
+    unconfirmed::Unconfirmed,
 };
 use crate::{
     manifest::{self, Manifest},
@@ -82,10 +83,11 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                 };
                 over =
                     standing.filter(|it| request.from.continues() && it.starts_over()).map(start::why_over);
+                let abandons = start.abandons.clone();
                 let kind = Kind::AttemptStarted(*start);
                 let record = Arc::new(Record::after(newest.as_deref(), env.wall(), kind)?);
                 // All that will be needed is read before anything is written.
-                let read = prepare(&env, &store, &record.standing, request).await;
+                let read = prepare(&env, &store, &record.standing, &abandons, request).await;
                 if read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt)
                     && overtaken < OVERTAKEN_MAX
                     && records.newest().await?.map(|found| found.number) != newest.map(|newest| newest.number)
@@ -102,11 +104,10 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
             StartStep::Started(record) => {
                 env.fault(FaultPoint::StartRecordAfter)?;
                 records.write_hint(record.number).await?;
-                let (pending, source) =
-                    prepared.take().ok_or_else(|| Error::internal("started undecided"))?;
+                let prepared = prepared.take().ok_or_else(|| Error::internal("started undecided"))?;
                 let owed = request.revoke;
                 let history = JobHistory { owed, ..JobHistory::owning(records, &record) };
-                let mut plan = history.plan(pending, source);
+                let mut plan = history.plan(prepared);
                 if let Some(why) = over {
                     plan.summary = format!("{}: {why}", plan.summary);
                 }
@@ -123,13 +124,21 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
     }
 }
 
+/// What was read for an attempt before its start record was written.
+struct Prepared {
+    pending: Vec<Pending>,
+    abandoned: Vec<Unconfirmed>,
+    source: Source,
+}
+
 /// Reads the manifests that an attempt with this standing will need.
 async fn prepare(
     env: &Env,
     store: &Arc<dyn Store>,
     standing: &Standing,
+    abandons: &[CheckpointId],
     request: &StartRequest,
-) -> Result<(Vec<Pending>, Source)> {
+) -> Result<Prepared> {
     let read = async |checkpoint: CheckpointId, file| match manifest::read(env, &**store, file).await {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             let choices = snapshots::choices(env, store, standing, checkpoint).await;
@@ -159,7 +168,9 @@ async fn prepare(
             Source::Foreign { store: location.store, manifest: location.manifest }
         }
     };
-    Ok((pending, source))
+    // That it cannot be read is a reason to give it up.
+    let abandoned = Unconfirmed::read(env, &**store, standing, abandons).await?;
+    Ok(Prepared { pending, abandoned, source })
 }
 
 /// The history as the attempt that owns the job sees it. It appends until another attempt starts, and then never again.
@@ -351,12 +362,13 @@ impl JobHistory {
         self.standing().garbage.iter().cloned().map(DeletePermit::new).collect()
     }
 
-    fn plan(&self, pending: Vec<Pending>, source: Source) -> RestorePlan {
-        let standing = self.standing();
+    fn plan(&self, prepared: Prepared) -> RestorePlan {
+        let (standing, Prepared { pending, abandoned, source }) = (self.standing(), prepared);
         RestorePlan {
             revoked: standing.revoked.clone(),
             summary: summary(standing, &source),
             pending,
+            abandoned,
             source,
             first_checkpoint: standing.highest_checkpoint.next(),
         }

@@ -26,6 +26,7 @@ pub mod step;
 pub mod tail;
 #[cfg(test)]
 mod tests;
+mod unconfirmed;
 
 pub use lock::{Instance, JobLock};
 pub use log::{CreatedRecord, JobHistory, open, start};
@@ -35,3 +36,4 @@ pub use records::Records;
 pub use standing::{Attempt, CompletedCheckpoint, End, ForeignSnapshot, OpenMark, Restores, Standing};
 pub use start::{From, Line, Pending, RestorePlan, Source, StartRequest, Started};
 pub use tail::Milestones;
+pub use unconfirmed::Unconfirmed;

@@ -12,6 +12,7 @@ use super::{
     permit::CommitPermit,
     record::{AttemptStart, EndKind},
     standing::{CompletedCheckpoint, ForeignSnapshot, Restores, Standing},
+    unconfirmed::Unconfirmed,
 };
 use crate::{manifest::Manifest, savepoint::SnapshotLocation};
 
@@ -118,6 +119,8 @@ pub struct RestorePlan {
     pub revoked: Vec<CheckpointId>,
     /// Completed checkpoints whose sinks may not have committed yet, oldest first.
     pub pending: Vec<Pending>,
+    /// Completed checkpoints of which the user gives up what is not committed yet, oldest first.
+    pub abandoned: Vec<Unconfirmed>,
     /// What to restore.
     pub source: Source,
     /// The number of the attempt's first checkpoint.
@@ -199,6 +202,12 @@ pub fn decide(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<
         return Ok(Decision::Finished(end.at));
     }
     same_line(Some(standing), candidate)?;
+    if continues && request.abandon_pending && !standing.unconfirmed.is_empty() {
+        return Err(Error::invalid_job(
+            "a continuation commits what is pending, so --abandon-pending gives nothing up: leave it out, or start with \
+             --from SNAPSHOT or --from none as well",
+        ));
+    }
     let starts_over = continues && standing.starts_over();
     if starts_over && matches!(request.from, From::Latest) {
         return Err(Error::invalid_job(format!(
@@ -233,9 +242,7 @@ pub fn decide(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<
             (candidate.new_lineage, snapshot(Some(standing), location, request)?)
         }
     };
-    // A continuation restores the last checkpoint and must commit it; only another start can give up what is pending.
-    let abandons = request.abandon_pending && !continues;
-    let abandons = if abandons { standing.unconfirmed.clone() } else { Vec::new() };
+    let abandons = if request.abandon_pending { standing.unconfirmed.clone() } else { Vec::new() };
     let start = AttemptStart { abandons, ..attempt(candidate, standing.job, lineage, restores) };
     Ok(Decision::Start(Box::new(start)))
 }
@@ -332,11 +339,14 @@ fn snapshot(
     request: &StartRequest,
 ) -> Result<Restores> {
     same_max_parallelism(location.manifest.max_parallelism, request.max_parallelism, location.url())?;
-    let own = standing.and_then(|standing| {
-        let same = |held: &&CompletedCheckpoint| held.manifest.digest == location.file.digest;
-        standing.held().into_iter().find(same).cloned()
-    });
+    let own = standing.and_then(|standing| own(standing, location).cloned());
     Ok(own.map_or_else(|| Restores::Foreign(foreign(location)), Restores::Own))
+}
+
+/// The checkpoint of this history that a user's snapshot is, if it is one.
+#[must_use]
+pub fn own<'a>(standing: &'a Standing, location: &SnapshotLocation) -> Option<&'a CompletedCheckpoint> {
+    standing.held().into_iter().find(|held| held.manifest.digest == location.file.digest)
 }
 
 fn foreign(location: &SnapshotLocation) -> ForeignSnapshot {

@@ -12,7 +12,7 @@ use env::{Env, Store};
 use types::{CheckpointId, Digest, Error, ErrorKind, RecordNumber, Result, SnapshotFile};
 
 use crate::{
-    history::{CompletedCheckpoint, ForeignSnapshot, Record, Records, Restores, Standing},
+    history::{CompletedCheckpoint, ForeignSnapshot, Record, Records, Restores, Standing, Unconfirmed},
     manifest::{self, Manifest},
     storage::{paths, retry::Retry},
 };
@@ -26,6 +26,9 @@ pub struct SnapshotLocation {
     pub file: SnapshotFile,
     /// The manifest.
     pub manifest: Arc<Manifest>,
+    /// The checkpoints up to this one whose sinks are not known to have committed, oldest first: no start from a copy
+    /// commits what they have pending. None for a savepoint, which waited for its sinks.
+    pub unconfirmed: Vec<Unconfirmed>,
 }
 
 impl fmt::Debug for SnapshotLocation {
@@ -70,13 +73,24 @@ impl SnapshotLocation {
         };
         let found = choose(&record.standing, which);
         let found = found.ok_or_else(|| none(no_checkpoint(&record.standing)))?;
+        let newest = match which {
+            Which::AtRecord(_) => match records.newest().await {
+                // An old record is what helps where the newest one is damaged.
+                Err(error) if error.kind() == ErrorKind::Corrupt => record,
+                newest => newest?.unwrap_or(record),
+            },
+            Which::Latest | Which::Checkpoint(_) => record,
+        };
         if matches!(which, Which::AtRecord(_))
-            && let Some(gone) = gone(&records, &found).await?
+            && let Some(gone) = gone(&newest.standing, &found)
         {
             return Err(none(gone));
         }
-        let manifest = manifest::read(env, &*store, &found.manifest).await?;
-        Ok(Self { store, file: found.manifest, manifest: Arc::new(manifest) })
+        let manifest = Arc::new(manifest::read(env, &*store, &found.manifest).await?);
+        let waiting = &newest.standing.unconfirmed;
+        let waiting: Vec<_> = waiting.iter().copied().filter(|it| *it <= found.checkpoint).collect();
+        let unconfirmed = Unconfirmed::read(env, &*store, &newest.standing, &waiting).await?;
+        Ok(Self { store, file: found.manifest, manifest, unconfirmed })
     }
 
     /// Finds again the snapshot that an attempt started from.
@@ -92,7 +106,8 @@ impl SnapshotLocation {
         };
         let store = open_existing(env, &snapshot.url).await.map_err(gone)?;
         let manifest = Arc::new(manifest::read(env, &*store, &snapshot.manifest).await?);
-        Ok(Self { store, file: snapshot.manifest.clone(), manifest })
+        // The first start from it has looked at what was pending.
+        Ok(Self { store, file: snapshot.manifest.clone(), manifest, unconfirmed: Vec::new() })
     }
 
     /// The savepoint in a directory, if it is one.
@@ -107,7 +122,12 @@ impl SnapshotLocation {
                 let file =
                     SnapshotFile { path: path.into(), len: bytes.len() as u64, digest: Digest::of(&bytes) };
                 let manifest = manifest::decode(path, &bytes).map_err(|error| error.context(store.url()))?;
-                Ok(Self { store: Arc::clone(store), file, manifest: Arc::new(manifest) })
+                Ok(Self {
+                    store: Arc::clone(store),
+                    file,
+                    manifest: Arc::new(manifest),
+                    unconfirmed: Vec::new(),
+                })
             })
             .transpose()
     }
@@ -171,24 +191,18 @@ fn no_record(number: RecordNumber, newest: Option<&Record>) -> String {
     }
 }
 
-/// Why the checkpoint that an old record names is there no more, if the history says so.
-async fn gone(records: &Records, found: &CompletedCheckpoint) -> Result<Option<String>> {
-    let newest = match records.newest().await {
-        // An old record is what helps where the newest one is damaged.
-        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(None),
-        newest => newest?,
-    };
-    let Some(standing) = newest.as_ref().map(|newest| &newest.standing) else { return Ok(None) };
+/// Why the checkpoint that an old record names is there no more, if the history, as it stands now, says so.
+fn gone(standing: &Standing, found: &CompletedCheckpoint) -> Option<String> {
     if standing.held().iter().any(|held| held.manifest == found.manifest) {
-        return Ok(None);
+        return None;
     }
     let checkpoint = found.checkpoint;
     let kept = held(standing).unwrap_or_else(|| "none".to_owned());
-    Ok(Some(if standing.revoked.contains(&checkpoint) {
+    Some(if standing.revoked.contains(&checkpoint) {
         format!("checkpoint {checkpoint} was revoked, since it is damaged (kept: {kept})")
     } else {
         format!("checkpoint {checkpoint} was removed by retention (kept: {kept})")
-    }))
+    })
 }
 
 /// Opens a store to read from: a local directory that does not exist is an error, and is not made.

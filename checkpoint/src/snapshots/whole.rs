@@ -23,7 +23,11 @@ pub async fn choices(
     standing: &Standing,
     damaged: CheckpointId,
 ) -> String {
-    let mut advice = Advice { lost_pending: lost_pending(env, store, standing).await, ..Advice::default() };
+    let mut advice = Advice {
+        pending: !standing.unconfirmed.is_empty(),
+        lost_pending: lost_pending(env, store, standing).await,
+        ..Advice::default()
+    };
     for older in standing.completed.iter().rev().filter(|held| held.checkpoint < damaged) {
         // Whatever cannot be read now is not to be recommended.
         if is_whole(env, store, older).await.unwrap_or(false) {

@@ -112,6 +112,7 @@ impl JobManager {
             revoked = revocation.into_prepared();
         }
         self.announce(&info, restore, history);
+        self.tell_given_up(automatic, restore);
         self.settle_sinks(&info, restore, revoked, history).await?;
         confirm(restore, history).await?;
         let manifest = self.manifest(&info, &restore.source).await?;
@@ -196,6 +197,8 @@ impl JobManager {
             request.revoke = Some(revocation.checkpoint());
         } else if let Some(found) = suspicion {
             return Err(found);
+        } else if !automatic {
+            self.check_sinks().await?;
         }
         let started = history::start(&self.env, Arc::clone(&self.store), lock, &request).await?;
         let (history, restore) = match started {
@@ -235,6 +238,7 @@ impl JobManager {
         {
             return self.check_finished_places(standing).await.map(|()| Some(line));
         }
+        self.check_left_behind(standing)?;
         match self.to_restore(standing).await? {
             Some(snapshot) => {
                 let Snapshot { manifest, name, .. } = &snapshot;
@@ -242,7 +246,7 @@ impl JobManager {
                 self.check_places(&snapshot, standing).await?;
             }
             None => {
-                self.check_pending_places(standing).await?;
+                self.check_pending(standing).await?;
                 self.check_sources().await?;
             }
         }
@@ -270,6 +274,7 @@ impl JobManager {
             Some(fresh) => error.context(fresh),
             None => error,
         })?;
+        self.check_beside(standing).await?;
         Ok(Some(line))
     }
 

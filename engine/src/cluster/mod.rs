@@ -14,6 +14,7 @@ pub(crate) mod link;
 mod lives;
 pub mod local;
 pub mod message;
+mod pending;
 mod places;
 pub(crate) mod requests;
 pub(crate) mod resolve;

@@ -11,17 +11,12 @@ use checkpoint::{
     manifest::Manifest,
     savepoint::SnapshotLocation,
 };
-use types::{Error, ErrorKind, JobId, Result, Uid};
+use types::{Error, ErrorKind, Result, Uid};
 
-use super::{
-    job_manager::JobManager,
-    launch::nobody,
-    message::{ToJobManager, ToTaskManager},
-};
+use super::job_manager::JobManager;
 use crate::{
     graph::logical::VertexKind,
     recovery::places::{self, Elsewhere},
-    task::message::Failure,
 };
 
 /// A snapshot that a start would restore.
@@ -109,13 +104,13 @@ impl JobManager {
     /// Whether a start from `snapshot` finds everything where it was.
     ///
     /// # Errors
-    /// `IncompatibleState` naming what is elsewhere.
+    /// `IncompatibleState` naming what is elsewhere; as [`check_pending`](Self::check_pending).
     pub(super) async fn check_places(
         &mut self,
         snapshot: &Snapshot,
         standing: Option<&Standing>,
     ) -> Result<()> {
-        self.check_pending_places(standing).await?;
+        self.check_pending(standing).await?;
         places::refuse(&self.elsewhere_in(snapshot)?, &snapshot.name)
     }
 
@@ -128,42 +123,6 @@ impl JobManager {
         // A new line of history may write elsewhere, from its first start on.
         elsewhere.retain(|it| snapshot.goes_on || !it.is_sink);
         Ok(elsewhere)
-    }
-
-    /// Whether what a start commits first of all is where the sinks are: what the user says has moved, too, since nobody
-    /// could commit any more what was left behind.
-    ///
-    /// # Errors
-    /// `IncompatibleState` naming what is elsewhere.
-    pub(super) async fn check_pending_places(&mut self, standing: Option<&Standing>) -> Result<()> {
-        let continues = self.start.from.continues();
-        let Some(standing) = standing.filter(|_| continues || !self.start.abandon_pending) else {
-            return Ok(());
-        };
-        for completed in standing.completed.iter().filter(|it| standing.unconfirmed.contains(&it.checkpoint))
-        {
-            // What is damaged is dealt with when the attempt begins.
-            let Ok(pending) = self.read(completed).await? else { continue };
-            let mut elsewhere = self.sinks_elsewhere(&pending)?;
-            elsewhere.retain(|it| !it.prepared.is_empty());
-            if !elsewhere.is_empty() {
-                let lack = self.lack(standing.job, &elsewhere).await?;
-                elsewhere.retain(|it| lack.contains(&it.stored_as));
-            }
-            places::refuse_pending(&elsewhere, &format!("checkpoint {}", completed.checkpoint), continues)?;
-        }
-        Ok(())
-    }
-
-    /// The names of the sinks that do not find where they are now what they had prepared.
-    async fn lack(&mut self, job: JobId, elsewhere: &[Elsewhere]) -> Result<BTreeSet<Uid>> {
-        let prepared = elsewhere.iter().map(|it| (it.stored_as.clone(), it.prepared.clone())).collect();
-        self.to_tasks.send(&ToTaskManager::FindPrepared { info: nobody(job), prepared }).await?;
-        let lack = self.answer(|message| match message {
-            ToJobManager::SinksLack { result, .. } => Some(result),
-            _ => None,
-        });
-        lack.await?.map_err(Failure::into_error)
     }
 
     /// Whether a job that has finished is asked for once more, and not for something else.

@@ -237,8 +237,8 @@ impl TaskManager {
         match work.into_values().find(|it| !it.commit.is_empty() || !it.revoke.is_empty()) {
             None => Ok(None),
             Some(left) => Err(Error::incompatible(format!(
-                "sink {} still holds transactions that the job history {}, but the job has no such sink: start once with \
-                 it, or give them up with --abandon-pending",
+                "sink {} still holds transactions that the job history {}, but the job has no exactly-once sink of that \
+                 name: start once with it",
                 left.uid,
                 if left.commit.is_empty() { "revoked" } else { "completed" }
             ))),

@@ -11,7 +11,7 @@ pub mod logical;
 pub mod physical;
 pub mod validate;
 
-pub use validate::{exactly_once_sinks, parallelism_of};
+pub use validate::{exactly_once_names, exactly_once_sinks, parallelism_of};
 
 #[cfg(test)]
 mod tests;

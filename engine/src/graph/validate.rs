@@ -24,6 +24,13 @@ pub fn exactly_once_sinks(graph: &Graph) -> Vec<&Uid> {
     graph.vertices.iter().filter(exactly_once).filter_map(|vertex| vertex.uid.as_ref()).collect()
 }
 
+/// All names, former ones too, of the sinks that commit with checkpoints.
+pub fn exactly_once_names(graph: &Graph) -> BTreeSet<&Uid> {
+    let exactly_once = exactly_once_sinks(graph);
+    let is_one = |vertex: &&Vertex| vertex.uid.as_ref().is_some_and(|uid| exactly_once.contains(&uid));
+    graph.vertices.iter().filter(is_one).flat_map(|it| it.uid.iter().chain(&it.formerly)).collect()
+}
+
 /// # Errors
 /// `InvalidJob` with all problems in one line, each naming its place.
 pub(super) fn validate(

@@ -3,6 +3,7 @@
 
 pub(crate) mod compatible;
 pub(crate) mod describe;
+pub(crate) mod pending;
 pub(crate) mod places;
 pub(crate) mod plan;
 pub(crate) mod savepoint;

@@ -419,7 +419,7 @@ fn a_crash_anywhere_in_the_fall_back_changes_nothing() {
 
 /// A sink that keeps no promise but to write everything.
 #[derive(Clone, Default)]
-struct Plain(Arc<Mutex<BTreeSet<Row>>>);
+pub(crate) struct Plain(Arc<Mutex<BTreeSet<Row>>>);
 
 impl Sink for Plain {
     type In = Row;

@@ -11,7 +11,7 @@ use tidegate_engine::{cluster::attempt::Ask, prelude::*};
 use crate::{
     counting::{KEYS, counting, endless},
     full_disk::image,
-    ledger::Ledger,
+    ledger::{Ledger, Moods},
     world::{Kind, Row, assert_says, run, simulate, start},
 };
 
@@ -85,6 +85,66 @@ fn a_job_starts_from_any_checkpoint_of_another_directory() {
             assert_continues(from, &one.committed, &ledger.committed());
             assert_eq!(ledger.breaches(), [""; 0], "{from}");
         }
+    });
+}
+
+/// What a checkpoint has pending is committed by a start in its own directory only: one from a copy would lose it.
+#[test]
+fn what_another_directory_has_pending_is_not_left_behind_without_a_word() {
+    simulate(async |sim, env| {
+        let first = Ledger::default();
+        let settings = [("checkpoints.url", "/first"), ("checkpoints.interval", "off")];
+        let (process, handle) = start(sim, counting(&endless(), &settings, &first)).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        handle.control().ask(Ask::Checkpoint).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        first.set_moods(Moods { retry: 1.0, ..Moods::default() });
+        handle.control().ask(Ask::Checkpoint).await.unwrap();
+        let record = history::open(&env, env.open_store("/first").unwrap()).await.unwrap().unwrap().number;
+        process.kill();
+        first.set_moods(Moods::default());
+        let (before, pending) = (image(&env, "/first"), first.pending());
+
+        let second = |from: &str, more: &[(&str, &str)]| {
+            let settings = [("checkpoints.url", "/second"), ("checkpoints.interval", "off"), ("from", from)];
+            let ledger = Ledger::default();
+            (counting(&endless(), &[&settings[..], more].concat(), &ledger), ledger)
+        };
+        for from in ["/first", "/first@2", &format!("/first/history/{record}")] {
+            let error = run(sim, second(from, &[]).0).await.unwrap_err();
+            let texts = [
+                "checkpoint 2 in /first has output that its sinks have not committed yet",
+                "(1 transaction of sink out)",
+                "go on with the job in /first until they have",
+                "--abandon-pending",
+            ];
+            assert_says(&error, ErrorKind::Conflict, &texts);
+        }
+        assert!(image(&env, "/second").keys().all(|path| !path.starts_with("/second/history")));
+        assert!(image(&env, "/first") == before && first.pending() == pending);
+
+        // Given up, in so many words.
+        let (job, _ledger) = second("/first", &[("abandon-pending", "true")]);
+        let (process, _handle) = start(sim, job).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        process.kill();
+        let told = "checkpoint 2 in /first: --abandon-pending gives up 1 transaction of sink out, unless";
+        assert_eq!(sim.printed().iter().filter(|(_, line)| line.contains(told)).count(), 1);
+        env.files().remove_dir_all(Path::new("/second")).unwrap();
+
+        // Once the job there has gone on, it can be had from there.
+        let (process, handle) = start(sim, counting(&endless(), &settings, &first)).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        handle.control().ask(Ask::Stop { drain: false, savepoint: None }).await.unwrap();
+        handle.join().await.unwrap();
+        process.kill();
+        let (job, ledger) = second("/first", &[]);
+        let (process, handle) = start(sim, job).await.unwrap();
+        env.sleep(Duration::from_secs(2)).await;
+        handle.control().ask(Ask::Stop { drain: false, savepoint: None }).await.unwrap();
+        process.kill();
+        assert_continues("/first", &first.committed(), &ledger.committed());
+        assert!(first.pending() == 0 && first.breaches().is_empty());
     });
 }
 

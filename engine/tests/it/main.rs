@@ -31,6 +31,7 @@ mod numbers;
 mod panicking_ends;
 mod panics;
 mod partitioners;
+mod pending;
 mod processing_time;
 mod punctuated;
 mod real_threads;
