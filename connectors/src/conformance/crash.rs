@@ -1,4 +1,5 @@
-//! Simulated crashes: the power fails at every single change of the disk, or one sync fails, and the life goes on.
+//! Simulated crashes: the power fails at every single change of the disk, or one sync fails, the life goes on as if nothing
+//! had been, and the power fails once it has ended.
 
 use std::{
     path::Path,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use env::{Env, sim::Simulation};
-use types::Result;
+use types::{ErrorKind, Result};
 
 use super::{life::Script, subject::SinkSubject};
 
@@ -18,6 +19,8 @@ const DIR: &str = "/conformance";
 const MOST_CHANGES: u64 = 10_000;
 /// More lives than one fault can take.
 const MOST_LIVES: usize = 10;
+/// So often a process begins an attempt anew.
+const MOST_RESTARTS: usize = 3;
 
 /// What went wrong in how many runs; each is at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +32,9 @@ pub struct Crashes {
 }
 
 /// Runs the scripted life under `seed`: once undisturbed, once for each change of the disk with the
-/// power failing just before it, once for each sync with that one failing. Files that live elsewhere than on the
-/// simulated disk do not notice.
+/// power failing just before it, once for each sync with that one failing. What a failed sync should have made durable
+/// stays visible and is lost with the power, which fails when the life has ended: by an error that no restart mends, or
+/// because all is done. Files that live elsewhere than on the simulated disk do not notice.
 ///
 /// # Panics
 /// If a reader ever sees what it must not, or not at the end what it must.
@@ -63,6 +67,7 @@ fn run<S: SinkSubject>(sim: &Simulation) -> usize {
                 assert!(!process.is_alive(), "{error}");
             }
             process.kill();
+            sim.control().crash();
             script.check(&observer).await;
             if done.load(Ordering::SeqCst) {
                 script.check_end(&observer).await;
@@ -73,10 +78,14 @@ fn run<S: SinkSubject>(sim: &Simulation) -> usize {
     })
 }
 
+/// As an engine does, goes on in the same process after what may pass, and ends after what may not.
 async fn one_life<S: SinkSubject>(script: Arc<Script<S>>, env: Env, done: Arc<AtomicBool>) {
-    let alive: Result<()> = script.live(&env, &|_| Ok(())).await;
-    match alive {
-        Ok(()) => done.store(true, Ordering::SeqCst),
-        Err(error) => env.warn(&format!("the life ends: {error}")),
+    for _attempt in 0..=MOST_RESTARTS {
+        let alive: Result<()> = script.live(&env, &|_| Ok(())).await;
+        let Err(error) = alive else { return done.store(true, Ordering::SeqCst) };
+        env.warn(&format!("the attempt ends: {error}"));
+        if !matches!(error.kind(), ErrorKind::Retryable | ErrorKind::Unavailable) {
+            return;
+        }
     }
 }

@@ -6,9 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::api::sink::{CommitOutcome, Committer, SinkContext, TwoPhaseSink, TwoPhaseWriter};
+use engine::api::sink::{CommitOutcome, Committer, SinkContext, TransactionId, TwoPhaseSink, TwoPhaseWriter};
 use env::Env;
-use types::{Error, Result};
+use types::{Error, ErrorKind, Result};
 
 use super::{
     log::{Entry, Log, Standing, Stored},
@@ -26,6 +26,9 @@ const EARLY: u64 = 2;
 const EMPTY: u64 = 2;
 const FAILED: u64 = 3;
 const REVOKED: u64 = 5;
+
+/// So often a commit is tried again before the attempt ends.
+const COMMIT_TRIES: u32 = 3;
 
 /// What is told of each step, with its name; an error ends the life there.
 pub(super) type Steps<'a> = &'a (dyn Fn(&str) -> Result<()> + Send + Sync);
@@ -238,11 +241,7 @@ impl<S: SinkSubject> Attempt<'_, S> {
     ) -> Result<()> {
         for Stored { id, prepared } in transactions {
             self.step("commit.before")?;
-            match committer.commit(id, prepared).await? {
-                CommitOutcome::Committed => {}
-                CommitOutcome::Retry(why) => return Err(Error::retryable(why)),
-                CommitOutcome::Lost(what) => panic!("a completed transaction is lost: {what}"),
-            }
+            commit_again(committer, id, prepared).await?;
             self.step("commit.after")?;
         }
         self.step("confirm.before")?;
@@ -264,5 +263,26 @@ impl<S: SinkSubject> Attempt<'_, S> {
             self.step("revoke.after")?;
         }
         Ok(())
+    }
+}
+
+/// Commits as an engine does, which tries again what may pass.
+async fn commit_again<C: Committer>(
+    committer: &mut C,
+    id: &TransactionId,
+    prepared: &C::Prepared,
+) -> Result<()> {
+    let mut tries = 1;
+    loop {
+        let why = match committer.commit(id, prepared).await {
+            Ok(CommitOutcome::Committed) => return Ok(()),
+            Ok(CommitOutcome::Retry(why)) => Error::retryable(why),
+            Ok(CommitOutcome::Lost(what)) => panic!("a completed transaction is lost: {what}"),
+            Err(error) => error,
+        };
+        if tries == COMMIT_TRIES || why.kind() != ErrorKind::Retryable {
+            return Err(why);
+        }
+        tries += 1;
     }
 }

@@ -15,7 +15,7 @@ pub(super) const PART: &str = "part-";
 const OPEN: &str = "open-";
 
 /// The name of one file of one transaction, the same in `.pending` and published. Names of one writer sort in the
-/// order in which they were written.
+/// order in which they were written, compared number by number: as text only while no number outgrows its width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PartName {
     pub(super) lineage: Lineage,

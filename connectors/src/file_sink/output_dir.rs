@@ -14,7 +14,10 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use engine::api::sink::{CommitOutcome, Marker, SinkContext, TransactionId};
@@ -59,10 +62,13 @@ pub(super) struct OutputDir {
     owner: Owner,
     /// The names that the sink had before.
     formerly: Vec<Uid>,
+    /// Whether a sync of the directory has failed in this process: what it should have made durable may be lost, though
+    /// readers see it and later syncs report success.
+    broken: Arc<AtomicBool>,
 }
 
 impl OutputDir {
-    pub(super) fn new(path: &Path, context: &SinkContext) -> Self {
+    pub(super) fn new(path: &Path, context: &SinkContext, broken: &Arc<AtomicBool>) -> Self {
         // Whatever name a committer works under, the directory belongs to the present one.
         let mut names = context.names.iter().cloned();
         let sink = names.next().unwrap_or_else(|| context.uid.clone());
@@ -73,6 +79,7 @@ impl OutputDir {
             pending: path.join(PENDING),
             owner: Owner { job: context.job, sink },
             formerly: names.collect(),
+            broken: Arc::clone(broken),
         }
     }
 
@@ -84,20 +91,24 @@ impl OutputDir {
     pub(super) fn claim(&self, claimant: &str) -> Result<()> {
         let holder = self.owner.holder(&*self.files, &self.path, &self.formerly)?;
         if holder != Holder::This || self.look_at(&self.pending)?.is_none() {
-            self.make().map_err(|error| self.not_made(error))?;
+            self.make()?;
         }
         match holder {
             Holder::This => Ok(()),
             Holder::Nobody => {
-                self.owner.claim(&*self.files, &self.path, &self.pending, &self.formerly, claimant)
+                self.owner.claim(&*self.files, &self.path, &self.pending, &self.formerly, claimant)?;
+                self.sync_for_good(&self.path)
             }
-            Holder::FormerName => self.owner.take_over(&*self.files, &self.path, &self.pending, claimant),
+            Holder::FormerName => {
+                self.owner.take_over(&*self.files, &self.path, &self.pending, claimant)?;
+                self.sync_for_good(&self.path)
+            }
         }
     }
 
-    fn make(&self) -> io::Result<()> {
-        self.files.create_dir_all(&self.pending)?;
-        let dir = self.files.canonical(&self.path)?;
+    fn make(&self) -> Result<()> {
+        self.files.create_dir_all(&self.pending).map_err(|error| self.not_made(error))?;
+        let dir = self.files.canonical(&self.path).map_err(|error| self.not_made(error))?;
         for above in dir.ancestors() {
             match self.files.sync_dir(above) {
                 // Somebody else's directory, in which this process cannot have made anything.
@@ -106,7 +117,7 @@ impl OutputDir {
                         error.kind(),
                         io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
                     ) => {}
-                other => other?,
+                other => other.map_err(|error| self.not_durable(above, error))?,
             }
         }
         Ok(())
@@ -128,7 +139,7 @@ impl OutputDir {
         let from = self.pending.join(open);
         self.files
             .rename_new(&from, &self.pending.join(name.to_string()))
-            .map_err(|error| failed("rename", &from, error))
+            .map_err(|error| not_renamed("rename", &from, error))
     }
 
     /// Makes the names in `.pending` durable.
@@ -159,7 +170,7 @@ impl OutputDir {
             }
         }
         // Also when another process published them: it may have died before it came to this.
-        self.sync(&self.path)?;
+        self.sync_for_good(&self.path)?;
         self.sync_emptied()?;
         Ok(CommitOutcome::Committed)
     }
@@ -177,7 +188,7 @@ impl OutputDir {
                     Found::Pending => return Err(failed("publish", &from, error)),
                 }
             }
-            Err(error) => return Err(failed("publish", &from, error)),
+            Err(error) => return Err(not_renamed("publish", &from, error)),
         }
         self.env.fault(FaultPoint::PublishAfter)?;
         Ok(None)
@@ -209,7 +220,7 @@ impl OutputDir {
             Some(found) => Found::Lost(differs(&path, file, &found, "was committed")),
             None => Found::Lost(format!(
                 "{name} of {} bytes is neither in {} nor in {PENDING} below it: it was removed before its checkpoint \
-                 was confirmed; put it back",
+                 was committed by all sinks; put it back",
                 file.len,
                 self.path.display()
             )),
@@ -319,6 +330,29 @@ impl OutputDir {
         }
     }
 
+    /// Makes what readers see durable. Once that has failed nothing is believed any more: a second sync would take what the
+    /// first one has lost for its own success.
+    fn sync_for_good(&self, dir: &Path) -> Result<()> {
+        self.files.sync_dir(dir).map_err(|error| self.not_durable(dir, error))?;
+        // One that failed beside this one may have lost what this one should have made durable.
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(self.not_durable(dir, io::Error::other("an earlier sync failed")));
+        }
+        Ok(())
+    }
+
+    fn not_durable(&self, dir: &Path, error: io::Error) -> Error {
+        self.broken.store(true, Ordering::Relaxed);
+        let place = format!(
+            "cannot sync {}, so that what is in the output directory {} may not outlast a power failure: check the disk, \
+             then start again",
+            dir.display(),
+            self.path.display()
+        );
+        // Trying again would succeed, and prove nothing.
+        Error::io(place, error).with_kind(ErrorKind::Lost)
+    }
+
     fn sync(&self, dir: &Path) -> Result<()> {
         self.files.sync_dir(dir).map_err(|error| failed("sync", dir, error))
     }
@@ -374,4 +408,35 @@ pub(super) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
     let refused = matches!(error.kind(), NotFound | UnexpectedEof | NotADirectory | IsADirectory);
     let error = Error::io(format!("cannot {what} {}", path.display()), error);
     if refused { error.with_kind(ErrorKind::Unavailable) } else { error }
+}
+
+/// An error of a rename that must not replace anything, which not every file system can do.
+pub(super) fn not_renamed(what: &str, path: &Path, error: io::Error) -> Error {
+    use io::ErrorKind::{InvalidInput, Unsupported};
+    if !matches!(error.kind(), InvalidInput | Unsupported) {
+        return failed(what, path, error);
+    }
+    let place = format!(
+        "cannot {what} {}: the file system cannot rename without replacing (NFS and CIFS cannot): choose an output \
+         directory on a local one (ext4, XFS, Btrfs)",
+        path.display()
+    );
+    // It never will.
+    Error::io(place, error).with_kind(ErrorKind::InvalidJob)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_that_cannot_rename_without_replacing_is_named_and_not_tried_again() {
+        for kind in [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported] {
+            let error = not_renamed("create", Path::new("/out/.tidegate"), kind.into());
+            assert_eq!(error.kind(), ErrorKind::InvalidJob);
+            assert!(error.message().starts_with("cannot create /out/.tidegate: the file system"), "{error}");
+        }
+        let full = not_renamed("create", Path::new("/out/.tidegate"), io::ErrorKind::StorageFull.into());
+        assert_eq!(full.kind(), ErrorKind::Unavailable);
+    }
 }

@@ -16,7 +16,10 @@ use std::{
 use env::Files;
 use types::{Digest, Error, JobId, Result, Uid};
 
-use super::{naming::OWNER, output_dir::failed};
+use super::{
+    naming::OWNER,
+    output_dir::{failed, not_renamed},
+};
 
 /// The longest file that is read: many times what one can be.
 const LONGEST: usize = 4096;
@@ -83,7 +86,8 @@ impl Owner {
         })
     }
 
-    /// Takes a directory that was nobody's. Of several at once one wins; the others look again.
+    /// Takes a directory that was nobody's; durable once that is synced. Of several at once one wins; the others look
+    /// again.
     pub(super) fn claim(
         &self,
         files: &dyn Files,
@@ -105,12 +109,13 @@ impl Owner {
                     Holder::Nobody => return Err(failed("create", &path, error)),
                 }
             }
-            Err(error) => return Err(failed("create", &path, error)),
+            Err(error) => return Err(not_renamed("create", &path, error)),
         }
-        files.sync_dir(dir).map_err(|error| failed("sync", dir, error))
+        Ok(())
     }
 
-    /// Takes a directory over from a former name of the sink. Made again, it changes nothing.
+    /// Takes a directory over from a former name of the sink; durable once that is synced. Made again, it changes
+    /// nothing.
     pub(super) fn take_over(
         &self,
         files: &dyn Files,
@@ -119,8 +124,7 @@ impl Owner {
         claimant: &str,
     ) -> Result<()> {
         let (staged, path) = self.staged(files, dir, staging, claimant)?;
-        files.rename(&staged, &path).map_err(|error| failed("replace", &path, error))?;
-        files.sync_dir(dir).map_err(|error| failed("sync", dir, error))
+        files.rename(&staged, &path).map_err(|error| failed("replace", &path, error))
     }
 
     /// Writes the file where nobody looks for it; returns its place and the one where it belongs.

@@ -1,7 +1,12 @@
 //! The exactly-once file sink: [`FileSink`], its writer on the task, and its committer.
 
 use std::{
-    collections::BTreeSet, fmt::Display, io::Write, marker::PhantomData, path::PathBuf, sync::Arc,
+    collections::BTreeSet,
+    fmt::Display,
+    io::Write,
+    marker::PhantomData,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -24,11 +29,13 @@ use crate::place;
 /// Every subtask writes files of its own. A file is prepared in the hidden directory `.pending`, durable before its
 /// checkpoint completes, and published as `part-LINEAGE-SUBTASK-ATTEMPT-CHECKPOINT-PLACE` by one rename afterwards:
 /// whoever reads `part-*`, at any moment, sees committed records only, and a published file never changes. Names of one
-/// subtask sort in the order in which the records were written. The files of one checkpoint appear one after another,
-/// those of a subtask in the order of writing. A subtask that wrote nothing between two checkpoints makes no file.
+/// subtask, compared number by number (`sort -V`), sort in the order in which the records were written. The files of one
+/// checkpoint appear one after another, those of a subtask in the order of writing. A subtask that wrote nothing between
+/// two checkpoints makes no file.
 ///
 /// A directory belongs to one sink of one job; the file `.tidegate` says whose it is. Published files may be moved away
-/// once a later checkpoint has completed; while they are there, a start from a checkpoint older than they are is noticed.
+/// once their checkpoint is committed by all sinks of the job (`tidegate snapshots` says so); while they are there, a
+/// start from a checkpoint older than they are is noticed.
 ///
 /// **Guarantee:** exactly once, with checkpoints. The directory must be on one local file system that all subtasks see
 /// and that renames atomically without replacing (ext4, XFS, Btrfs and tmpfs do).
@@ -37,6 +44,8 @@ pub struct FileSink<T, E = fn(&T, &mut Vec<u8>)> {
     encode: E,
     roll_bytes: u64,
     roll_interval: Option<Duration>,
+    /// Whether a sync of the directory has failed in this process.
+    broken: Arc<AtomicBool>,
     records: PhantomData<fn(&T)>,
 }
 
@@ -52,7 +61,14 @@ impl<T, E: Fn(&T, &mut Vec<u8>)> FileSink<T, E> {
     /// Records as `encode` appends them, line ends included.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>, encode: E) -> Self {
-        Self { dir: dir.into(), encode, roll_bytes: 128 << 20, roll_interval: None, records: PhantomData }
+        Self {
+            dir: dir.into(),
+            encode,
+            roll_bytes: 128 << 20,
+            roll_interval: None,
+            broken: Arc::default(),
+            records: PhantomData,
+        }
     }
 
     /// Ends a file and begins the next one, between checkpoints too, once it holds `bytes` (128 MiB by default).
@@ -71,7 +87,13 @@ impl<T, E: Fn(&T, &mut Vec<u8>)> FileSink<T, E> {
 
 impl<T, E: Clone> Clone for FileSink<T, E> {
     fn clone(&self) -> Self {
-        Self { dir: self.dir.clone(), encode: self.encode.clone(), records: PhantomData, ..*self }
+        Self {
+            dir: self.dir.clone(),
+            encode: self.encode.clone(),
+            broken: Arc::clone(&self.broken),
+            records: PhantomData,
+            ..*self
+        }
     }
 }
 
@@ -111,7 +133,7 @@ where
     }
 
     async fn writer(&self, context: &SinkContext) -> Result<Self::Writer> {
-        let dir = Arc::new(OutputDir::new(&self.dir, context));
+        let dir = Arc::new(OutputDir::new(&self.dir, context, &self.broken));
         let claimed = Arc::clone(&dir);
         let claimant = format!("{}-{}", context.attempt, context.subtask);
         context.env.blocking("file sink open", move || claimed.claim(&claimant)).await??;
@@ -126,7 +148,7 @@ where
     }
 
     async fn committer(&self, context: &SinkContext) -> Result<Self::Committer> {
-        let dir = Arc::new(OutputDir::new(&self.dir, context));
+        let dir = Arc::new(OutputDir::new(&self.dir, context, &self.broken));
         Ok(FileCommitter { context: context.clone(), dir, prepared_here: BTreeSet::new() })
     }
 }
