@@ -83,11 +83,15 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                 };
                 over =
                     standing.filter(|it| request.from.continues() && it.starts_over()).map(start::why_over);
-                let abandons = start.abandons.clone();
+                // As it stood before: they are not unconfirmed any more once they are given up.
+                let abandoned = match standing {
+                    Some(standing) => Unconfirmed::read(&env, &*store, standing, &start.abandons).await?,
+                    None => Vec::new(),
+                };
                 let kind = Kind::AttemptStarted(*start);
                 let record = Arc::new(Record::after(newest.as_deref(), env.wall(), kind)?);
                 // All that will be needed is read before anything is written.
-                let read = prepare(&env, &store, &record.standing, &abandons, request).await;
+                let read = prepare(&env, &store, &record.standing, request).await;
                 if read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt)
                     && overtaken < OVERTAKEN_MAX
                     && records.newest().await?.map(|found| found.number) != newest.map(|newest| newest.number)
@@ -97,7 +101,7 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                     starting = records.begin().await?;
                     continue;
                 }
-                prepared = Some(read?);
+                prepared = Some(Prepared { abandoned, ..read? });
                 env.fault(FaultPoint::StartRecordBefore)?;
                 starting.decided(record);
             }
@@ -111,7 +115,7 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                 if let Some(why) = over {
                     plan.summary = format!("{}: {why}", plan.summary);
                 }
-                return Ok(Started::Running(Box::new(history), plan));
+                return Ok(Started::Running(Box::new(history), Box::new(plan)));
             }
             StartStep::LostRecord { .. } | StartStep::Call(_) => {
                 return Err(records
@@ -136,7 +140,6 @@ async fn prepare(
     env: &Env,
     store: &Arc<dyn Store>,
     standing: &Standing,
-    abandons: &[CheckpointId],
     request: &StartRequest,
 ) -> Result<Prepared> {
     let read = async |checkpoint: CheckpointId, file| match manifest::read(env, &**store, file).await {
@@ -168,9 +171,7 @@ async fn prepare(
             Source::Foreign { store: location.store, manifest: location.manifest }
         }
     };
-    // That it cannot be read is a reason to give it up.
-    let abandoned = Unconfirmed::read(env, &**store, standing, abandons).await?;
-    Ok(Prepared { pending, abandoned, source })
+    Ok(Prepared { pending, abandoned: Vec::new(), source })
 }
 
 /// The history as the attempt that owns the job sees it. It appends until another attempt starts, and then never again.

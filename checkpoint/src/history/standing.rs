@@ -273,8 +273,24 @@ impl Standing {
         self.end.as_ref().is_some_and(|end| end.gave_up)
     }
 
+    /// Whether what was prepared for this checkpoint is committed for sure: a later one of its line of history, or itself,
+    /// is confirmed.
+    #[must_use]
+    pub fn has_committed(&self, lineage: Lineage, checkpoint: CheckpointId) -> bool {
+        let confirmed = |it: &CompletedCheckpoint| !self.unconfirmed.contains(&it.checkpoint);
+        let mut since =
+            self.completed.iter().filter(|it| it.lineage == lineage && it.checkpoint >= checkpoint);
+        since.any(confirmed)
+    }
+
+    /// The newest confirmed checkpoint, while later ones are not: it tells what of theirs is committed already.
+    fn floor(&self) -> Option<&CompletedCheckpoint> {
+        let oldest = *self.unconfirmed.first()?;
+        self.completed.iter().rfind(|it| it.checkpoint < oldest)
+    }
+
     /// Whether a checkpoint must be retained whatever the settings say: one whose sinks are not confirmed, and, unless
-    /// the job was cancelled or has failed, the newest and one that the last attempt restores.
+    /// the job was cancelled or has failed, the one before those, the newest, and one that the last attempt restores.
     #[must_use]
     pub fn needs(&self, checkpoint: CheckpointId) -> bool {
         if self.may_give_up() {
@@ -285,6 +301,7 @@ impl Standing {
             Restores::Empty | Restores::Foreign(_) => false,
         };
         self.unconfirmed.contains(&checkpoint)
+            || self.floor().is_some_and(|floor| floor.checkpoint == checkpoint)
             || self.completed.last().is_some_and(|newest| newest.checkpoint == checkpoint)
             || self.pinned().is_some_and(|pinned| pinned.checkpoint == checkpoint)
             || restored(&self.restore_point())

@@ -104,7 +104,7 @@ impl StartRequest {
 /// What a start led to.
 pub enum Started {
     /// The attempt owns the job.
-    Running(Box<JobHistory>, RestorePlan),
+    Running(Box<JobHistory>, Box<RestorePlan>),
     /// The job finished earlier; nothing was done.
     Finished {
         /// When it finished.

@@ -15,7 +15,8 @@ pub struct Unconfirmed {
     pub checkpoint: CheckpointId,
     /// The line of history in which it was taken.
     pub lineage: Lineage,
-    /// Its manifest, which lists the prepared transactions; `None` if it cannot be read.
+    /// Its manifest, which lists the prepared transactions, but for those that are committed for sure; `None` if it cannot
+    /// be read.
     pub manifest: Option<Arc<Manifest>>,
 }
 
@@ -34,7 +35,7 @@ impl Unconfirmed {
         for completed in checkpoints.iter().filter_map(|&it| standing.checkpoint(it)) {
             let manifest = match manifest::read(env, store, &completed.manifest).await {
                 Err(error) if error.kind() == ErrorKind::Corrupt => None,
-                result => Some(Arc::new(result?)),
+                result => Some(Arc::new(open(standing, result?))),
             };
             all.push(Self { checkpoint: completed.checkpoint, lineage: completed.lineage, manifest });
         }
@@ -56,4 +57,12 @@ impl Unconfirmed {
     pub fn is_empty(&self) -> bool {
         self.prepared().is_some_and(|prepared| prepared.is_empty())
     }
+}
+
+/// A manifest without the transactions that are committed.
+fn open(standing: &Standing, mut manifest: Manifest) -> Manifest {
+    for subtask in manifest.operators.iter_mut().flat_map(|operator| &mut operator.subtasks) {
+        subtask.prepared.retain(|it| !standing.has_committed(it.lineage, it.checkpoint));
+    }
+    manifest
 }

@@ -42,7 +42,7 @@ pub(crate) async fn started(
 ) -> Result<(JobHistory, RestorePlan)> {
     let lock = JobLock::acquire(env, &**store, true).await?;
     match start_in(records(env, store), &lock, request).await? {
-        Started::Running(history, plan) => Ok((*history, plan)),
+        Started::Running(history, plan) => Ok((*history, *plan)),
         Started::Finished { at } => panic!("the job finished at {at}"),
     }
 }

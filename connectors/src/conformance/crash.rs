@@ -44,7 +44,7 @@ pub fn everywhere<S: SinkSubject>(seed: u64) -> Crashes {
         let runs = (1..MOST_CHANGES).take_while(|&nth| {
             let sim = Simulation::new(seed);
             arm(&sim, nth);
-            run::<S>(&sim) > 1
+            run::<S>(&sim)
         });
         u64::try_from(runs.count()).expect("few")
     };
@@ -54,8 +54,8 @@ pub fn everywhere<S: SinkSubject>(seed: u64) -> Crashes {
     Crashes { crashes, failed_syncs }
 }
 
-/// Lives, in as many processes as it takes; returns how many.
-fn run<S: SinkSubject>(sim: &Simulation) -> usize {
+/// Lives, in as many processes as it takes; returns whether anything was in the way.
+fn run<S: SinkSubject>(sim: &Simulation) -> bool {
     sim.run(async |observer| {
         let script = Arc::new(Script::<S>::below(Path::new(DIR)));
         for life in 1..=MOST_LIVES {
@@ -71,7 +71,7 @@ fn run<S: SinkSubject>(sim: &Simulation) -> usize {
             script.check(&observer).await;
             if done.load(Ordering::SeqCst) {
                 script.check_end(&observer).await;
-                return life;
+                return life > 1 || script.tried_again();
             }
         }
         panic!("not done after {MOST_LIVES} lives");
@@ -84,6 +84,7 @@ async fn one_life<S: SinkSubject>(script: Arc<Script<S>>, env: Env, done: Arc<At
         let alive: Result<()> = script.live(&env, &|_| Ok(())).await;
         let Err(error) = alive else { return done.store(true, Ordering::SeqCst) };
         env.warn(&format!("the attempt ends: {error}"));
+        script.try_again();
         if !matches!(error.kind(), ErrorKind::Retryable | ErrorKind::Unavailable) {
             return;
         }

@@ -4,7 +4,10 @@
 //! Checkpoint 2: the second writer has nothing to write. 3 fails after everything was prepared; its transactions go into
 //! 4. 5 completes, but is revoked before anything of it is committed, and replayed as 6.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use engine::api::sink::{CommitOutcome, Committer, SinkContext, TransactionId, TwoPhaseSink, TwoPhaseWriter};
 use env::Env;
@@ -39,11 +42,22 @@ type Prepared<S> = <<S as SinkSubject>::Sink as TwoPhaseSink>::Prepared;
 pub(super) struct Script<S> {
     subject: S,
     log: PathBuf,
+    /// How often something was tried again that a failure had ended.
+    tried_again: AtomicU32,
 }
 
 impl<S: SinkSubject> Script<S> {
     pub(super) fn below(dir: &Path) -> Self {
-        Self { subject: S::at(&dir.join("output")), log: dir.join("log") }
+        let (subject, log) = (S::at(&dir.join("output")), dir.join("log"));
+        Self { subject, log, tried_again: AtomicU32::new(0) }
+    }
+
+    pub(super) fn try_again(&self) {
+        self.tried_again.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn tried_again(&self) -> bool {
+        self.tried_again.load(Ordering::Relaxed) > 0
     }
 
     /// Lives until the last checkpoint is confirmed, in as many attempts as the script itself asks for.
@@ -241,7 +255,7 @@ impl<S: SinkSubject> Attempt<'_, S> {
     ) -> Result<()> {
         for Stored { id, prepared } in transactions {
             self.step("commit.before")?;
-            commit_again(committer, id, prepared).await?;
+            self.commit_again(committer, id, prepared).await?;
             self.step("commit.after")?;
         }
         self.step("confirm.before")?;
@@ -264,25 +278,27 @@ impl<S: SinkSubject> Attempt<'_, S> {
         }
         Ok(())
     }
-}
 
-/// Commits as an engine does, which tries again what may pass.
-async fn commit_again<C: Committer>(
-    committer: &mut C,
-    id: &TransactionId,
-    prepared: &C::Prepared,
-) -> Result<()> {
-    let mut tries = 1;
-    loop {
-        let why = match committer.commit(id, prepared).await {
-            Ok(CommitOutcome::Committed) => return Ok(()),
-            Ok(CommitOutcome::Retry(why)) => Error::retryable(why),
-            Ok(CommitOutcome::Lost(what)) => panic!("a completed transaction is lost: {what}"),
-            Err(error) => error,
-        };
-        if tries == COMMIT_TRIES || why.kind() != ErrorKind::Retryable {
-            return Err(why);
+    /// Commits as an engine does, which tries again what may pass.
+    async fn commit_again<C: Committer>(
+        &self,
+        committer: &mut C,
+        id: &TransactionId,
+        prepared: &C::Prepared,
+    ) -> Result<()> {
+        let mut tries = 1;
+        loop {
+            let why = match committer.commit(id, prepared).await {
+                Ok(CommitOutcome::Committed) => return Ok(()),
+                Ok(CommitOutcome::Retry(why)) => Error::retryable(why),
+                Ok(CommitOutcome::Lost(what)) => panic!("a completed transaction is lost: {what}"),
+                Err(error) => error,
+            };
+            if tries == COMMIT_TRIES || why.kind() != ErrorKind::Retryable {
+                return Err(why);
+            }
+            self.script.try_again();
+            tries += 1;
         }
-        tries += 1;
     }
 }

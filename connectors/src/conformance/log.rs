@@ -8,7 +8,7 @@ use std::{
 use engine::api::sink::TransactionId;
 use env::{Env, Files};
 use serde::{Deserialize, Serialize};
-use types::{Bincode, Codec, Error, Result};
+use types::{Bincode, Codec, Error, ErrorKind, Result};
 
 /// A transaction as a checkpoint stores it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,7 +72,8 @@ impl<'a> Log<'a> {
             }
             Ok(())
         };
-        make().map_err(|error| Error::io("the log", error))
+        // Nothing that was tried again after a failed sync could be believed.
+        make().map_err(|error| Error::io("the log", error).with_kind(ErrorKind::Lost))
     }
 
     fn entry(&self, number: u64) -> PathBuf {
@@ -82,7 +83,8 @@ impl<'a> Log<'a> {
     pub(super) fn append<P: Serialize>(&self, number: u64, entry: &Entry<P>) -> Result<()> {
         let mut bytes = Vec::new();
         Bincode::encode(entry, &mut bytes)?;
-        self.create(&*self.env.files(), number, &bytes).map_err(|error| Error::io("the log", error))
+        let created = self.create(&*self.env.files(), number, &bytes);
+        created.map_err(|error| Error::io("the log", error).with_kind(ErrorKind::Lost))
     }
 
     fn create(&self, files: &dyn Files, number: u64, bytes: &[u8]) -> io::Result<()> {

@@ -203,7 +203,7 @@ impl JobManager {
         let started = history::start(&self.env, Arc::clone(&self.store), lock, &request).await?;
         let (history, restore) = match started {
             Started::Finished { at } => return Ok(Err(at)),
-            Started::Running(history, restore) => (*history, restore),
+            Started::Running(history, restore) => (*history, *restore),
         };
         let info = AttemptInfo {
             job: history.job(),
@@ -348,7 +348,9 @@ impl JobManager {
         for pending in &restore.pending {
             for operator in &pending.manifest.operators {
                 let prepared = operator.subtasks.iter().flat_map(|subtask| subtask.prepared.iter().cloned());
-                work.entry(operator.uid.clone()).or_default().extend(prepared);
+                // What is committed already may have been taken away since.
+                let open = prepared.filter(|it| !history.standing().has_committed(it.lineage, it.checkpoint));
+                work.entry(operator.uid.clone()).or_default().extend(open);
             }
         }
         for transactions in work.values_mut() {

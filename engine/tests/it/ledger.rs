@@ -93,6 +93,11 @@ impl<T> Ledger<T> {
         self.lock().lost = true;
     }
 
+    /// Readers take away all that is committed.
+    pub(crate) fn take_away(&self) {
+        self.lock().committed.clear();
+    }
+
     /// Once the server has said so many times what it holds, what dead or fenced processes asked for last arrives: all
     /// commits that were refused.
     pub(crate) fn commit_late(&self, after_questions: u32) {

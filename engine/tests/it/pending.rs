@@ -3,8 +3,11 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use checkpoint::history;
-use env::{Env, sim::Control};
+use checkpoint::{history, manifest};
+use env::{
+    Env, FaultPoint,
+    sim::{Control, FaultAction},
+};
 use tidegate_engine::{cluster::attempt::Ask, prelude::*};
 
 use crate::{
@@ -155,5 +158,50 @@ fn what_a_sink_has_pending_that_is_gone_is_told_before_anything_is_changed() {
         refused(sim, &env, job(&out, &both, &[ABANDON]), ErrorKind::InvalidJob, &texts).await;
         run(sim, job(&out, &both, &[])).await.unwrap();
         assert_eq!((out.committed(), audit.committed()), (whole(), whole()));
+    });
+}
+
+/// A checkpoint that completes while the one before it is still being committed lists that one's transactions as well.
+/// Once they are confirmed, readers may take them away, and no start looks for them any more.
+#[test]
+fn what_is_confirmed_is_not_committed_again_by_a_later_checkpoint_that_lists_it() {
+    simulate(async |sim, env| {
+        let out = Ledger::default();
+        // After a second some numbers come at once, and then none for another second.
+        let job = || {
+            let settings = [
+                ("checkpoints.url", "/checkpoints"),
+                ("checkpoints.interval", "off"),
+                ("checkpoints.retained", "1"),
+            ];
+            let job = with_settings(Job::new("subject"), &settings).unwrap();
+            let numbers = Numbers::endless(2).paced(30, Duration::from_secs(1));
+            job.source("numbers", numbers).map(|number| Row(Kind::Count, number, 0)).sink("out", out.clone());
+            job
+        };
+        let (process, handle) = start(sim, job()).await.unwrap();
+        env.sleep(Duration::from_millis(1_100)).await;
+        busy(&out, true);
+        for _checkpoint in 0..2 {
+            handle.control().ask(Ask::Checkpoint).await.unwrap();
+            env.sleep(Duration::from_millis(200)).await;
+        }
+        sim.arm(FaultPoint::ConfirmAfter, 1, FaultAction::Kill);
+        busy(&out, false);
+        process.died().await;
+        let store = env.open_store("/checkpoints").unwrap();
+        let standing = &history::open(&env, store.clone()).await.unwrap().unwrap().standing;
+        let [confirmed, newest] = standing.completed.as_slice() else { panic!("{:?}", standing.completed) };
+        assert_eq!(standing.unconfirmed, [newest.checkpoint]);
+        let listed = manifest::read(&env, &*store, &newest.manifest).await.unwrap();
+        let mut listed = listed.operators.iter().flat_map(|it| &it.subtasks).flat_map(|it| &it.prepared);
+        assert!(listed.any(|it| it.checkpoint == confirmed.checkpoint));
+        assert!(!out.committed().is_empty());
+        out.take_away();
+        let (_process, handle) = start(sim, job()).await.unwrap();
+        env.sleep(Duration::from_millis(500)).await;
+        handle.control().ask(Ask::Stop { drain: false, savepoint: None }).await.unwrap();
+        handle.join().await.unwrap();
+        assert_eq!(out.breaches(), [""; 0]);
     });
 }
