@@ -381,3 +381,24 @@ fn a_cancelled_or_failed_job_gives_up_all_its_checkpoints_or_none() {
         assert!(done.standing.garbage.is_empty() && done.standing.end == ended.standing.end);
     }
 }
+
+#[test]
+fn the_newest_confirmed_checkpoint_is_kept_while_later_ones_wait() {
+    let mut kinds = vec![start(2, Restores::Empty)];
+    kinds.extend([completed(1), confirmed(1), completed(2), confirmed(2)]);
+    kinds.extend([completed(3), completed(4), completed(5)]);
+    let standing = |kinds: &[Kind]| history(kinds.to_vec()).pop().unwrap().standing;
+    let waiting = standing(&kinds);
+    let needed =
+        |standing: &Standing| (1..=5).filter(|&it| standing.needs(CheckpointId(it))).collect::<Vec<_>>();
+    // It tells that what 3 to 5 list of 1 and 2 is committed.
+    assert_eq!(needed(&waiting), [2, 3, 4, 5]);
+    let committed = |standing: &Standing, lineage| {
+        (1..=5).filter(|&it| standing.has_committed(Lineage(lineage), CheckpointId(it))).collect::<Vec<_>>()
+    };
+    assert_eq!(committed(&waiting, 2), [1, 2]);
+    assert_eq!(committed(&waiting, 3), []);
+    kinds.push(confirmed(3));
+    assert_eq!(needed(&standing(&kinds)), [3, 4, 5]);
+    assert_eq!(committed(&standing(&kinds), 2), [1, 2, 3]);
+}
