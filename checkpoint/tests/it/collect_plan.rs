@@ -7,16 +7,12 @@ use env::StoreEntry;
 use proptest::prelude::*;
 use tidegate_checkpoint::{
     collect::{Facts, plan},
-    history::{
-        CheckpointKind, Completion, Instance, Kind, Record, StartRequest,
-        start::{Candidate, Decision, decide},
-    },
+    history::{CheckpointKind, Completion, Kind, Record},
     storage::paths,
 };
-use types::{
-    AttemptId, CheckpointId, Digest, JobId, Lineage, MaxParallelism, SnapshotFile, SubtaskIndex, Timestamp,
-    Uid,
-};
+use types::{AttemptId, CheckpointId, Digest, SnapshotFile, SubtaskIndex, Timestamp, Uid};
+
+use crate::fixture::start_record;
 
 /// What happens next; numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
@@ -62,26 +58,10 @@ struct Job {
     next: CheckpointId,
 }
 
-fn start_record(newest: Option<&Record>) -> Record {
-    let request = StartRequest::new("j", MaxParallelism(1), 1);
-    let candidate = Candidate {
-        request: &request,
-        instance: Instance(1),
-        process: "p",
-        directory: "d",
-        new_job: JobId(1),
-        new_lineage: Lineage(1),
-    };
-    match decide(newest.map(|newest| &newest.standing), &candidate).unwrap() {
-        Decision::Start(start) => Record::after(newest, Timestamp(0), Kind::AttemptStarted(*start)).unwrap(),
-        Decision::Finished(_) => panic!("nothing here finishes"),
-    }
-}
-
 impl Job {
     fn new() -> Self {
         Self {
-            newest: start_record(None),
+            newest: start_record(None, 1),
             store: BTreeSet::new(),
             files: BTreeMap::new(),
             runs: BTreeSet::new(),
@@ -187,7 +167,7 @@ impl Job {
                 }
             }
             Step::Restart => {
-                self.newest = start_record(Some(&self.newest));
+                self.newest = start_record(Some(&self.newest), 1);
                 let restored = self.newest.standing.attempt.restores.checkpoint();
                 let files = restored.map(|restored| self.files[&restored].clone()).unwrap_or_default();
                 self.runs = files.into_iter().filter(|file| file.ends_with(".run")).collect();

@@ -6,15 +6,17 @@ use std::{sync::Arc, time::Duration};
 use env::{Env, Store};
 use tidegate_checkpoint::{
     history::{
-        CheckpointKind, Completion, JobHistory, JobLock, Kind, Milestones, Records, RestorePlan, Source,
-        StartRequest, Started, log::start_in,
+        CheckpointKind, Completion, Instance, JobHistory, JobLock, Kind, Milestones, Record, Records,
+        RestorePlan, Source, StartRequest, Started,
+        log::start_in,
+        start::{Candidate, Decision, decide},
     },
     manifest::{self, Manifest, OperatorSnapshot, SnapshotKind, StateDescription, SubtaskSnapshot},
     storage::{paths, retry::Retry},
 };
 use types::{
-    CheckpointId, Digest, MaxParallelism, Result, Run, RunIdentity, SnapshotFile, SubtaskIndex, Timestamp,
-    Uid,
+    CheckpointId, Digest, JobId, Lineage, MaxParallelism, Result, Run, RunIdentity, SnapshotFile,
+    SubtaskIndex, Timestamp, Uid,
 };
 
 pub(crate) const MILESTONES_EVERY: u64 = 5;
@@ -32,6 +34,23 @@ pub(crate) fn records(env: &Env, store: &Arc<dyn Store>) -> Records {
 
 pub(crate) fn request(name: &str) -> StartRequest {
     StartRequest::new(name, MaxParallelism(1), 1)
+}
+
+/// The record of a fresh start or a continuation by this instance of a process, which must not be over.
+pub(crate) fn start_record(newest: Option<&Record>, life: u8) -> Record {
+    let request = StartRequest::new("j", MaxParallelism(1), 1);
+    let candidate = Candidate {
+        request: &request,
+        instance: Instance(u128::from(life)),
+        process: "p",
+        directory: "d",
+        new_job: JobId(1),
+        new_lineage: Lineage(1),
+    };
+    match decide(newest.map(|newest| &newest.standing), &candidate).unwrap() {
+        Decision::Start(start) => Record::after(newest, Timestamp(0), Kind::AttemptStarted(*start)).unwrap(),
+        Decision::Finished(_) => panic!("nothing here finishes"),
+    }
 }
 
 /// A start that must lead to a running attempt.

@@ -12,11 +12,12 @@ use std::{
 };
 
 use tidegate_checkpoint::history::{
-    CheckpointKind, Completion, Instance, Kind, Milestones, Record, StartRequest,
-    start::{Candidate, Decision, decide},
+    CheckpointKind, Completion, Kind, Milestones, Record,
     step::{Answer, Append, Call, Outcome, StartStep, Starting},
 };
-use types::{AttemptId, Digest, JobId, Lineage, MaxParallelism, RecordNumber, SnapshotFile, Timestamp};
+use types::{AttemptId, Digest, RecordNumber, SnapshotFile, Timestamp};
+
+use crate::fixture::start_record;
 
 const MILESTONES_EVERY: u64 = 3;
 
@@ -318,22 +319,6 @@ fn crashes(world: &World, rival: usize) -> Vec<World> {
         world
     };
     [Some(world.clone()), afloat].into_iter().flatten().map(crashed).collect()
-}
-
-fn start_record(newest: Option<&Record>, life: u8) -> Record {
-    let request = StartRequest::new("j", MaxParallelism(1), 1);
-    let candidate = Candidate {
-        request: &request,
-        instance: Instance(u128::from(life)),
-        process: "p",
-        directory: "d",
-        new_job: JobId(1),
-        new_lineage: Lineage(1),
-    };
-    match decide(newest.map(|newest| &newest.standing), &candidate).unwrap() {
-        Decision::Start(start) => Record::after(newest, Timestamp(0), Kind::AttemptStarted(*start)).unwrap(),
-        Decision::Finished(_) => panic!("nothing here finishes"),
-    }
 }
 
 /// Quick and the same in every run; 64 bits keep a few million states apart.

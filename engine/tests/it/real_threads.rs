@@ -23,6 +23,7 @@ use crate::{
 };
 
 /// Takes everything at once.
+#[derive(Clone)]
 struct Nowhere;
 
 impl Sink for Nowhere {
@@ -31,12 +32,6 @@ impl Sink for Nowhere {
 
     async fn writer(&self, _context: &SinkContext) -> Result<Self> {
         Ok(Self)
-    }
-}
-
-impl Clone for Nowhere {
-    fn clone(&self) -> Self {
-        Self
     }
 }
 
