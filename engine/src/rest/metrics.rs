@@ -80,7 +80,7 @@ impl Page<'_> {
         let labels = [("chain", chain.as_str()), ("subtask", subtask.as_str())];
         let cost = task.last_snapshot;
         for (name, help, value) in [
-            ("task_snapshot_cells", "Cells drained for its last checkpoint", cost.cells),
+            ("task_snapshot_cells", "Cells that had changed before its last checkpoint", cost.cells),
             ("task_snapshot_bytes", "Bytes of new files for its last checkpoint", cost.bytes_added),
             ("task_alignment_us", "From the first barrier to the last", cost.alignment_us),
             ("task_longest_pause_us", "Its longest step of snapshot work", cost.longest_pause_us),

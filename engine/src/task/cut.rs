@@ -34,16 +34,17 @@ impl Running {
         let alignment_us = self.alignments.cut(checkpoint, self.task.env.now());
         let step = Stopwatch::start(&self.task.env);
         let cuts = self.cuts()?;
-        let mut undrained = 0;
+        let (mut undrained, mut changed) = (0, 0);
         for (_, keyed) in self.task.chain.keyed() {
+            changed += keyed.changed_since_barrier();
             keyed.flip(checkpoint);
             // Nothing of the new interval has changed yet.
             undrained += keyed.changed_cells().max(usize::from(keyed.is_undrained()));
         }
-        let flipping = step.stop(&self.task.env, 0);
+        let flipping = step.stop(&self.task.env);
         // A flip with nothing changed still has to come out sealed.
         self.undrained = undrained;
-        self.snapshots.begin(checkpoint, cuts, alignment_us);
+        self.snapshots.begin(checkpoint, cuts, alignment_us, changed as u64);
         self.snapshots.on_step(flipping);
         if let Some(sink) = &mut self.task.sink {
             if sink.has_committer() {
@@ -117,13 +118,13 @@ impl Running {
             return Ok(());
         }
         let step = Stopwatch::start(&self.task.env);
-        let (mut left, before) = (0, self.undrained);
+        let mut left = 0;
         for (_, keyed) in self.task.chain.keyed() {
             left += keyed.drain(self.task.options.slice_cells)?;
         }
         self.undrained = left;
         self.refill();
-        self.snapshots.on_step(step.stop(&self.task.env, before.saturating_sub(left) as u64));
+        self.snapshots.on_step(step.stop(&self.task.env));
         Ok(())
     }
 
@@ -171,9 +172,9 @@ impl Stopwatch {
         Self { wall: env.now(), cpu: env.thread_cpu() }
     }
 
-    fn stop(self, env: &Env, cells: u64) -> StepCost {
+    fn stop(self, env: &Env) -> StepCost {
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         let cpu_us = micros(env.thread_cpu().saturating_sub(self.cpu));
-        StepCost { wall_us: micros(env.now().since(self.wall)), cpu_us, cells }
+        StepCost { wall_us: micros(env.now().since(self.wall)), cpu_us }
     }
 }

@@ -94,7 +94,7 @@ pub struct SnapshotStats {
     pub bytes_added: u64,
     /// Bytes of runs that merges wrote since the checkpoint before.
     pub bytes_merged: u64,
-    /// Cells drained.
+    /// Cells that had changed since the checkpoint before.
     pub cells: u64,
     /// Single steps of snapshot work on the processing task.
     pub steps: u64,
@@ -112,7 +112,6 @@ impl SnapshotStats {
     pub(crate) fn add_step(&mut self, step: StepCost) {
         self.longest_pause_us = self.longest_pause_us.max(step.wall_us);
         self.longest_step_us = self.longest_step_us.max(step.cpu_us);
-        self.cells += step.cells;
         self.steps += 1;
         self.long_steps += u64::from(step.cpu_us > Self::LONG_STEP_US);
     }
@@ -135,7 +134,6 @@ impl SnapshotStats {
 pub(crate) struct StepCost {
     pub(crate) wall_us: u64,
     pub(crate) cpu_us: u64,
-    pub(crate) cells: u64,
 }
 
 /// An error on its way between processes: kind and text.

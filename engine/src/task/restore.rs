@@ -78,6 +78,7 @@ pub(crate) async fn open_and_restore(
                 let operator = &mut *task.chain.operators[at].operator;
                 operator.restore_lists(given.lists).map_err(in_place)?;
                 if let Some(keyed) = operator.keyed() {
+                    keyed.set_full_from(task.uploads.policy.replace_from);
                     statebackend::restore(&task.env, &*task.store, &given.runs, keyed)
                         .await
                         .map_err(in_place)?;

@@ -142,10 +142,10 @@ impl Snapshots {
         self.lists.insert(position, list);
     }
 
-    /// The task has cut: every later event may complete this checkpoint.
-    pub(crate) fn begin(&mut self, checkpoint: CheckpointId, cuts: Vec<Cut>, alignment_us: u64) {
+    /// The task has cut, with so many changed `cells`: every later event may complete this checkpoint.
+    pub(crate) fn begin(&mut self, checkpoint: CheckpointId, cuts: Vec<Cut>, alignment_us: u64, cells: u64) {
         let bytes_merged = std::mem::take(&mut self.bytes_merged);
-        let stats = SnapshotStats { alignment_us, bytes_merged, ..SnapshotStats::default() };
+        let stats = SnapshotStats { alignment_us, bytes_merged, cells, ..SnapshotStats::default() };
         let pending = Pending { cuts, flushing: false, stats };
         self.pending.insert(checkpoint, pending);
     }

@@ -143,14 +143,14 @@ const MARK_LEN: usize = 5;
 
 impl Head {
     /// The head of the item at the front of `bytes`, which holds all of it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(bytes: &[u8]) -> Result<Self> {
         let head = Self::read_only(bytes)?;
         if head.item_len() > bytes.len() { Err(cut()) } else { Ok(head) }
     }
 
     /// The head at the front of `bytes`, whatever comes after it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read_only(bytes: &[u8]) -> Result<Self> {
         match bytes.first_chunk() {
             // Most: a value under a key, each of less than 128 bytes.
@@ -161,6 +161,7 @@ impl Head {
         }
     }
 
+    #[inline(never)]
     fn read_any(bytes: &[u8]) -> Result<Self> {
         let (&tag, mut rest) = bytes.split_first().ok_or_else(cut)?;
         let (has_sub, has_value) = match tag {

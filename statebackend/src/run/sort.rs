@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use types::{Error, KeyGroup, KeyGroupRange, Result};
 
-use super::entry::{Entry, EntryKind, Head, decode, first};
+use super::entry::{Entry, EntryKind, Head, decode};
 use crate::table::Drained;
 
 /// The beginning of an entry's key as a number that sorts alike, and where the entry lies.
@@ -65,7 +65,8 @@ pub(crate) fn visit_sorted(
                 block.iter().map(|it| u32::from(it.bytes(chunks).first().copied().unwrap_or_default()));
             black_box(read.fold(0, u32::wrapping_add));
             for handle in block {
-                visit(group, first(handle.bytes(chunks)).1)?;
+                let bytes = handle.bytes(chunks);
+                visit(group, &bytes[..Head::read(bytes)?.item_len()])?;
             }
         }
     }

@@ -1,8 +1,8 @@
 //! What all kinds of state share: one hash map of cells per key group, lists of the changed ones, and draining them.
 //!
 //! Every change goes through [`Cells::change`], which finds or makes the cell and hands out a [`Recorder`]; the cell's
-//! slot uses it to enter the cell into the dirty list of the open interval, once. An interval is the time between two
-//! barriers, numbered from 1; those flipped and not yet taken lie in [`Intervals`].
+//! slot uses it to enter the cell into the dirty list of the open interval, once. Where more cells changed than a list is
+//! worth, all of them are swept instead.
 
 use std::{any::Any, collections::VecDeque};
 
@@ -10,20 +10,19 @@ use hashbrown::{
     HashTable,
     hash_table::{AbsentEntry, OccupiedEntry},
 };
-use types::{Error, KeyBytes, KeyGroup, KeyGroupRange, Result, key_hash};
+use types::{KeyBytes, KeyGroup, KeyGroupRange, Result, key_hash};
 
 use super::{
     Drained,
-    chunks::{Chunks, Refill},
+    chunks::Refill,
+    intervals::{Census, Interval, Intervals},
     pieces::{Pieces, Spare},
+    sweep,
 };
 use crate::{
     key::{KeyRef, ShortKey, index_hash},
     run::entry::Entry,
 };
-
-/// The number of an interval between two barriers, from 1 on; 0 stands for "none".
-pub(crate) type Interval = u32;
 
 /// How much draining has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +35,12 @@ pub(crate) struct Progress {
 
 /// The table of one declared state, whatever its kind and types are.
 pub(crate) trait StateTable: Any + Send {
-    /// Closes the open interval and opens `next`. Touches no cell.
-    fn flip(&mut self, next: Interval);
-    /// Drains about `budget` changed cells of `interval`, all of whose elders are drained.
+    /// Closes the open interval and opens `next`. Touches no cell. `is_full` if all that lives is to be drained, and not
+    /// only what changed.
+    fn flip(&mut self, next: Interval, is_full: bool);
+    /// Drains about `budget` cells of `interval`, all of whose elders are drained.
     fn drain(&mut self, interval: Interval, budget: usize) -> Result<Progress>;
-    /// Whether nothing at all was changed in `interval`.
+    /// Whether nothing at all is to be drained of `interval`.
     fn is_untouched(&self, interval: Interval) -> bool;
     /// Gives away what was drained of the oldest interval.
     fn take_oldest(&mut self) -> Drained;
@@ -50,12 +50,12 @@ pub(crate) trait StateTable: Any + Send {
     fn check_value(&self, value: &[u8]) -> Result<bool>;
     /// Cells, tombstones not yet drained included.
     fn cells(&self) -> usize;
-    /// How many entries with a value an interval that ends now must drain for them to be all that lives: never less.
-    /// `None` where their number cannot tell.
-    fn whole(&self) -> Option<usize>;
-    /// Changed cells of flipped intervals that are not yet drained.
+    /// How many entries with a value are all that lives, where what is drained can be all of it. `None` of timers if there
+    /// are any, of lists and maps also if there were in this interval.
+    fn living(&self) -> Option<usize>;
+    /// Cells of flipped intervals that are still to be drained.
     fn undrained(&self) -> usize;
-    /// Changed cells not yet drained, the open interval's included.
+    /// Cells that are still to be drained, those changed in the open interval included.
     fn changed(&self) -> usize;
     /// Bytes of memory, roughly.
     fn approx_bytes(&self) -> usize;
@@ -67,11 +67,15 @@ pub(crate) trait StateTable: Any + Send {
 
 /// What a cell of one kind of state holds besides its key.
 pub(crate) trait Slot: Default + Send + 'static {
+    /// Whether draining a cell writes all of it, as one entry. Only such cells are swept.
+    const IS_ONE_ENTRY: bool;
+
     /// Whether the slot says nothing more than a missing one would.
     fn is_vacant(&self) -> bool;
-    /// Whether it has changes of `interval` that are not yet drained.
-    fn owes(&self, interval: Interval) -> bool;
-    /// Drains about `budget` of the changes of `interval`.
+    /// Whether it has changes of `interval` that are not yet drained. Where all that lived is swept (`is_full`): whether it
+    /// lived at the end of the interval, and is not yet drained.
+    fn owes(&self, interval: Interval, is_full: bool) -> bool;
+    /// Drains about `budget` of what it owes to `interval`.
     fn drain(
         &mut self,
         at: Place<'_>,
@@ -83,184 +87,11 @@ pub(crate) trait Slot: Default + Send + 'static {
     fn restore(&mut self, entry: &Entry<'_>, into: &mut Intervals) -> Result<()>;
 }
 
-/// Something large that nobody needs any more, dropped in slices so that no step takes long.
-pub(crate) trait Grave: Send {
-    /// Drops up to `count` items; returns how many.
-    fn drop_some(&mut self, count: usize) -> usize;
-    /// How many items there are.
-    fn size(&self) -> usize;
-}
-
 /// The key group and key of a cell, as entries are written under it.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) group: KeyGroup,
     pub(crate) key: &'a [u8],
-}
-
-/// The intervals that are not yet taken; the last one is open. With it, what else the cells of a state have in common.
-pub(crate) struct Intervals {
-    open: Interval,
-    queue: VecDeque<Work>,
-    /// The first error of a cell that had to be drained in the middle of a change.
-    failure: Option<Error>,
-    /// What an interval's number is counted from in the numbers of list chunks.
-    epoch_base: u64,
-    /// Elements of lists, entries of maps.
-    items: usize,
-    graves: Vec<Box<dyn Grave>>,
-    /// The memory that intervals are drained into.
-    chunks: Chunks,
-    /// The memory of dirty lists that are drained.
-    spare: Spare<u64>,
-    /// Whether a store stands behind the table. Then a cell stays when it is drained, also if it is vacant, until what
-    /// was drained is in the store; and what draining writes is resolved before it becomes a run.
-    pub(super) has_store: bool,
-}
-
-/// What is no larger is dropped at once.
-const GRAVE_MIN: usize = 256;
-
-/// The work of one interval.
-#[derive(Default)]
-pub(crate) struct Work {
-    pub(crate) drained: Drained,
-    /// Changes entered and neither drained nor dropped.
-    pub(crate) pending: usize,
-    /// Whether any cell was entered into a dirty list.
-    listed: bool,
-    /// The first key group whose dirty list may hold something of this interval.
-    pub(super) next_group: usize,
-    /// List chunks written with a store behind.
-    chunks: u32,
-}
-
-impl Work {
-    fn new(chunks: &Chunks) -> Self {
-        Self { drained: Drained::new(chunks.clone()), ..Self::default() }
-    }
-
-    /// The next number of a list chunk among all of the interval.
-    pub(crate) fn next_chunk(&mut self) -> u32 {
-        self.chunks += 1;
-        self.chunks - 1
-    }
-}
-
-impl Intervals {
-    fn new() -> Self {
-        let chunks = Chunks::default();
-        Self {
-            open: 1,
-            queue: VecDeque::from([Work::new(&chunks)]),
-            failure: None,
-            epoch_base: 0,
-            items: 0,
-            graves: Vec::new(),
-            chunks,
-            spare: Spare::default(),
-            has_store: false,
-        }
-    }
-
-    /// The open interval.
-    #[inline]
-    pub(crate) fn open(&self) -> Interval {
-        self.open
-    }
-
-    /// The work of an interval that is not yet taken.
-    #[inline]
-    pub(crate) fn work(&mut self, interval: Interval) -> &mut Work {
-        let back = (self.open - interval) as usize;
-        let index = self.queue.len() - 1 - back;
-        &mut self.queue[index]
-    }
-
-    fn get(&self, interval: Interval) -> Option<&Work> {
-        let back = (self.open - interval) as usize;
-        self.queue.get(self.queue.len().checked_sub(back + 1)?)
-    }
-
-    /// The work of all intervals, oldest first.
-    pub(crate) fn all_work(&mut self) -> impl Iterator<Item = &mut Work> {
-        self.queue.iter_mut()
-    }
-
-    /// With a store behind, notes in the open interval that a place is empty as it begins to change.
-    #[cold]
-    pub(crate) fn note_empty(&mut self, at: Place<'_>, sub: &[u8]) {
-        if self.has_store {
-            let open = self.open;
-            self.work(open).drained.note_empty(at.group, at.key, sub);
-        }
-    }
-
-    /// Elements of lists, entries of maps.
-    pub(crate) fn items(&self) -> usize {
-        self.items
-    }
-
-    /// Keeps an error that came up where none can be returned, for the next [`StateTable::drain`].
-    pub(crate) fn fail(&mut self, error: Error) {
-        self.failure.get_or_insert(error);
-    }
-
-    /// The number of `interval` that goes into the numbers of list chunks: greater than those of all older chunks.
-    pub(crate) fn epoch(&self, interval: Interval) -> u64 {
-        self.epoch_base + u64::from(interval)
-    }
-
-    /// Numbers all intervals so that they come after `epoch`.
-    pub(crate) fn begin_after(&mut self, epoch: u64) {
-        self.epoch_base = self.epoch_base.max(epoch);
-    }
-
-    /// Counts elements or entries that came and went.
-    #[inline]
-    pub(crate) fn count_items(&mut self, came: usize, went: usize) {
-        self.items = (self.items + came).saturating_sub(went);
-    }
-
-    /// Drops `grave`, in slices if it is large.
-    pub(crate) fn bury(&mut self, grave: impl Grave + 'static) {
-        if grave.size() > GRAVE_MIN {
-            self.graves.push(Box::new(grave));
-        }
-        // Keeps pace even where nobody drains: every burial drops more than it is allowed to leave.
-        self.dig(2 * GRAVE_MIN);
-    }
-
-    fn dig(&mut self, mut count: usize) {
-        while count > 0
-            && let Some(grave) = self.graves.last_mut()
-        {
-            let dropped = grave.drop_some(count);
-            if dropped < count {
-                self.graves.pop();
-            }
-            count -= dropped;
-        }
-    }
-
-    fn flip(&mut self, next: Interval) {
-        let open = self.open;
-        // Cells drained early may have moved it past lists that were filled again.
-        self.work(open).next_group = 0;
-        self.open = next;
-        self.spare.turn();
-        self.queue.push_back(Work::new(&self.chunks));
-    }
-
-    /// Memory to be made ready in the background.
-    pub(super) fn refill(&self) -> Option<Refill> {
-        self.chunks.refill(self.queue.iter().map(|work| work.drained.estimate(work.pending)).sum())
-    }
-
-    fn take_oldest(&mut self) -> Drained {
-        debug_assert!(self.queue.len() > 1, "the open interval is never taken");
-        self.queue.pop_front().unwrap_or_default().drained
-    }
 }
 
 /// The hashes of changed cells of one key group, by interval, oldest first. An interval without any has no list.
@@ -301,6 +132,15 @@ impl DirtyLists {
         }
     }
 
+    /// Forgets what is left of an interval, which is the oldest that has any.
+    pub(super) fn forget(&mut self, interval: Interval, spare: &mut Spare<u64>) {
+        if self.0.front().is_some_and(|(first, _)| *first == interval)
+            && let Some((_, hashes)) = self.0.pop_front()
+        {
+            hashes.give_back(spare);
+        }
+    }
+
     /// Gives back a hash that was popped just now.
     fn push_back(&mut self, interval: Interval, hash: u64) {
         match self.0.front_mut() {
@@ -326,21 +166,23 @@ impl<S> Cell<S> {
 
 pub(super) struct Group<S> {
     pub(super) cells: HashTable<Cell<S>>,
-    dirty: DirtyLists,
+    pub(super) dirty: DirtyLists,
+    /// Whether cells changed their places since a sweep asked last.
+    pub(super) moved: bool,
 }
 
 impl<S> Default for Group<S> {
     fn default() -> Self {
-        Self { cells: HashTable::new(), dirty: DirtyLists::default() }
+        Self { cells: HashTable::new(), dirty: DirtyLists::default(), moved: false }
     }
 }
 
 /// The cells of one state.
 pub(crate) struct Cells<S> {
-    first_group: u16,
+    pub(super) first_group: u16,
     pub(super) groups: Vec<Group<S>>,
     pub(super) intervals: Intervals,
-    touched: u64,
+    pub(super) touched: u64,
     warm: Warm,
 }
 
@@ -382,12 +224,16 @@ pub(crate) struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
-    /// Enters the cell into the open interval's dirty list. At most once per cell and interval.
+    /// Enters the cell into the open interval's dirty list, where one is kept. At most once per cell and interval; a cell
+    /// that is swept, after the change was counted.
     #[inline]
     pub(crate) fn list(&mut self) {
-        let open = self.intervals.open;
-        self.dirty.push(open, self.hash, &mut self.intervals.spare);
-        self.intervals.work(open).listed = true;
+        let open = self.intervals.open();
+        let work = self.intervals.work(open);
+        work.listed = true;
+        if work.takes_lists() {
+            self.dirty.push(open, self.hash, &mut self.intervals.spare);
+        }
     }
 }
 
@@ -407,11 +253,21 @@ fn find_long<'a, S: Slot>(cells: &'a mut HashTable<Cell<S>>, key: KeyRef<'_>) ->
     cells.find_entry(index_hash(key.hash), |cell| cell.key.is(key.bytes))
 }
 
-/// Makes the cell of a key that has none. Out of line, so that looking up an existing one stays small.
+/// Makes the cell of a key that has none, and says whether others `moved` for it. Out of line, so that looking up an
+/// existing one stays small.
 #[cold]
 #[inline(never)]
-pub(super) fn insert<'a, S: Slot>(cells: &'a mut HashTable<Cell<S>>, key: KeyRef<'_>) -> &'a mut Cell<S> {
+pub(super) fn insert<'a, S: Slot>(
+    cells: &'a mut HashTable<Cell<S>>,
+    key: KeyRef<'_>,
+    moved: &mut bool,
+) -> &'a mut Cell<S> {
     let cell = Cell { key: KeyBytes::new(key.bytes), slot: S::default() };
+    if cells.len() == cells.capacity() {
+        // Makes room for many: so this is rare, and the insertion below moves none.
+        cells.reserve(1, |cell| index_hash(cell.hash()));
+        *moved = true;
+    }
     cells.insert_unique(index_hash(key.hash), cell, |cell| index_hash(cell.hash())).into_mut()
 }
 
@@ -451,11 +307,11 @@ impl<S: Slot> Cells<S> {
     #[inline(always)]
     pub(crate) fn change<'a>(&'a mut self, key: KeyRef<'a>) -> (&'a mut S, Recorder<'a>) {
         let index = self.index(key.group);
-        let Group { cells, dirty } = &mut self.groups[index];
+        let Group { cells, dirty, moved } = &mut self.groups[index];
         self.touched += 1;
         let cell = match find(cells, key) {
             Ok(found) => found.into_mut(),
-            Err(absent) => insert(absent.into_table(), key),
+            Err(absent) => insert(absent.into_table(), key, moved),
         };
         let at = Place { group: key.group, key: key.bytes };
         (&mut cell.slot, Recorder { at, hash: key.hash, dirty, intervals: &mut self.intervals })
@@ -465,7 +321,7 @@ impl<S: Slot> Cells<S> {
     #[inline]
     pub(crate) fn change_existing<'a>(&'a mut self, key: KeyRef<'a>) -> Option<(&'a mut S, Recorder<'a>)> {
         let index = self.index(key.group);
-        let Group { cells, dirty } = &mut self.groups[index];
+        let Group { cells, dirty, .. } = &mut self.groups[index];
         self.touched += 1;
         let cell = find(cells, key).ok()?.into_mut();
         let at = Place { group: key.group, key: key.bytes };
@@ -486,27 +342,58 @@ impl<S: Slot> Cells<S> {
         }
     }
 
-    pub(crate) fn flip(&mut self, next: Interval) {
-        self.intervals.flip(next);
+    pub(crate) fn flip(&mut self, next: Interval, is_full: bool) {
+        let (mut cells, mut buckets) = (0, 0);
+        for group in &self.groups {
+            cells += group.cells.len();
+            buckets += group.cells.num_buckets();
+        }
+        let can_sweep = S::IS_ONE_ENTRY && !self.intervals.has_store;
+        let whole = match cells {
+            // With a store behind, more lives than has a cell. What lives of lists and maps is more than a count of cells.
+            _ if can_sweep => Some(self.intervals.living()),
+            0 if !self.intervals.has_store => Some(0),
+            _ => None,
+        };
+        let list_limit = if can_sweep { sweep::list_limit(cells, buckets) } else { usize::MAX };
+        self.intervals.flip(next, Census { cells, whole, is_full: is_full && can_sweep, list_limit });
+    }
+
+    /// How many entries with a value are all that lives. The same whatever is drained already.
+    pub(crate) fn living(&self) -> Option<usize> {
+        match self.intervals.living() {
+            _ if self.intervals.has_store => None,
+            living if S::IS_ONE_ENTRY => Some(living),
+            0 if !self.intervals.is_open_listed() => Some(0),
+            _ => None,
+        }
     }
 
     pub(crate) fn is_untouched(&self, interval: Interval) -> bool {
-        self.intervals.get(interval).is_none_or(|work| !work.listed) && self.intervals.failure.is_none()
+        self.intervals.is_untouched(interval)
     }
 
     pub(crate) fn take_oldest(&mut self) -> Drained {
         self.intervals.take_oldest()
     }
 
-    /// Walks over the dirty lists of `interval`, key group by key group: the cells of one group lie close together.
+    /// Drains about `budget` cells of `interval`.
     pub(crate) fn drain(&mut self, interval: Interval, budget: usize) -> Result<Progress> {
-        if let Some(error) = self.intervals.failure.take() {
+        if let Some(error) = self.intervals.take_failure() {
             return Err(error);
         }
         self.intervals.dig(budget);
         if self.is_untouched(interval) {
             return Ok(Progress { spent: 0, finished: true });
         }
+        match self.intervals.work(interval).sweep {
+            Some(sweep) => self.sweep(sweep, interval, budget),
+            None => self.drain_listed(interval, budget),
+        }
+    }
+
+    /// Walks over the dirty lists of `interval`, key group by key group: the cells of one group lie close together.
+    fn drain_listed(&mut self, interval: Interval, budget: usize) -> Result<Progress> {
         let (mut spent, mut ahead) = (0, 0);
         while spent < budget {
             let next = self.intervals.work(interval).next_group;
@@ -551,16 +438,15 @@ impl<S: Slot> Cells<S> {
 
     /// Elements of lists, entries of maps.
     pub(crate) fn items(&self) -> usize {
-        self.intervals.items
+        self.intervals.items()
     }
 
     pub(crate) fn undrained(&self) -> usize {
-        let flipped = self.intervals.queue.len() - 1;
-        self.intervals.queue.iter().take(flipped).map(|work| work.pending).sum()
+        self.intervals.undrained()
     }
 
     pub(crate) fn changed(&self) -> usize {
-        self.intervals.queue.iter().map(|work| work.pending).sum()
+        self.intervals.changed()
     }
 
     pub(crate) fn approx_bytes(&self) -> usize {
@@ -584,7 +470,7 @@ impl<S: Slot> Group<S> {
         budget: usize,
         intervals: &mut Intervals,
     ) -> Result<usize> {
-        let owes = |cell: &Cell<S>| cell.slot.owes(interval) && cell.hash() == hash;
+        let owes = |cell: &Cell<S>| cell.slot.owes(interval, false) && cell.hash() == hash;
         let Ok(mut found) = self.cells.find_entry(index_hash(hash), owes) else { return Ok(1) };
         let cell = found.get_mut();
         let at = Place { group, key: &cell.key };

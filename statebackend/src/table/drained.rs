@@ -16,6 +16,8 @@ pub(crate) struct Drained {
     chunks: Vec<Vec<u8>>,
     entries: u64,
     tombstones: u64,
+    /// Whether it holds everything of the state that lived at the end of its interval.
+    is_whole: bool,
     scratch: Vec<u8>,
     /// Where full chunks come from, and go when the run is written.
     source: Chunks,
@@ -59,12 +61,16 @@ impl Default for Drained {
 }
 
 impl Drained {
+    /// Bytes that a small entry takes, roughly.
+    pub(super) const LEAST: usize = 24;
+
     /// Nothing yet; chunks will come from `source`.
     pub(crate) fn new(source: Chunks) -> Self {
         Self {
             chunks: Vec::new(),
             entries: 0,
             tombstones: 0,
+            is_whole: false,
             scratch: Vec::new(),
             source,
             stored: Position::default(),
@@ -86,11 +92,20 @@ impl Drained {
         self.entries - self.tombstones
     }
 
-    /// Bytes that `cells` more will take, roughly: as those before, or where these are few, the least that can be.
+    /// Whether it holds everything of the state that lived at the end of its interval.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    pub(crate) fn set_whole(&mut self, is_whole: bool) {
+        self.is_whole = is_whole;
+    }
+
+    /// Bytes that `cells` more will take, roughly: as those before, or where these are few, as small ones.
     pub(super) fn estimate(&self, cells: usize) -> usize {
-        const LEAST: usize = 24;
         let entries = self.entries as usize;
-        let each = if self.chunks.len() > 2 { self.chunks.len() * CHUNK / entries.max(1) } else { LEAST };
+        let each =
+            if self.chunks.len() > 2 { self.chunks.len() * CHUNK / entries.max(1) } else { Self::LEAST };
         cells.saturating_mul(each)
     }
 

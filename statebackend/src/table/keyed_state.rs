@@ -6,7 +6,7 @@ use types::{CheckpointId, KeyGroup, KeyGroupRange, Result, Shape, Timestamp};
 
 use super::{
     CachedTable, Drained, ListTable, MapTable, Need, StateTable, ValueTable, backing::Backing,
-    cells::Interval, chunks::Refill, timers::TimerTable,
+    chunks::Refill, intervals::Interval, timers::TimerTable,
 };
 use crate::{
     Data,
@@ -22,8 +22,6 @@ struct Flipped {
     interval: Interval,
     /// The tables before this one are drained.
     next_table: usize,
-    /// How many entries with a value make its delta [whole](Delta::is_whole).
-    whole: Option<usize>,
 }
 
 /// All keyed state of one subtask of one operator, timers included.
@@ -49,6 +47,8 @@ pub struct KeyedState {
     /// The number of the next barrier is at least this.
     next: CheckpointId,
     flipped: VecDeque<Flipped>,
+    /// From how many bytes of changes on a delta may take all that lives.
+    full_from: u64,
     /// The store behind the tables, if there is one.
     pub(super) backing: Option<Box<Backing>>,
     /// The bytes of a map key while it is looked up.
@@ -69,9 +69,16 @@ impl KeyedState {
             open: 1,
             next: first,
             flipped: VecDeque::new(),
+            full_from: u64::MAX,
             backing: None,
             scratch: Vec::new(),
         }
+    }
+
+    /// From about so many bytes on, a delta of at least half of all that lives takes the other half, too, where it can:
+    /// then it [is whole](Delta::is_whole), which spares merging older runs with it. Without this, deltas hold changes only.
+    pub fn set_full_from(&mut self, bytes: u64) {
+        self.full_from = bytes.max(1);
     }
 
     /// The key groups of this subtask.
@@ -144,16 +151,26 @@ impl KeyedState {
             self.next
         );
         self.next = checkpoint.next();
-        let whole = self.all_tables().map(StateTable::whole).sum();
-        self.flipped.push_back(Flipped { checkpoint, interval: self.open, next_table: 0, whole });
+        let is_full = self.takes_all();
+        self.flipped.push_back(Flipped { checkpoint, interval: self.open, next_table: 0 });
         self.open += 1;
         for index in 0..self.table_count() {
             let open = self.open;
-            self.table_at(index).flip(open);
+            self.table_at(index).flip(open, is_full);
         }
     }
 
-    /// Drains about `cells` changed cells of the oldest checkpoints that still have any. Returns how many are left in
+    /// Whether the delta of an interval that ends now is to hold all that lives. To write a cell that did not change costs
+    /// less than to merge it into older runs, and at half of them both are done as often.
+    fn takes_all(&self) -> bool {
+        let Some(living) = self.all_tables().map(StateTable::living).sum::<Option<usize>>() else {
+            return false;
+        };
+        let changed = self.changed_since_barrier();
+        (changed * Drained::LEAST) as u64 >= self.full_from && 2 * changed >= living
+    }
+
+    /// Drains about `cells` cells of the oldest checkpoints that still have any to be drained. Returns how many are left in
     /// all flipped checkpoints; 0 means that all of them can be taken.
     ///
     /// # Errors
@@ -222,7 +239,7 @@ impl KeyedState {
     /// The delta of the oldest checkpoint, if all its cells are drained. Each flipped checkpoint comes out exactly once,
     /// in order, whether or not anything was changed.
     pub fn take_sealed(&mut self) -> Option<(CheckpointId, Delta)> {
-        let &Flipped { checkpoint, interval, next_table, whole } = self.flipped.front()?;
+        let &Flipped { checkpoint, interval, next_table } = self.flipped.front()?;
         if !(next_table..self.table_count()).all(|index| self.table_at(index).is_untouched(interval)) {
             return None;
         }
@@ -231,23 +248,25 @@ impl KeyedState {
         }
         self.flipped.pop_front();
         let segmented = self.backing.is_some();
+        let mut is_whole = true;
         let mut states: Vec<StateDelta> = Vec::with_capacity(self.table_count());
         for index in 0..self.tables.len() {
             let spec = self.declared.states[index].spec.clone();
-            states.push(StateDelta { spec, drained: self.tables[index].take_oldest(), segmented });
+            let drained = self.tables[index].take_oldest();
+            is_whole &= drained.is_whole();
+            states.push(StateDelta { spec, drained, segmented });
         }
         for (name, timers) in
             [(EVENT_TIMERS, &mut self.event_timers), (PROCESSING_TIMERS, &mut self.processing_timers)]
         {
             let drained = timers.take_oldest();
+            is_whole &= drained.is_whole();
             if drained.entries() > 0 {
                 let spec = Arc::new(StateSpec::timers(name));
                 states.push(StateDelta { spec, drained, segmented: false });
             }
         }
         states.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
-        let values: u64 = states.iter().map(|state| state.drained.values()).sum();
-        let is_whole = whole.is_some_and(|whole| values == whole as u64);
         Some((checkpoint, Delta { key: self.declared.key.clone(), states, is_whole }))
     }
 
@@ -300,10 +319,16 @@ impl KeyedState {
         self.all_tables().map(StateTable::cells).sum()
     }
 
-    /// Cells changed and not yet drained, those of the open interval included: for metrics.
+    /// Cells that are still to be drained, those changed since the last barrier included: for metrics.
     #[must_use]
     pub fn changed_cells(&self) -> usize {
         self.all_tables().map(StateTable::changed).sum()
+    }
+
+    /// Cells changed since the last barrier: for metrics.
+    #[must_use]
+    pub fn changed_since_barrier(&self) -> usize {
+        self.all_tables().map(|table| table.changed() - table.undrained()).sum()
     }
 
     /// Bytes of memory, without what values hold on the heap: for metrics.
@@ -411,7 +436,7 @@ impl Delta {
 
     /// Whether it holds everything that lived at its barrier, so that no older run is needed beside it.
     ///
-    /// Each entry with a value is that of another cell that lived then, so as many of them as there were cells are all.
+    /// Each entry with a value is that of another cell that lived then, so as many of them as lived are all.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.is_whole

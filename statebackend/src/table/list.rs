@@ -6,7 +6,8 @@
 use types::{Bincode, Codec, Error, KeyGroupRange, Result};
 
 use super::{
-    cells::{Cells, Interval, Intervals, Place, Progress, Recorder, Slot},
+    cells::{Cells, Place, Progress, Recorder, Slot},
+    intervals::{Interval, Intervals},
     resident::CellTable,
 };
 use crate::{
@@ -88,11 +89,13 @@ impl<T: Data> ListSlot<T> {
         let before = self.items.len();
         self.items.extend(items);
         recorder.intervals.count_items(self.items.len(), before);
+        recorder.intervals.count_living(before, self.items.len());
     }
 
     fn clear(&mut self, mut recorder: Recorder<'_>) {
         self.touch(&mut recorder);
         recorder.intervals.count_items(0, self.items.len());
+        recorder.intervals.count_living(self.items.len(), 0);
         self.items.clear();
         self.drained = 0;
         self.cleared = self.stale || recorder.intervals.has_store;
@@ -100,11 +103,13 @@ impl<T: Data> ListSlot<T> {
 }
 
 impl<T: Data> Slot for ListSlot<T> {
+    const IS_ONE_ENTRY: bool = false;
+
     fn is_vacant(&self) -> bool {
         self.items.is_empty() && self.dirty == 0
     }
 
-    fn owes(&self, interval: Interval) -> bool {
+    fn owes(&self, interval: Interval, _: bool) -> bool {
         self.dirty == interval
     }
 
@@ -158,6 +163,7 @@ impl<T: Data> Slot for ListSlot<T> {
             }
         }
         into.count_items(self.items.len(), before);
+        into.count_living(before, self.items.len());
         self.drained = self.items.len();
         Ok(())
     }

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use types::{Bincode, Codec, KeyBytes, KeyGroupRange, Result};
 
 use super::{
-    cells::{Cells, Grave, Interval, Intervals, Place, Progress, Recorder, Slot},
+    cells::{Cells, Place, Progress, Recorder, Slot},
+    intervals::{Grave, Interval, Intervals},
     pieces::Pieces,
     resident::CellTable,
 };
@@ -146,9 +147,14 @@ impl<V: Data> MapSlot<V> {
             changes.subs.push(KeyBytes::new(sub));
             intervals.work(changes.interval).pending += 1;
         }
+        // Should the user's function panic, there is one too many and never one too few.
         let before = usize::from(cell.value.is_some());
+        intervals.count_living(before, 1);
+        self.live += 1 - before;
         let result = change(&mut cell.value);
-        self.live = self.live - before + usize::from(cell.value.is_some());
+        let after = usize::from(cell.value.is_some());
+        intervals.count_living(1, after);
+        self.live -= 1 - after;
         result
     }
 
@@ -180,7 +186,7 @@ impl<V: Data> MapSlot<V> {
         }
         let entries = std::mem::take(&mut self.entries);
         intervals.count_items(0, entries.len());
-        self.live = 0;
+        intervals.count_living(std::mem::take(&mut self.live), 0);
         (self.partial, self.beyond) = (false, None);
         let older: VecDeque<Changes> = self.changes.drain(..self.changes.len() - 1).collect();
         if older.is_empty() {
@@ -230,11 +236,13 @@ fn drain_changes<V: Data>(
 }
 
 impl<V: Data> Slot for MapSlot<V> {
+    const IS_ONE_ENTRY: bool = false;
+
     fn is_vacant(&self) -> bool {
         self.entries.is_empty() && self.changes.is_empty() && self.detached.is_empty()
     }
 
-    fn owes(&self, interval: Interval) -> bool {
+    fn owes(&self, interval: Interval, _: bool) -> bool {
         let oldest = self.detached.front().map_or(&self.changes, |detached| &detached.changes);
         oldest.front().is_some_and(|changes| changes.interval == interval)
     }
@@ -262,6 +270,7 @@ impl<V: Data> Slot for MapSlot<V> {
             EntryKind::Delete => drop(self.entries.remove(entry.sub)),
             EntryKind::Clear => self.entries.clear(),
         }
+        into.count_living(self.live, self.entries.len());
         self.live = self.entries.len();
         into.count_items(self.live, before);
         Ok(())

@@ -7,11 +7,13 @@ mod backing;
 mod cells;
 mod chunks;
 mod drained;
+mod intervals;
 mod keyed_state;
 mod list;
 mod map;
 mod pieces;
 mod resident;
+mod sweep;
 mod timers;
 mod value;
 

@@ -109,6 +109,14 @@ impl<T> Pieces<T> {
         self.last.pop()
     }
 
+    /// Forgets all items; its pieces go to `spare`.
+    pub(crate) fn give_back(self, spare: &mut Spare<T>) {
+        for mut piece in self.full.into_iter().chain([self.last]) {
+            piece.clear();
+            spare.give_back(piece);
+        }
+    }
+
     /// The items on top, `count` at most; fewer where a piece ends.
     pub(crate) fn top(&self, count: usize) -> &[T] {
         let piece = if self.last.is_empty() { self.full.last().unwrap_or(&self.last) } else { &self.last };
@@ -167,6 +175,17 @@ mod tests {
             fill(1024, &mut spare);
         }
         assert_eq!(spare.pieces.len(), 1);
+    }
+
+    #[test]
+    fn what_is_forgotten_serves_again_and_is_empty() {
+        let mut spare = Spare::default();
+        let mut pieces = Pieces::default();
+        (0..3 * 1024 + 10).for_each(|item| pieces.push_with(item, &mut spare));
+        pieces.give_back(&mut spare);
+        // The last piece was a full-sized one, too, since the first had grown to it.
+        assert_eq!(spare.pieces.len(), 4);
+        assert!(spare.pieces.iter().all(|piece| piece.is_empty() && piece.capacity() == 1024));
     }
 
     #[test]

@@ -9,8 +9,9 @@ use types::{Error, KeyBytes, KeyGroup, Result, Timestamp, key_hash};
 
 use super::{
     Drained, StateTable,
-    cells::{Interval, Progress},
+    cells::Progress,
     chunks::{Chunks, Refill},
+    intervals::Interval,
 };
 use crate::{
     key::{KeyRef, OwnedKey},
@@ -111,7 +112,10 @@ impl TimerTable {
 }
 
 impl StateTable for TimerTable {
-    fn flip(&mut self, next: Interval) {
+    fn flip(&mut self, next: Interval, _: bool) {
+        let is_whole = self.living().is_some();
+        let open = self.open;
+        self.difference(open).drained.set_whole(is_whole);
         self.open = next;
         self.intervals.push_back(Difference::new(&self.chunks));
     }
@@ -178,7 +182,7 @@ impl StateTable for TimerTable {
         self.touched
     }
 
-    fn whole(&self) -> Option<usize> {
+    fn living(&self) -> Option<usize> {
         // An interval drains the timers that came in it, and not those that live.
         self.live.is_empty().then_some(0)
     }
@@ -224,14 +228,14 @@ mod tests {
         timers.register(key, Timestamp(1));
         timers.register(key, Timestamp(2));
         timers.delete(key, Timestamp(2));
-        timers.flip(2);
+        timers.flip(2, false);
         timers.delete(key, Timestamp(1));
         timers.register(key, Timestamp(1));
         timers.delete(key, Timestamp(9));
-        timers.flip(3);
+        timers.flip(3, false);
         assert_eq!(timers.pop(Timestamp(0)), None);
         assert_eq!(timers.pop(Timestamp(1)).unwrap().0, Timestamp(1));
-        timers.flip(4);
+        timers.flip(4, false);
         for (interval, expected) in [(1, (1, 0)), (2, (0, 0)), (3, (1, 1))] {
             while !timers.drain(interval, 1).unwrap().finished {}
             let drained = timers.take_oldest();

@@ -5,7 +5,8 @@
 use types::{Bincode, Codec, Error, KeyGroup, KeyGroupRange, Result};
 
 use super::{
-    cells::{Cells, Interval, Intervals, Place, Progress, Recorder, Slot},
+    cells::{Cells, Place, Progress, Recorder, Slot},
+    intervals::{Interval, Intervals},
     resident::CellTable,
 };
 use crate::{
@@ -18,6 +19,8 @@ pub(crate) struct ValueSlot<T> {
     pub(super) value: Option<T>,
     /// The interval of a change that is not yet drained, or 0.
     pub(super) dirty: Interval,
+    /// The newest interval whose sweep of all that lived needs nothing of it any more, or the last one it was drained for.
+    swept: Interval,
     /// Whether there was no value when that interval began, so that removing it again leaves no trace.
     fresh: bool,
     /// With a store behind: whether it was asked for since the last look for cells to evict.
@@ -26,7 +29,7 @@ pub(crate) struct ValueSlot<T> {
 
 impl<T> Default for ValueSlot<T> {
     fn default() -> Self {
-        Self { value: None, dirty: 0, fresh: false, recent: false }
+        Self { value: None, dirty: 0, swept: 0, fresh: false, recent: false }
     }
 }
 
@@ -48,6 +51,11 @@ impl<T: Data> ValueSlot<T> {
         {
             recorder.intervals.fail(error);
         }
+        if self.swept < recorder.intervals.newest_full()
+            && let Err(error) = self.leave_to_sweeps(recorder.at, recorder.intervals)
+        {
+            recorder.intervals.fail(error);
+        }
         self.fresh = self.value.is_none();
         if self.fresh {
             recorder.intervals.note_empty(recorder.at, &[]);
@@ -61,7 +69,7 @@ impl<T: Data> ValueSlot<T> {
     #[inline]
     fn settle(&mut self, at: Place<'_>, intervals: &mut Intervals) -> Result<()> {
         let work = intervals.work(self.dirty);
-        self.dirty = 0;
+        self.swept = std::mem::take(&mut self.dirty);
         work.pending -= 1;
         match &self.value {
             Some(value) => work.drained.put(at.group, at.key, &[], value)?,
@@ -70,30 +78,57 @@ impl<T: Data> ValueSlot<T> {
         }
         Ok(())
     }
+
+    /// Drains a clean slot, before it changes, to all intervals whose sweep has not come by.
+    #[inline(never)]
+    fn leave_to_sweeps(&mut self, at: Place<'_>, intervals: &mut Intervals) -> Result<()> {
+        let Some(value) = &self.value else { return Ok(()) };
+        intervals.full_after(self.swept).try_for_each(|work| {
+            work.pending -= 1;
+            work.drained.put(at.group, at.key, &[], value)
+        })
+    }
 }
 
 impl<T: Data> Slot for ValueSlot<T> {
+    const IS_ONE_ENTRY: bool = true;
+
     fn is_vacant(&self) -> bool {
         self.value.is_none() && self.dirty == 0
     }
 
     #[inline]
-    fn owes(&self, interval: Interval) -> bool {
-        self.dirty == interval
+    fn owes(&self, interval: Interval, is_full: bool) -> bool {
+        self.dirty == interval || is_full && self.dirty == 0 && self.swept < interval
     }
 
     #[inline]
-    fn drain(&mut self, at: Place<'_>, _: Interval, _: usize, into: &mut Intervals) -> Result<Progress> {
-        self.settle(at, into)?;
+    fn drain(
+        &mut self,
+        at: Place<'_>,
+        interval: Interval,
+        _: usize,
+        into: &mut Intervals,
+    ) -> Result<Progress> {
+        if self.dirty == interval {
+            self.settle(at, into)?;
+        } else if let Some(value) = &self.value {
+            self.swept = interval;
+            let work = into.work(interval);
+            work.pending -= 1;
+            work.drained.put(at.group, at.key, &[], value)?;
+        }
         Ok(Progress { spent: 1, finished: true })
     }
 
-    fn restore(&mut self, entry: &Entry<'_>, _: &mut Intervals) -> Result<()> {
+    fn restore(&mut self, entry: &Entry<'_>, into: &mut Intervals) -> Result<()> {
+        let had = self.value.is_some();
         self.value = match entry.kind {
             EntryKind::Put => Some(Bincode::decode(entry.value)?),
             EntryKind::Delete => None,
             EntryKind::Clear => return Err(Error::corrupt("a value state holds a range tombstone")),
         };
+        into.count_living(had.into(), self.value.is_some().into());
         Ok(())
     }
 }
@@ -127,8 +162,12 @@ impl<T: Data> ValueTable<T> {
     #[inline]
     pub fn update<R>(&mut self, key: KeyRef<'_>, change: impl FnOnce(&mut Option<T>) -> R) -> R {
         let (slot, recorder) = self.cells.change(key);
+        recorder.intervals.count_living(slot.value.is_some().into(), 1);
         slot.touch(recorder);
-        change(&mut slot.value)
+        let result = change(&mut slot.value);
+        let has = slot.value.is_some();
+        self.cells.intervals.count_living(1, has.into());
+        result
     }
 
     /// Puts a value.
@@ -144,7 +183,9 @@ impl<T: Data> ValueTable<T> {
         if slot.value.is_some() {
             slot.touch(recorder);
         }
-        slot.value.take()
+        let value = slot.value.take();
+        self.cells.intervals.count_living(value.is_some().into(), 0);
+        value
     }
 }
 

@@ -16,4 +16,5 @@ mod one_hash;
 mod ranges;
 mod stored;
 mod stored_maps;
+mod sweeps;
 mod whole;

@@ -205,9 +205,12 @@ async fn restored(env: &Env, store: &dyn Store, run: &Run, parallelism: u32) -> 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn a_whole_delta_alone_is_the_state(steps in steps(), parallelism in 1..4_u32) {
+    fn a_whole_delta_alone_is_the_state(steps in steps(), full in any::<bool>(), parallelism in 1..4_u32) {
         simulated(0, async |env, store| {
             let mut subject = Subject::new();
+            if full {
+                subject.state.set_full_from(1);
+            }
             for step in steps.iter().chain([&Step::Barrier, &Step::Seal]) {
                 for (is_whole, run, model) in subject.step(step) {
                     if is_whole && let Some((run, payload)) = run {
@@ -232,10 +235,9 @@ fn only_a_delta_of_all_that_lives_is_whole() {
     assert!(is_whole(&all));
     assert!(!is_whole(&all[..2]), "a cell is missing");
     assert!(is_whole(&all), "all have changed again");
-    assert!(
-        !is_whole(&[Step::Set(0, 2), Step::Set(1, 2), Step::Remove(2)]),
-        "a deletion hides what is older"
-    );
+    assert!(!is_whole(&[Step::Set(0, 2), Step::Remove(2)]), "a cell is missing");
+    assert!(is_whole(&all), "it is back");
+    assert!(is_whole(&[Step::Set(0, 2), Step::Set(1, 2), Step::Remove(2)]), "what was removed does not live");
     assert!(is_whole(&all[..2]), "the removed one is gone");
     assert!(!is_whole(&[]), "nothing has changed");
     assert!(
@@ -255,6 +257,29 @@ fn only_a_delta_of_all_that_lives_is_whole() {
     assert!(!is_whole(&timer[..2]), "a timer lives");
     let deleted = [Step::Set(0, 1), Step::Set(1, 1), Step::Delete(0, 1)];
     assert!(is_whole(&deleted), "no timer lives any more");
+}
+
+#[test]
+fn what_was_restored_lives_too() {
+    simulated(0, async |env, store| {
+        let mut before = Subject::new();
+        for step in [Step::Set(0, 1), Step::Set(1, 1), Step::Set(2, 1), Step::Barrier] {
+            before.step(&step);
+        }
+        let (_, run, _) = before.seal().pop().unwrap();
+        let (run, payload) = run.unwrap();
+        store.put(&run.file.path, payload).await.unwrap();
+        let mut subject = Subject::new();
+        statebackend::restore(&env, &*store, &[run], &mut subject.state).await.unwrap();
+        let mut is_whole = |keys: std::ops::Range<u8>| {
+            keys.for_each(|key| drop(subject.step(&Step::Set(key, 2))));
+            subject.step(&Step::Barrier);
+            subject.seal().pop().unwrap().0
+        };
+        assert!(!is_whole(3..4), "three more live");
+        assert!(!is_whole(0..3), "one more lives");
+        assert!(is_whole(0..4));
+    });
 }
 
 /// What lives is not what is in memory then.

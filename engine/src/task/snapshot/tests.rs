@@ -42,7 +42,7 @@ fn begin(snapshots: &mut Snapshots, checkpoint: u64) {
         watermark: Timestamp(0),
         processing_time: Timestamp(0),
     };
-    snapshots.begin(CheckpointId(checkpoint), vec![cut], 0);
+    snapshots.begin(CheckpointId(checkpoint), vec![cut], 0, 0);
 }
 
 fn seal(snapshots: &mut Snapshots, checkpoint: u64) {

@@ -10,7 +10,7 @@ use crate::{
         list_chunk::{elements, epoch_of},
     },
     table::{
-        cells::{Interval, Intervals},
+        intervals::{Interval, Intervals},
         list::ListSlot,
         value::survives_decoding,
     },
@@ -45,7 +45,6 @@ impl<T: Data> ListSlot<T> {
 }
 
 impl<T: Data> CachedSlot for ListSlot<T> {
-    const IS_ONE_ENTRY: bool = false;
     const COUNTS_ITEMS: bool = false;
     const ITEM_BYTES: usize = size_of::<T>();
 

@@ -6,7 +6,7 @@ use super::{CachedSlot, Found, Lack, Need};
 use crate::{
     Data,
     table::{
-        cells::{Interval, Intervals},
+        intervals::{Interval, Intervals},
         map::{MapCell, MapSlot},
         value::survives_decoding,
     },
@@ -24,7 +24,6 @@ impl<V: Data> MapSlot<V> {
 }
 
 impl<V: Data> CachedSlot for MapSlot<V> {
-    const IS_ONE_ENTRY: bool = false;
     const COUNTS_ITEMS: bool = true;
     const ITEM_BYTES: usize = size_of::<(KeyBytes, MapCell<V>)>();
 

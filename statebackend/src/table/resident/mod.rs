@@ -12,9 +12,10 @@ use types::Result;
 
 use super::{
     Drained, StateTable,
-    cells::{Cell, Cells, Interval, Intervals, Progress, Slot, find, insert},
+    cells::{Cell, Cells, Group, Progress, Slot, find, insert},
     chunks::Refill,
     drained::Line,
+    intervals::{Interval, Intervals},
 };
 use crate::{key::KeyRef, run::entry::Entry};
 
@@ -65,8 +66,6 @@ pub(crate) enum Found<'a> {
 
 /// A slot that can be evicted and taken in again.
 pub(crate) trait CachedSlot: Slot {
-    /// Whether draining a cell writes all of it, as one entry.
-    const IS_ONE_ENTRY: bool;
     /// Whether items (elements, entries) count as cells, and not keys.
     const COUNTS_ITEMS: bool;
     /// Bytes of memory of an item besides the cell.
@@ -131,8 +130,8 @@ pub(crate) trait CellTable: Send + 'static {
 }
 
 impl<T: CellTable> StateTable for T {
-    fn flip(&mut self, next: Interval) {
-        self.inner_mut().flip(next);
+    fn flip(&mut self, next: Interval, is_full: bool) {
+        self.inner_mut().flip(next, is_full);
     }
 
     fn drain(&mut self, interval: Interval, budget: usize) -> Result<Progress> {
@@ -159,11 +158,8 @@ impl<T: CellTable> StateTable for T {
         if T::Slot::COUNTS_ITEMS { self.inner().items() } else { self.inner().cells() }
     }
 
-    fn whole(&self) -> Option<usize> {
-        let cells = self.inner();
-        // With a store behind, more lives than has a cell.
-        let counts = !cells.intervals.has_store && (T::Slot::IS_ONE_ENTRY || cells.cells() == 0);
-        counts.then(|| cells.cells())
+    fn living(&self) -> Option<usize> {
+        self.inner().living()
     }
 
     fn undrained(&self) -> usize {
@@ -209,13 +205,14 @@ impl<T: CellTable> CachedTable for T {
         let cells = self.inner_mut();
         let index = cells.index(key.group);
         let intervals = &mut cells.intervals;
-        match find(&mut cells.groups[index].cells, key) {
+        let Group { cells, moved, .. } = &mut cells.groups[index];
+        match find(cells, key) {
             Ok(mut cell) => cell.get_mut().slot.admit(found, intervals),
             Err(absent) => {
                 let mut slot = T::Slot::default();
                 slot.admit(found, intervals)?;
                 *slot.recent() = true;
-                insert(absent.into_table(), key).slot = slot;
+                insert(absent.into_table(), key, moved).slot = slot;
                 Ok(())
             }
         }

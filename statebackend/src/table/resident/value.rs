@@ -6,13 +6,12 @@ use super::{CachedSlot, Found, Lack, Need};
 use crate::{
     Data,
     table::{
-        cells::{Interval, Intervals},
+        intervals::{Interval, Intervals},
         value::{ValueSlot, survives_decoding},
     },
 };
 
 impl<T: Data> CachedSlot for ValueSlot<T> {
-    const IS_ONE_ENTRY: bool = true;
     const COUNTS_ITEMS: bool = false;
     const ITEM_BYTES: usize = 0;
 
