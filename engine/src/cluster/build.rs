@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use checkpoint::{
@@ -55,6 +56,8 @@ pub(crate) struct RuntimeOptions {
     pub(crate) channel_bytes: usize,
     pub(crate) merge: MergePolicy,
     pub(crate) compression: RunCompression,
+    /// How long a task that is told to end may stay in a function.
+    pub(crate) cancellation_timeout: Option<Duration>,
 }
 
 /// What all tasks of one attempt in this process share.

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -75,6 +76,9 @@ pub struct JobResult {
 /// So long a cancellation waits for the history to say whose the job is.
 const LONGEST_LOOK: Duration = Duration::from_millis(500);
 
+/// So long nothing is said of a failure whose tasks have not ended.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// How a job ended that was cancelled, in [`JobResult::how`].
 const CANCELLED: &str = "cancelled";
 
@@ -105,6 +109,8 @@ pub(crate) struct JobManager {
     pub(crate) has_started: bool,
     /// Whether all tasks of an attempt of this process were running at once.
     pub(crate) has_run: bool,
+    /// Tasks that do not end: no other attempt may run beside them.
+    pub(crate) stuck: Option<Error>,
 }
 
 /// An end of the job whose checkpoint is in the history, or may be, and whose attempt has failed.
@@ -169,6 +175,10 @@ impl JobManager {
             if let Err(unusable) = self.store.check_usable() {
                 let _end = failing.become_state::<Failed>();
                 return Err(unusable);
+            }
+            if let Some(stuck) = self.stuck.take() {
+                let _end = failing.become_state::<Failed>();
+                return Err(Error::new(error.kind(), format!("{error}; {stuck}")));
             }
             if self.to_tasks.is_closed() {
                 // No attempt of this process could run.
@@ -306,7 +316,7 @@ impl JobManager {
         let ran = attempt.run(live, &mut self.from_tasks, &mut self.lives, requests).await;
         let Ran { end, has_run, remaining } = ran;
         self.has_run |= has_run;
-        let cancelled = self.cancel_tasks(id).await;
+        let cancelled = self.end_tasks(id, &end).await;
         let totals = cancelled.as_ref().cloned().unwrap_or_default();
         if totals != TaskTotals::default() {
             self.totals.clone_from(&totals);
@@ -435,15 +445,41 @@ impl JobManager {
         )))
     }
 
+    /// Ends the tasks of an attempt that is over. Says why it is, where they take long.
+    async fn end_tasks(&mut self, attempt: AttemptId, end: &AttemptEnd) -> Result<TaskTotals> {
+        let env = self.env.clone();
+        let mut cancelled = pin!(self.cancel_tasks(attempt));
+        if let Some(cancelled) = env.timeout(QUIET, cancelled.as_mut()).await {
+            return cancelled;
+        }
+        if let AttemptEnd::Failed(_, error) | AttemptEnd::Restart(_, error) = end {
+            env.warn(&format!("attempt {attempt} has failed, and waits for its tasks to end: {error}"));
+        }
+        cancelled.await
+    }
+
     /// Ends what the TaskManager does for the attempt. Returns what its tasks have done.
+    ///
+    /// # Errors
+    /// `User` if some do not end.
     pub(super) async fn cancel_tasks(&mut self, attempt: AttemptId) -> Result<TaskTotals> {
         self.lives.change_all(Change::Cancel)?;
         self.to_tasks.send(&ToTaskManager::Cancel { attempt }).await?;
         let of = |message| match message {
-            ToJobManager::Cancelled { attempt: of, totals } if of == attempt => Some(totals),
+            ToJobManager::Cancelled { attempt: of, totals, stuck } if of == attempt => Some((totals, stuck)),
             _ => None,
         };
-        let totals = self.answer(of).await?;
+        let (totals, stuck) = self.answer(of).await?;
+        if !stuck.is_empty() {
+            let error = || {
+                Error::user(format!(
+                    "{} did not end, since a function of the job does not return: nothing else can run in this process; start it again to go on from the last checkpoint",
+                    stuck.join(", ")
+                ))
+            };
+            self.stuck = Some(error());
+            return Err(error());
+        }
         self.lives.change_all(Change::Cancelled)?;
         Ok(totals)
     }

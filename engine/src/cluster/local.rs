@@ -195,6 +195,7 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         places: BTreeMap::new(),
         has_started: false,
         has_run: false,
+        stuck: None,
     };
     let open_requests = Requests::new(request_receiver);
     let checkpoint_url = settings.checkpoint_url.as_deref().map(Arc::from);
@@ -264,6 +265,7 @@ fn options(settings: &Settings) -> RuntimeOptions {
         channel_records: settings.channel_records,
         channel_bytes: settings.channel_bytes,
         compression: settings.compression,
+        cancellation_timeout: settings.cancellation_timeout,
         merge: MergePolicy {
             fan_in: settings.merge_fan_in,
             replace_from: settings.replace_from as u64,

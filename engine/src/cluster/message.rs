@@ -139,11 +139,13 @@ pub enum ToJobManager {
         /// What.
         report: TaskReport,
     },
-    /// All tasks of the attempt have ended.
+    /// All tasks of the attempt have ended, but for those that do not.
     Cancelled {
         /// The attempt.
         attempt: AttemptId,
         /// What they have done, all together.
         totals: TaskTotals,
+        /// Those that have not: they stay in a function.
+        stuck: Vec<String>,
     },
 }

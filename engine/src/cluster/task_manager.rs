@@ -7,6 +7,7 @@ use std::{
     panic::AssertUnwindSafe,
     pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
 use checkpoint::manifest::{PreparedTransaction, TaskId};
@@ -48,9 +49,13 @@ pub(crate) struct TaskManager {
 struct Deployed {
     attempt: AttemptId,
     commands: BTreeMap<TaskId, Sender<Message<TaskCommand>>>,
-    handles: Vec<TaskHandle>,
+    /// With their names.
+    handles: Vec<(String, TaskHandle)>,
     done: Vec<Done>,
 }
+
+/// So long nothing is said of tasks that do not end.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// What the JobManager says. A cancellation is heard in the middle of work: sinks may keep it waiting for ever.
 struct Inbox {
@@ -144,16 +149,16 @@ impl TaskManager {
                     }
                 }
                 ToTaskManager::Cancel { attempt } => {
-                    let totals = match deployed.take_if(|it| it.attempt == attempt) {
-                        Some(it) => it.end().await,
-                        None => TaskTotals::default(),
+                    let (totals, stuck) = match deployed.take_if(|it| it.attempt == attempt) {
+                        Some(it) => it.end(&self.env, self.options.cancellation_timeout).await,
+                        None => Default::default(),
                     };
-                    self.to_job_manager.send(&ToJobManager::Cancelled { attempt, totals }).await?;
+                    self.to_job_manager.send(&ToJobManager::Cancelled { attempt, totals, stuck }).await?;
                 }
             }
         }
         if let Some(it) = deployed {
-            it.end().await;
+            it.end(&self.env, self.options.cancellation_timeout).await;
         }
         Ok(())
     }
@@ -268,7 +273,7 @@ impl TaskManager {
             reports,
         };
         let forward = forward(self.to_job_manager.clone(), info.attempt, from_tasks);
-        deployed.handles.push(self.env.spawn_task("reports", forward));
+        deployed.handles.push(("the sender of reports".to_owned(), self.env.spawn_task("reports", forward)));
         let mut channels = workshop.channels();
         for deployment in tasks {
             let TaskDeployment { task, restore } = deployment;
@@ -285,7 +290,9 @@ impl TaskManager {
                 }
             };
             deployed.commands.insert(task, built.commands);
-            deployed.handles.extend(built.beside);
+            deployed
+                .handles
+                .extend(built.beside.into_iter().map(|handle| (format!("a helper of {task}"), handle)));
             deployed.done.push(built.done);
             let reports = workshop.reports.clone();
             let running = async move {
@@ -298,7 +305,7 @@ impl TaskManager {
                 let report = report.unwrap_or_else(|error| TaskReport::Failed(Failure::from(&error)));
                 let _gone = reports.send(Message((task, report))).await;
             };
-            deployed.handles.push(self.env.spawn_task(&task.to_string(), running));
+            deployed.handles.push((task.to_string(), self.env.spawn_task(&task.to_string(), running)));
         }
         Ok(())
     }
@@ -309,18 +316,31 @@ impl Deployed {
         Self { attempt, commands: BTreeMap::new(), handles: Vec::new(), done: Vec::new() }
     }
 
-    /// Ends everything and waits until it has ended. Returns what the tasks have done.
-    async fn end(self) -> TaskTotals {
-        for handle in &self.handles {
+    /// Ends everything and waits until it has ended, for so long. Returns what the tasks have done, and which have not
+    /// ended: a task ends where it waits, and one that is in a function of the user's does not.
+    async fn end(self, env: &Env, limit: Option<Duration>) -> (TaskTotals, Vec<String>) {
+        for (_, handle) in &self.handles {
             handle.abort();
         }
-        for handle in self.handles {
+        let begin = env.now();
+        let left = |until: Duration| until.saturating_sub(env.now().since(begin));
+        let mut stuck = Vec::new();
+        for (name, handle) in self.handles {
             // Aborted, ended or panicked: it is gone, and a failure was reported by the task itself.
-            let _ended = handle.join().await;
+            let mut ended = pin!(handle.join());
+            if env.timeout(left(QUIET.min(limit.unwrap_or(QUIET))), ended.as_mut()).await.is_some() {
+                continue;
+            }
+            env.warn(&format!("{name} was told to end, and a function that it has called does not return"));
+            match limit {
+                None => drop(ended.await),
+                Some(limit) if env.timeout(left(limit), ended).await.is_none() => stuck.push(name),
+                Some(_) => {}
+            }
         }
         let mut totals = TaskTotals::default();
         self.done.iter().for_each(|done| totals.add(done.totals()));
-        totals
+        (totals, stuck)
     }
 }
 

@@ -86,6 +86,8 @@ pub struct Settings {
     pub merge_fan_in: usize,
     /// From how many bytes on a run that holds all that lived replaces the older ones unmerged.
     pub replace_from: usize,
+    /// How long a task that is told to end may stay in a function before its process ends; `None` for ever.
+    pub cancellation_timeout: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -120,6 +122,7 @@ impl Default for Settings {
             slice_cells: 256,
             merge_fan_in: 8,
             replace_from: 1 << 20,
+            cancellation_timeout: Some(Duration::from_secs(180)),
         }
     }
 }
@@ -212,8 +215,10 @@ settings! {
         |settings, text| settings.slice_cells = count(text)? as usize;
     "snapshot.merge-fan-in", "runs of about the same size that are merged into one (8)",
         |settings, text| settings.merge_fan_in = limited(text, 1024)?.max(2);
-    "snapshot.replace-from", "bytes from which on a run that holds all that lives replaces the older ones unmerged (1MiB)",
+    "snapshot.replace-from", "bytes from which on a run that holds all that lives replaces the older ones unmerged, and a delta of half of it takes the rest (1MiB)",
         |settings, text| settings.replace_from = bytes(text)?;
+    "task.cancellation-timeout", "how long a task that is told to end may stay in a function before its process ends; off for as long as it takes (3m)",
+        |settings, text| settings.cancellation_timeout = optional(text, duration)?;
 }
 
 impl Settings {

@@ -46,6 +46,7 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("snapshot.slice-cells", "7", "8"),
     ("snapshot.merge-fan-in", "7", "9"),
     ("snapshot.replace-from", "7KiB", "8"),
+    ("task.cancellation-timeout", "7s", "off"),
 ];
 
 /// Every standard flag of one setting: the command line that gives it, the setting, and its text there.

@@ -123,3 +123,47 @@ fn a_job_that_closes_says_how_it_ended_and_can_be_cut_short() {
         assert_eq!(handle.join().await.unwrap().status, JobStatus::Finished);
     });
 }
+
+/// One task waits in a function for ever, another one fails.
+#[test]
+fn a_task_that_stays_in_a_function_ends_its_process_and_not_the_patience_of_everybody() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (stays, stayed) = mpsc::sync_channel(1);
+    let (release, may) = mpsc::sync_channel::<()>(1);
+    let may = Mutex::new(may);
+    let stayed = Mutex::new(stayed);
+    let settings = [
+        ("restart", "fixed-delay:5:0ms"),
+        ("task.cancellation-timeout", "200ms"),
+        ("batch.records", "1"),
+        ("batch.flush", "1ms"),
+    ];
+    runtime.block_on(async {
+        let env = Env::real();
+        let job = with_settings(Job::new("subject"), &settings).unwrap();
+        let numbers = job.source("numbers", Numbers::endless(1));
+        let side = numbers.clone().disable_chaining().map(move |number| {
+            stays.send(()).unwrap();
+            let _released = may.lock().unwrap().recv();
+            number
+        });
+        side.name("stays").sink("side", Nowhere);
+        let failing = numbers.disable_chaining().map(move |number: u64| -> u64 {
+            stayed.lock().unwrap().recv().unwrap();
+            panic!("it fails at {number}")
+        });
+        failing.name("fails").sink("out", Nowhere);
+        let handle = job.start(&env).await.unwrap();
+        let control = handle.control().clone();
+        let error = handle.join().await.unwrap_err();
+        assert_says(
+            &error,
+            ErrorKind::User,
+            &["it fails at", "did not end", "does not return", "start it again"],
+        );
+        let view = control.view();
+        assert_eq!(view.restarts, 0, "another attempt ran beside it");
+        assert_eq!(view.status, JobStatus::Failed);
+        drop(release);
+    });
+}
