@@ -7,7 +7,6 @@
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
-    hash::{Hash, Hasher},
     sync::Arc,
 };
 
@@ -17,7 +16,10 @@ use tidegate_checkpoint::history::{
 };
 use types::{AttemptId, Digest, RecordNumber, SnapshotFile, Timestamp};
 
-use crate::fixture::start_record;
+use crate::{
+    fixture::start_record,
+    mixer::{Shared, hash},
+};
 
 const MILESTONES_EVERY: u64 = 3;
 
@@ -45,12 +47,12 @@ enum Removed {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct World {
     /// The objects that are there.
-    store: BTreeMap<u64, Arc<Record>>,
+    store: BTreeMap<u64, Shared<Record>>,
     /// For each number the record that was created first: the true history.
-    truth: Vec<Arc<Record>>,
+    truth: Vec<Shared<Record>>,
     /// A create whose caller is dead or has given up waiting: it lands at any time.
-    floating: Option<Arc<Record>>,
-    rivals: [Rival; 2],
+    floating: Option<Shared<Record>>,
+    rivals: [Shared<Rival>; 2],
     crashes: u8,
     lost_answers: u8,
     lives: u8,
@@ -86,7 +88,8 @@ fn milestones() -> Milestones {
 
 impl World {
     fn first(bounds: Bounds) -> Self {
-        let rival = |life| Rival { life, phase: Phase::Starting(Starting::new(milestones(), None)) };
+        let rival =
+            |life| Shared::of(Rival { life, phase: Phase::Starting(Starting::new(milestones(), None)) });
         Self {
             store: BTreeMap::new(),
             truth: Vec::new(),
@@ -99,23 +102,25 @@ impl World {
     }
 
     /// The store's conditional create.
-    fn create(&mut self, record: &Arc<Record>) -> Answer {
+    fn create(&mut self, record: Shared<Record>) -> Answer {
         let number = record.number.0;
         if self.store.contains_key(&number) {
             return Answer::Taken;
         }
-        self.store.insert(number, Arc::clone(record));
         if number as usize == self.truth.len() {
-            self.truth.push(Arc::clone(record));
+            self.truth.push(record.clone());
         }
+        self.store.insert(number, record);
         Answer::Created
     }
 
     fn answer(&mut self, call: &Call) -> Answer {
         match call {
             Call::Exists(number) => Answer::Exists(self.store.contains_key(&number.0)),
-            Call::Read(number) => Answer::Record(self.store.get(&number.0).cloned()),
-            Call::Create(record) => self.create(record),
+            Call::Read(number) => {
+                Answer::Record(self.store.get(&number.0).map(|record| Arc::clone(record.arc())))
+            }
+            Call::Create(record) => self.create(Shared::new(Arc::clone(record))),
         }
     }
 
@@ -137,13 +142,14 @@ impl World {
 
     /// The world in which this create is still on its way.
     fn afloat(&self, record: &Arc<Record>) -> Option<Self> {
-        self.floating.is_none().then(|| Self { floating: Some(Arc::clone(record)), ..self.clone() })
+        let floating = Some(Shared::new(Arc::clone(record)));
+        self.floating.is_none().then(|| Self { floating, ..self.clone() })
     }
 
     /// A process acts on a record that it believes to be in the history.
     fn act(&self, record: &Arc<Record>, attempt: AttemptId) -> Result<(), Violation> {
         let number = record.number.0 as usize;
-        if self.truth.get(number) != Some(record) {
+        if self.truth.get(number).is_none_or(|there| **there != **record) {
             return Err(Violation::Fork);
         }
         let before = &self.truth[..number];
@@ -158,7 +164,7 @@ impl World {
                 Err(Violation::StartWithoutCheckpoint)
             };
         }
-        let is_start = |record: &&Arc<Record>| matches!(record.kind, Kind::AttemptStarted(_));
+        let is_start = |record: &&Shared<Record>| matches!(record.kind, Kind::AttemptStarted(_));
         let owner = before.iter().rev().find(is_start).map(|start| AttemptId(start.number.0));
         if owner == Some(attempt) { Ok(()) } else { Err(Violation::ActAfterFenced) }
     }
@@ -181,7 +187,7 @@ impl Search {
         }
         if let Some(record) = &world.floating {
             let mut landed = World { floating: None, ..world.clone() };
-            landed.create(record);
+            landed.create(record.clone());
             next.push(landed);
         }
         for &number in world.store.keys() {
@@ -197,7 +203,8 @@ impl Search {
 
     fn steps(&self, world: &World, rival: usize) -> Result<Vec<World>, Violation> {
         let into = |mut world: World, phase| {
-            world.rivals[rival].phase = phase;
+            let life = world.rivals[rival].life;
+            world.rivals[rival] = Shared::of(Rival { life, phase });
             world
         };
         let life = world.rivals[rival].life;
@@ -312,49 +319,13 @@ fn crashes(world: &World, rival: usize) -> Vec<World> {
     let crashed = |mut world: World| {
         // The hint is what the last living writer left; a late starter may read it long before it goes on.
         let hint = (world.truth.len() as u64).checked_sub(2).map(RecordNumber);
-        world.rivals[rival] =
-            Rival { life: world.lives, phase: Phase::Starting(Starting::new(milestones(), hint)) };
+        let phase = Phase::Starting(Starting::new(milestones(), hint));
+        world.rivals[rival] = Shared::of(Rival { life: world.lives, phase });
         world.lives += 1;
         world.crashes -= 1;
         world
     };
     [Some(world.clone()), afloat].into_iter().flatten().map(crashed).collect()
-}
-
-/// Quick and the same in every run; 64 bits keep a few million states apart.
-#[derive(Default)]
-struct Mixer(u64);
-
-impl Hasher for Mixer {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 29)
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-    fn write_u8(&mut self, value: u8) {
-        self.write_u64(u64::from(value));
-    }
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-    fn write_usize(&mut self, value: usize) {
-        self.write_u64(value as u64);
-    }
-    fn write_u128(&mut self, value: u128) {
-        self.write_u64(value as u64);
-    }
-    fn write_isize(&mut self, value: isize) {
-        self.write_u64(value as u64);
-    }
-}
-
-fn hash(world: &World) -> u64 {
-    let mut hasher = Mixer::default();
-    world.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Searches breadth first; the number of states, or the first violation and how many steps lead to it.
@@ -393,7 +364,7 @@ impl Explored {
         self.fenced += usize::from(world.rivals.iter().any(|rival| rival.phase == Phase::Fenced));
         self.deleted += usize::from(world.store.len() < world.truth.len());
         let is_true =
-            |(number, record): (&u64, &Arc<Record>)| world.truth.get(*number as usize) == Some(record);
+            |(number, record): (&u64, &Shared<Record>)| world.truth.get(*number as usize) == Some(record);
         self.past += usize::from(!world.store.iter().all(is_true));
     }
 }

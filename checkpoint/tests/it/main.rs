@@ -6,6 +6,7 @@ mod collect_plan;
 mod fixture;
 mod history_log;
 mod history_model;
+mod mixer;
 mod protocol_model;
 mod snapshots;
 mod storage;

@@ -1,56 +1,19 @@
 //! What outlives every process: the history, manifests, runs, and the system behind the sink.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    hash::{DefaultHasher, Hash, Hasher},
-    ops::Deref,
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_checkpoint::{
-    history::{EndKind, Kind, Record},
+    history::{EndKind, Kind},
     manifest::{Manifest, PreparedTransaction},
+    storage::paths::{self, PathKind},
 };
-use types::{AttemptId, CheckpointId, RecordNumber};
+use types::{AttemptId, CheckpointId};
+
+use super::log::Log;
+use crate::mixer::Shared;
 
 /// What went wrong, for people.
 pub(super) type Broken<T = ()> = Result<T, String>;
-
-/// A value that many states share, hashed once.
-#[derive(Clone, Debug)]
-pub(super) struct Shared<T> {
-    hash: u64,
-    value: Arc<T>,
-}
-
-impl<T: Hash> Shared<T> {
-    pub(super) fn new(value: Arc<T>) -> Self {
-        let mut hasher = DefaultHasher::new();
-        value.hash(&mut hasher);
-        Self { hash: hasher.finish(), value }
-    }
-
-    pub(super) fn of(value: T) -> Self {
-        Self::new(Arc::new(value))
-    }
-
-    pub(super) fn arc(&self) -> &Arc<T> {
-        &self.value
-    }
-}
-
-impl<T> Hash for Shared<T> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.hash.hash(state);
-    }
-}
-
-impl<T> Deref for Shared<T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        &self.value
-    }
-}
 
 /// A record of the input: its source and its place there, from 1 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,7 +55,7 @@ struct Transaction {
 /// Everything durable.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Durable {
-    pub(super) history: Vec<Shared<Record>>,
+    pub(super) log: Log,
     pub(super) manifests: BTreeMap<(AttemptId, CheckpointId), Shared<Manifest>>,
     pub(super) runs: BTreeMap<String, Counts>,
     transactions: BTreeMap<TransactionId, Transaction>,
@@ -100,23 +63,18 @@ pub(super) struct Durable {
 }
 
 impl Durable {
-    /// Creates a history record if there is none with its number; what is there otherwise.
-    pub(super) fn create(&mut self, record: &Arc<Record>) -> Result<(), Arc<Record>> {
-        if let Some(there) = self.history.get(record.number.0 as usize) {
-            return Err(Arc::clone(there.arc()));
-        }
-        assert_eq!(record.number, RecordNumber(self.history.len() as u64), "records leave no gap");
-        self.history.push(Shared::new(Arc::clone(record)));
-        Ok(())
-    }
-
     pub(super) fn manifest(&self, checkpoint: CheckpointId) -> Broken<&Shared<Manifest>> {
-        let newest = self.history.last().ok_or("a manifest without a history")?;
+        let newest = self.log.newest().ok_or("a manifest without a history")?;
         let completed = newest.standing.checkpoint(checkpoint);
         let completed = completed.ok_or_else(|| format!("checkpoint {checkpoint} is not retained"))?;
         let manifest = self.manifests.get(&(completed.attempt, checkpoint));
         manifest
             .ok_or_else(|| format!("checkpoint {checkpoint} is in the history and its manifest is not there"))
+    }
+
+    /// Whether readers see anything.
+    pub(super) fn has_committed(&self) -> bool {
+        !self.visible.is_empty()
     }
 
     pub(super) fn prepare(&mut self, id: TransactionId, lines: Vec<Line>) {
@@ -144,19 +102,38 @@ impl Durable {
         }
     }
 
+    /// Forgets what attempts before the newest have left and no checkpoint in the history lists, as early as the collector
+    /// may delete it and the next sweep may abort it: if somebody still needed it, it would be missed.
+    pub(super) fn forget_orphans(&mut self) {
+        let Some(newest) = self.log.newest() else { return };
+        let attempt = newest.standing.attempt.id;
+        let held: BTreeSet<_> =
+            newest.standing.held().iter().map(|held| (held.attempt, held.checkpoint)).collect();
+        let of_newest = |path: &str| paths::kind(path) == PathKind::Attempt(attempt);
+        self.manifests.retain(|id, _| id.0 == attempt || held.contains(id));
+        let listed = || self.manifests.values().map(|manifest| &**manifest);
+        let files: BTreeSet<&str> =
+            listed().flat_map(|it| it.files()).map(|file| file.path.as_str()).collect();
+        let transactions: BTreeSet<_> = listed().flat_map(prepared).map(transaction_id).collect();
+        self.runs.retain(|path, _| of_newest(path) || files.contains(path.as_str()));
+        self.transactions.retain(|id, transaction| {
+            id.0 == attempt || transaction.fate == Fate::Committed || transactions.contains(id)
+        });
+    }
+
     /// Whether the history says that nothing is left to do.
     pub(super) fn is_over(&self) -> bool {
         self.end().is_some()
     }
 
     fn end(&self) -> Option<&EndKind> {
-        Some(&self.history.last()?.standing.end.as_ref()?.kind)
+        Some(&self.log.newest()?.standing.end.as_ref()?.kind)
     }
 
     /// What must be true in every state.
     pub(super) fn check(&self, records: u8) -> Broken {
         self.check_visible()?;
-        if let Some(newest) = self.history.last()
+        if let Some(newest) = self.log.newest()
             && let Kind::CheckpointCompleted(completion) = &newest.kind
         {
             self.check_completed(completion.checkpoint)?;
@@ -166,7 +143,7 @@ impl Durable {
                 Err(format!("the job finished with {:?}", self.visible))
             }
             Some(EndKind::Stopped) => {
-                let newest = self.history.last().and_then(|newest| newest.standing.completed.last());
+                let newest = self.log.newest().and_then(|newest| newest.standing.completed.last());
                 let stopped_at = newest.ok_or("a stop without a checkpoint")?.checkpoint;
                 let counted: u8 = self.counts(self.manifest(stopped_at)?)?.values().sum();
                 let visible = self.visible.len();

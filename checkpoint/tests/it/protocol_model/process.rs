@@ -3,29 +3,31 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use tidegate_checkpoint::history::{
-    AttemptStart, Instance, Kind, Milestones, Record, StartRequest,
-    start::{self, Candidate},
-    step::{Answer, Append, Call, Outcome},
+    Kind, Record,
+    step::{Append, Outcome, Starting},
 };
-use types::{AttemptId, CheckpointId, MaxParallelism, Timestamp};
+use types::{AttemptId, CheckpointId};
 
 use super::{
     Guard, World,
-    durable::{Broken, Durable, Shared},
-    job::{JOB, LINEAGE},
+    durable::{Broken, Durable},
+    log::milestones,
     running::{Fate, Running},
     sink::to_commit,
 };
+use crate::mixer::Shared;
 
 /// A step that a process can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Action {
     /// A rival process appears.
     Appear,
-    /// Reads the newest record and decides how to start on top of it.
-    Decide,
-    /// Makes the next call of an append: a start, a confirmation at recovery, or what the coordinator wants.
-    Append,
+    /// Begins to start: makes the first call that finds the newest record.
+    Start,
+    /// Makes the next call of a start, or of an append: a confirmation at recovery, or what the coordinator wants.
+    Call,
+    /// Deletes a record that a milestone has made superfluous.
+    Delete,
     /// Commits the next pending transaction at recovery; after the last one sweeps.
     Recover,
     /// A source sends its next record; after the last one its end.
@@ -62,7 +64,7 @@ pub(super) enum Process {
     Fenced,
     /// The job has ended.
     Ended,
-    Starting(Append),
+    Starting(Box<Starting>),
     Recovering(Box<Recovery>),
     Running(Box<Running>),
 }
@@ -71,55 +73,29 @@ pub(super) enum Process {
 pub(super) struct Recovery {
     start: Shared<Record>,
     commits: VecDeque<(AttemptId, CheckpointId)>,
-    confirm: Option<Append>,
+    pub(super) confirm: Option<Append>,
 }
 
 impl World {
-    /// The steps that a process can take now.
-    pub(super) fn actions(&self, index: usize) -> Vec<Action> {
-        match &*self.processes[index] {
-            Process::Absent if self.budget.rivals > 0 && !self.durable.history.is_empty() => {
-                vec![Action::Appear]
-            }
-            Process::Dead => vec![Action::Decide],
-            Process::Absent | Process::Fenced | Process::Ended => Vec::new(),
-            Process::Starting(_) => self.and_crash(vec![Action::Append]),
-            Process::Recovering(recovery) => {
-                let next = if recovery.confirm.is_some() { Action::Append } else { Action::Recover };
-                self.and_crash(vec![next])
-            }
-            Process::Running(running) => {
-                let mut actions = running.outer_actions();
-                // Whatever else a fenced process does it could have done before it was fenced.
-                if !self.is_fenced(index) {
-                    running.inner_actions(self, &mut actions);
-                    return self.and_crash(actions);
-                }
-                actions
-            }
-        }
-    }
-
-    fn and_crash(&self, mut actions: Vec<Action>) -> Vec<Action> {
-        if self.budget.crashes > 0 {
-            actions.push(Action::Crash);
-        }
-        actions
-    }
-
     pub(super) fn act(&mut self, index: usize, action: Action) -> Broken {
         let process = Process::clone(&self.processes[index]);
         let process = match (process, action) {
             (_, Action::Appear) => {
                 self.budget.rivals -= 1;
-                self.decide(index)?
+                self.start(index, Starting::new(milestones(), None))?
+            }
+            (process, Action::Delete) => {
+                let old = self.old_in_flight(index).ok_or("nothing to delete")?;
+                self.budget.deletions -= 1;
+                self.durable.change(|durable| durable.log.delete(old));
+                process
             }
             (_, Action::Crash) => {
                 self.budget.crashes -= 1;
                 Process::Dead
             }
-            (Process::Dead, Action::Decide) => self.decide(index)?,
-            (Process::Starting(append), Action::Append) => self.start(index, append)?,
+            (Process::Dead, Action::Start) => self.start(index, Starting::new(milestones(), None))?,
+            (Process::Starting(starting), Action::Call) => self.start(index, *starting)?,
             (Process::Recovering(recovery), _) => self.recover(*recovery)?,
             (Process::Running(mut running), action) => {
                 let fate = running.act(action, self)?;
@@ -133,68 +109,43 @@ impl World {
             (process, _) => process,
         };
         self.processes[index] = Shared::of(process);
+        if self.at_once {
+            self.durable.change(Durable::forget_orphans);
+        }
         Ok(())
     }
 
-    fn decide(&self, index: usize) -> Broken<Process> {
-        let newest = self.durable.history.last();
-        let request = StartRequest::new("model", MaxParallelism(1), 2);
-        let candidate = Candidate {
-            request: &request,
-            instance: Instance(index as u128),
-            process: "model",
-            directory: "model",
-            new_job: JOB,
-            new_lineage: LINEAGE,
-        };
-        let decision = start::decide(newest.map(|newest| &newest.standing), &candidate);
-        match decision.map_err(|error| error.to_string())? {
-            start::Decision::Finished(_) => Ok(Process::Ended),
-            start::Decision::Start(_) if self.durable.is_over() => Ok(Process::Ended),
-            start::Decision::Start(start) => {
-                let kind = Kind::AttemptStarted(AttemptStart::clone(&start));
-                let record = Record::after(newest.map(|newest| &**newest), Timestamp(0), kind);
-                let record = record.map_err(|error| error.to_string())?;
-                Ok(Process::Starting(Append::new(Arc::new(record), Milestones::default())))
-            }
-        }
-    }
-
-    fn start(&mut self, index: usize, append: Append) -> Broken<Process> {
-        match self.durable.append(append)? {
-            (record, Outcome::Won) => {
-                let commits = to_commit(&self.durable, &record.standing.unconfirmed)?;
-                let commits =
-                    if self.has(Guard::CommitAtRecovery) { commits.into() } else { VecDeque::new() };
-                Ok(Process::Recovering(Box::new(Recovery {
-                    start: Shared::new(record),
-                    commits,
-                    confirm: None,
-                })))
-            }
-            (_, Outcome::Lost(_)) => self.decide(index),
-            (_, Outcome::Past) => Err("a record lies in the deleted past".to_owned()),
-        }
+    /// What an attempt whose start record is in the history has to do first.
+    pub(super) fn started(&self, record: Arc<Record>) -> Broken<Process> {
+        self.won(&record)?;
+        let commits = to_commit(&self.durable, &record.standing.unconfirmed)?;
+        let commits = if self.has(Guard::CommitAtRecovery) { commits.into() } else { VecDeque::new() };
+        Ok(Process::Recovering(Box::new(Recovery { start: Shared::new(record), commits, confirm: None })))
     }
 
     fn recover(&mut self, mut recovery: Recovery) -> Broken<Process> {
         if let Some(confirm) = recovery.confirm.take() {
-            return match self.durable.append(confirm)? {
-                (record, Outcome::Won) => self.run(Shared::new(record)),
-                _ => Ok(Process::Fenced),
+            let record = Arc::clone(confirm.record());
+            return match self.append(confirm)? {
+                Ok(Outcome::Won) => self.run(Shared::new(record)),
+                Ok(_) => Ok(Process::Fenced),
+                Err(confirm) => {
+                    recovery.confirm = Some(confirm);
+                    Ok(Process::Recovering(Box::new(recovery)))
+                }
             };
         }
         if let Some(next) = recovery.commits.pop_front() {
-            self.durable.commit(next)?;
+            self.durable.change(|durable| durable.commit(next))?;
         }
         if recovery.commits.is_empty() {
             let unconfirmed = &recovery.start.standing.unconfirmed;
             let keep = to_commit(&self.durable, unconfirmed)?.into_iter().collect();
             let own = recovery.start.standing.attempt.id;
             let before = if self.has(Guard::SweepOlder) { own } else { AttemptId(u64::MAX) };
-            self.durable.sweep(before, &keep);
+            self.durable.change(|durable| durable.sweep(before, &keep));
             let Some(newest) = unconfirmed.last() else { return self.run(recovery.start) };
-            recovery.confirm = Some(append_after(&recovery.start, Kind::SinksConfirmed(*newest))?);
+            recovery.confirm = Some(self.append_after(&recovery.start, Kind::SinksConfirmed(*newest))?);
         }
         Ok(Process::Recovering(Box::new(recovery)))
     }
@@ -202,30 +153,4 @@ impl World {
     fn run(&self, newest: Shared<Record>) -> Broken<Process> {
         Ok(Process::Running(Box::new(Running::restore(newest, self)?)))
     }
-}
-
-impl Durable {
-    /// All calls of one append; how it went.
-    pub(super) fn append(&mut self, mut append: Append) -> Broken<(Arc<Record>, Outcome)> {
-        loop {
-            let answer = match append.call() {
-                Call::Create(record) => match self.create(&record) {
-                    Ok(()) => Answer::Created,
-                    Err(_) => Answer::Taken,
-                },
-                Call::Read(number) => {
-                    Answer::Record(self.history.get(number.0 as usize).map(|record| Arc::clone(record.arc())))
-                }
-                Call::Exists(number) => Answer::Exists((number.0 as usize) < self.history.len()),
-            };
-            if let Some(outcome) = append.answer(answer) {
-                return Ok((Arc::clone(append.record()), outcome));
-            }
-        }
-    }
-}
-
-pub(super) fn append_after(newest: &Record, kind: Kind) -> Broken<Append> {
-    let record = Record::after(Some(newest), Timestamp(0), kind).map_err(|error| error.to_string())?;
-    Ok(Append::new(Arc::new(record), Milestones::default()))
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::Duration,
+    sync::Arc,
 };
 
 use env::Monotonic;
@@ -24,14 +24,12 @@ use types::{AttemptId, Digest, ErrorKind, SnapshotFile, SubtaskIndex, Timestamp}
 
 use super::{
     Guard, World,
-    durable::{Broken, Input, Shared, positions},
+    durable::{Broken, Input, positions},
     job::{LINEAGE, plan, sink_task, source_task, source_uid},
-    process::{Action, append_after},
+    process::Action,
     sink::{Command, Sink, part},
 };
-
-/// A wait that a failure costs; shorter ones come by themselves.
-const SHORT: Duration = Duration::from_secs(2);
+use crate::mixer::Shared;
 
 /// What a channel holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,22 +40,22 @@ pub(super) enum Item {
 }
 
 #[derive(Clone, Debug, Hash)]
-struct Source {
+pub(super) struct Source {
     position: u8,
-    injector: Injector,
-    commands: VecDeque<Command>,
-    channel: VecDeque<Item>,
+    pub(super) injector: Injector,
+    pub(super) commands: VecDeque<Command>,
+    pub(super) channel: VecDeque<Item>,
 }
 
 #[derive(Clone, Hash)]
 pub(super) struct Running {
     newest: Shared<Record>,
-    now: Monotonic,
-    coordinator: Shared<Coordinator>,
-    manifest: Option<Shared<Manifest>>,
-    append: Option<Append>,
-    sources: [Source; 2],
-    sink: Sink,
+    pub(super) now: Monotonic,
+    pub(super) coordinator: Shared<Coordinator>,
+    pub(super) manifest: Option<Shared<Manifest>>,
+    pub(super) append: Option<Append>,
+    pub(super) sources: [Source; 2],
+    pub(super) sink: Sink,
 }
 
 /// What the last step of the coordinator makes of its process.
@@ -107,58 +105,22 @@ impl Running {
         self.newest.standing.attempt.id
     }
 
-    /// Steps that others can see.
-    pub(super) fn outer_actions(&self) -> Vec<Action> {
-        let mut actions = Vec::new();
-        let mut add = |can: bool, action| {
-            if can {
-                actions.push(action);
-            }
-        };
-        add(self.append.is_some(), Action::Append);
-        add(self.manifest.is_some(), Action::WriteManifest);
-        add(self.sink.uploading().is_some(), Action::Upload);
-        add(!self.sink.commands.is_empty(), Action::SinkCommand);
-        actions
-    }
-
-    /// Steps inside the process.
-    pub(super) fn inner_actions(&self, world: &World, actions: &mut Vec<Action>) {
-        let mut add = |can: bool, action| {
-            if can {
-                actions.push(action);
-            }
-        };
-        for (index, source) in self.sources.iter().enumerate() {
-            add(source.injector.may_emit(), Action::Emit(index));
-            add(!source.commands.is_empty(), Action::Command(index));
-            add(!source.channel.is_empty() && self.sink.can_read(index), Action::Read(index));
-        }
-        if let Some(wakeup) = self.coordinator.next_wakeup() {
-            let short = wakeup.since(self.now) <= SHORT;
-            add(short && world.has(Guard::Retry), Action::Tick);
-            add(!short && world.budget.failures > 0, Action::Expire);
-        }
-        add(self.sink.uploading().is_some() && world.budget.failures > 0, Action::Decline);
-        add(world.budget.checkpoints > 0, Action::Trigger);
-        add(world.budget.stops > 0, Action::Stop);
-    }
-
     pub(super) fn act(&mut self, action: Action, world: &mut World) -> Broken<Fate> {
         match action {
-            Action::Append => self.append(world),
+            Action::Call => self.append(world),
             Action::WriteManifest => self.write_manifest(world),
             Action::Upload => {
                 let durable_first = world.has(Guard::DurableBeforeAck);
                 let report = match durable_first {
-                    true => self.sink.upload(&mut world.durable),
+                    true => world.durable.change(|durable| self.sink.upload(durable)),
                     false => self.sink.acknowledge_early(),
                 };
                 self.report(sink_task(), report, world)
             }
             Action::SinkCommand => {
                 let command = self.sink.commands.pop_front().ok_or("no command")?;
-                let report = self.sink.command(command, &mut world.durable, world.without)?;
+                let without = world.without;
+                let report = world.durable.change(|durable| self.sink.command(command, durable, without))?;
                 self.report(sink_task(), report, world)
             }
             Action::Emit(source) => self.emit(source, world),
@@ -187,7 +149,7 @@ impl Running {
                 world.budget.stops -= 1;
                 self.step(Event::Stop { request: RequestId(1), drain: false, savepoint: None }, world)
             }
-            Action::Appear | Action::Decide | Action::Recover | Action::Crash => {
+            Action::Appear | Action::Start | Action::Recover | Action::Delete | Action::Crash => {
                 Err(format!("{action:?} while running"))
             }
         }
@@ -238,7 +200,8 @@ impl Running {
     fn write_manifest(&mut self, world: &mut World) -> Broken<Fate> {
         let manifest = self.manifest.take().ok_or("no manifest")?;
         let checkpoint = manifest.checkpoint;
-        world.durable.manifests.insert((manifest.attempt, checkpoint), manifest);
+        let id = (manifest.attempt, checkpoint);
+        world.durable.change(|durable| durable.manifests.insert(id, manifest));
         let path = paths::manifest(self.attempt(), checkpoint);
         let file = SnapshotFile { path, len: 1, digest: Digest(0) };
         self.step(Event::ManifestWritten { checkpoint, file }, world)
@@ -246,19 +209,25 @@ impl Running {
 
     fn append(&mut self, world: &mut World) -> Broken<Fate> {
         let append = self.append.take().ok_or("no record")?;
-        let kind = append.record().kind.clone();
-        match world.durable.append(append)? {
-            (record, Outcome::Won) => {
-                self.newest = Shared::new(record);
-                self.step(Event::Recorded, world)
-            }
-            (_, Outcome::Lost(newer)) if !world.has(Guard::Fencing) => {
-                // On top of what the other wrote, as if the job were still ours.
-                let Ok(append) = append_after(&newer, kind) else { return Ok(Fate::Fenced) };
+        let record = Arc::clone(append.record());
+        match world.append(append)? {
+            Err(append) => {
                 self.append = Some(append);
                 Ok(Fate::Lives)
             }
-            _ => {
+            Ok(Outcome::Won) => {
+                self.newest = Shared::new(record);
+                self.step(Event::Recorded, world)
+            }
+            Ok(Outcome::Lost(newer)) if !world.has(Guard::Fencing) => {
+                // On top of what the other wrote, as if the job were still ours.
+                let Ok(append) = world.append_after(&newer, record.kind.clone()) else {
+                    return Ok(Fate::Fenced);
+                };
+                self.append = Some(append);
+                Ok(Fate::Lives)
+            }
+            Ok(Outcome::Lost(_) | Outcome::Past) => {
                 let error = types::Error::fenced("another attempt owns the job");
                 self.step(Event::RecordFailed { error }, world)
             }
@@ -316,9 +285,9 @@ impl Running {
                 if let (NewRecord::Completed { checkpoint, .. }, false) =
                     (&record, world.has(Guard::RecordBeforeCommit))
                 {
-                    self.sink.commit(*checkpoint, &mut world.durable)?;
+                    world.durable.change(|durable| self.sink.commit(*checkpoint, durable))?;
                 }
-                self.append = Some(append_after(&self.newest, record.into())?);
+                self.append = Some(world.append_after(&self.newest, record.into())?);
             }
             Decision::Commit { checkpoint, tasks } if !tasks.is_empty() => {
                 self.sink.commands.push_back(Command::Commit(checkpoint));

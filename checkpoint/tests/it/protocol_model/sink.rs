@@ -18,10 +18,11 @@ use types::{
 
 use super::{
     Guard,
-    durable::{Broken, Counts, Durable, Line, Shared, prepared, transaction_id},
+    durable::{Broken, Counts, Durable, Line, prepared, transaction_id},
     job::{JOB, sink_task, sink_uid},
     running::Item,
 };
+use crate::mixer::Shared;
 
 /// What the coordinator told the task and the task has not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
