@@ -2,9 +2,11 @@
 //! more than the copy.
 
 /// Appends `bytes`. Up to 32 of them go as two overlapping pieces of a fixed length.
-#[inline]
+#[inline(always)]
 pub(crate) fn append(out: &mut Vec<u8>, bytes: &[u8]) {
     match bytes.len() {
+        1 => out.push(bytes[0]),
+        2..4 => append_ends::<2>(out, bytes),
         16..=32 => append_ends::<16>(out, bytes),
         8..16 => append_ends::<8>(out, bytes),
         4..8 => append_ends::<4>(out, bytes),

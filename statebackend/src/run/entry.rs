@@ -84,6 +84,20 @@ pub(crate) fn push_head(out: &mut Vec<u8>, kind: EntryKind, key: &[u8], sub: &[u
     }
 }
 
+/// Appends that a place has a value.
+#[inline]
+pub(crate) fn push_put(out: &mut Vec<u8>, key: &[u8], sub: &[u8], value: &[u8]) {
+    match <&[u8; 8]>::try_from(key) {
+        // A number as a key is the most frequent one.
+        Ok(key) if sub.is_empty() && value.len() < 0x80 => {
+            out.extend_from_slice(&[tag::PUT, 8, value.len() as u8]);
+            out.extend_from_slice(key);
+        }
+        _ => push_head(out, EntryKind::Put, key, sub, value.len()),
+    }
+    append(out, value);
+}
+
 /// Whether the encoded entry `bytes` is a tombstone.
 #[inline]
 pub(crate) fn is_tombstone(bytes: &[u8]) -> bool {

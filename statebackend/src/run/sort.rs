@@ -133,22 +133,28 @@ struct Span {
 /// The spans of each key group, in the order in which they were drained. Draining goes group by group, so most are long.
 fn by_group(drained: &Drained, groups: KeyGroupRange) -> Result<Vec<Vec<Span>>> {
     let mut spans: Vec<Vec<Span>> = groups.iter().map(|_| Vec::new()).collect();
+    let mut push = |group: KeyGroup, span: Span| {
+        let of_group = spans.get_mut(usize::from(group.0.wrapping_sub(groups.start)));
+        of_group.ok_or_else(|| outside(group, groups))?.push(span);
+        Ok::<_, Error>(())
+    };
     for (number, chunk) in drained.chunks().iter().enumerate() {
-        let (mut at, mut open) = (0, None);
+        let mut at = 0;
+        let mut open: Option<(KeyGroup, u32)> = None;
         while let Some(&[low, high]) = chunk[at..].first_chunk() {
             let group = KeyGroup(u16::from_le_bytes([low, high]));
-            let begin = at;
+            match open {
+                Some((last, _)) if last == group => {}
+                _ => {
+                    if let Some((last, begin)) = open.replace((group, at as u32)) {
+                        push(last, Span { chunk: number as u32, begin, end: at as u32 })?;
+                    }
+                }
+            }
             at += GROUP_LEN + Head::read(&chunk[at + GROUP_LEN..])?.item_len();
-            if open != Some(group) {
-                open = Some(group);
-                spans
-                    .get_mut(usize::from(group.0.wrapping_sub(groups.start)))
-                    .ok_or_else(|| outside(group, groups))?
-                    .push(Span { chunk: number as u32, begin: begin as u32, end: 0 });
-            }
-            if let Some(span) = spans[usize::from(group.0 - groups.start)].last_mut() {
-                span.end = at as u32;
-            }
+        }
+        if let Some((last, begin)) = open {
+            push(last, Span { chunk: number as u32, begin, end: at as u32 })?;
         }
     }
     Ok(spans)

@@ -226,7 +226,7 @@ pub(crate) struct Recorder<'a> {
 impl Recorder<'_> {
     /// Enters the cell into the open interval's dirty list, where one is kept. At most once per cell and interval; a cell
     /// that is swept, after the change was counted.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn list(&mut self) {
         let open = self.intervals.open();
         let work = self.intervals.work(open);
@@ -355,7 +355,8 @@ impl<S: Slot> Cells<S> {
             0 if !self.intervals.has_store => Some(0),
             _ => None,
         };
-        let list_limit = if can_sweep { sweep::list_limit(cells, buckets) } else { usize::MAX };
+        let changed = self.intervals.changed_in_open();
+        let list_limit = if can_sweep { sweep::list_limit(cells, buckets, changed) } else { usize::MAX };
         self.intervals.flip(next, Census { cells, whole, is_full: is_full && can_sweep, list_limit });
     }
 

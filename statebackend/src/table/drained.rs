@@ -5,10 +5,7 @@ use serde::Serialize;
 use types::{Bincode, Codec, Error, KeyGroup, Result};
 
 use super::chunks::{CHUNK, Chunks};
-use crate::run::{
-    copy::append,
-    entry::{Entry, EntryKind, Item, Items, MAX_PART, push_entry, push_head},
-};
+use crate::run::entry::{Entry, EntryKind, Item, Items, MAX_PART, push_entry, push_put};
 
 /// Drained entries of one state and one checkpoint. Each is its key group (two bytes) and the entry as a block holds it.
 #[derive(Debug)]
@@ -147,8 +144,7 @@ impl Drained {
         let value = std::mem::take(&mut self.scratch);
         let chunk = self.chunk(len);
         chunk.extend_from_slice(&group.0.to_le_bytes());
-        push_head(chunk, EntryKind::Put, key, sub, value.len());
-        append(chunk, &value);
+        push_put(chunk, key, sub, &value);
         self.scratch = value;
         self.entries += 1;
         Ok(())

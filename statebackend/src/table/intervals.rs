@@ -262,6 +262,11 @@ impl Intervals {
         self.newest_full
     }
 
+    /// Changes since the last barrier.
+    pub(super) fn changed_in_open(&self) -> usize {
+        self.get(self.open).map_or(0, |work| work.pending)
+    }
+
     /// Whether anything was changed since the last barrier.
     pub(super) fn is_open_listed(&self) -> bool {
         self.get(self.open).is_some_and(|work| work.listed)

@@ -34,9 +34,11 @@ const LEAST: usize = 64;
 /// A bucket that has nothing to be drained costs one of these parts of a cell that has.
 const PARTS: usize = 8;
 
-/// How many changed cells are worth a list, of so many in so many buckets.
-pub(super) fn list_limit(cells: usize, buckets: usize) -> usize {
-    (cells / 2).max(buckets / PARTS).max(LEAST)
+/// How many changed cells are worth a list, of so many in so many buckets, where `changed` were in the interval that ends.
+/// After one that is swept none is kept: the next is likely to be, too, and where it is not, one sweep finds that out.
+pub(super) fn list_limit(cells: usize, buckets: usize, changed: usize) -> usize {
+    let limit = (cells / 2).max(buckets / PARTS).max(LEAST);
+    if changed > limit { 0 } else { limit }
 }
 
 impl<S: Slot> Cells<S> {
