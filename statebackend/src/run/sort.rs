@@ -5,7 +5,7 @@
 //! there are many, they are dealt out by the bits in which those numbers differ first, without comparing any; what that does
 //! not tell apart is compared.
 
-use std::hint::black_box;
+use std::{hint::black_box, ops::RangeInclusive};
 
 use types::{Error, KeyGroup, KeyGroupRange, Result};
 
@@ -58,12 +58,10 @@ pub(crate) fn visit_sorted(
     let (mut handles, mut spare) = (Vec::new(), Vec::new());
     for (spans, group) in by_group(drained, groups)?.into_iter().zip(groups.iter()) {
         handles.clear();
-        list(&spans, chunks, &mut handles)?;
-        sort(&mut handles, &mut spare, chunks);
+        let prefixes = list(&spans, chunks, &mut handles)?;
+        sort(&mut handles, &mut spare, prefixes, chunks);
         for block in handles.chunks(AHEAD) {
-            let read =
-                block.iter().map(|it| u32::from(it.bytes(chunks).first().copied().unwrap_or_default()));
-            black_box(read.fold(0, u32::wrapping_add));
+            fetch(block.iter().map(|handle| handle.bytes(chunks)));
             for handle in block {
                 let bytes = handle.bytes(chunks);
                 visit(group, &bytes[..Head::read(bytes)?.item_len()])?;
@@ -78,12 +76,19 @@ const DEAL_MIN: usize = 256;
 /// How many bits one deal looks at; there are two.
 const DIGIT_BITS: u32 = 8;
 
-fn sort(handles: &mut [Handle], spare: &mut Vec<Handle>, chunks: &[Vec<u8>]) {
+/// Reads the beginning of each piece, so that the processor fetches all of them at the same time.
+#[inline(always)]
+fn fetch<'a>(pieces: impl Iterator<Item = &'a [u8]>) {
+    let read = pieces.map(|piece| u32::from(piece.first().copied().unwrap_or_default()));
+    black_box(read.fold(0, u32::wrapping_add));
+}
+
+/// Sorts handles whose prefixes lie within `prefixes`.
+fn sort(handles: &mut [Handle], spare: &mut Vec<Handle>, prefixes: RangeInclusive<u64>, chunks: &[Vec<u8>]) {
     if handles.len() < DEAL_MIN {
         return compare(handles, chunks);
     }
-    let (low, high) =
-        handles.iter().fold((u64::MAX, 0), |(low, high), it| (low.min(it.prefix), high.max(it.prefix)));
+    let (low, high) = prefixes.into_inner();
     let shift = (u64::BITS - (high - low).leading_zeros()).saturating_sub(2 * DIGIT_BITS);
     let number = |handle: &Handle| ((handle.prefix - low) >> shift) as usize;
     let digit = (1 << DIGIT_BITS) - 1;
@@ -168,20 +173,26 @@ fn outside(group: KeyGroup, groups: KeyGroupRange) -> Error {
     Error::internal(format!("key group {group} was drained outside of {groups}"))
 }
 
-/// Lists the entries of some spans.
-fn list(spans: &[Span], chunks: &[Vec<u8>], handles: &mut Vec<Handle>) -> Result<()> {
-    for &Span { chunk, begin, end } in spans {
-        let bytes = &chunks[chunk as usize][..end as usize];
-        let mut at = begin as usize;
-        while at < bytes.len() {
-            at += GROUP_LEN;
-            let head = Head::read(&bytes[at..])?;
-            let key = &bytes[at + head.len..][..head.key];
-            handles.push(Handle { prefix: prefix(key), chunk, at: at as u32 });
-            at += head.item_len();
+/// Lists the entries of some spans. Returns between what their prefixes lie.
+fn list(spans: &[Span], chunks: &[Vec<u8>], handles: &mut Vec<Handle>) -> Result<RangeInclusive<u64>> {
+    let (mut low, mut high) = (u64::MAX, 0);
+    for block in spans.chunks(AHEAD) {
+        // What was drained before its turn lies alone.
+        fetch(block.iter().map(|span| &chunks[span.chunk as usize][span.begin as usize..]));
+        for &Span { chunk, begin, end } in block {
+            let bytes = &chunks[chunk as usize][..end as usize];
+            let mut at = begin as usize;
+            while at < bytes.len() {
+                at += GROUP_LEN;
+                let head = Head::read(&bytes[at..])?;
+                let prefix = prefix(&bytes[at + head.len..][..head.key]);
+                (low, high) = (low.min(prefix), high.max(prefix));
+                handles.push(Handle { prefix, chunk, at: at as u32 });
+                at += head.item_len();
+            }
         }
     }
-    Ok(())
+    Ok(low..=high)
 }
 
 #[cfg(test)]
