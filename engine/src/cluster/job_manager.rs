@@ -178,7 +178,9 @@ impl JobManager {
             }
             if let Some(stuck) = self.stuck.take() {
                 let _end = failing.become_state::<Failed>();
-                return Err(Error::new(error.kind(), format!("{error}; {stuck}")));
+                let remedy =
+                    "nothing else can run in this process, start it again to go on from the last checkpoint";
+                return Err(Error::new(error.kind(), format!("{error}; {stuck}: {remedy}")));
             }
             if self.to_tasks.is_closed() {
                 // No attempt of this process could run.
@@ -330,7 +332,7 @@ impl JobManager {
             }
             (AttemptEnd::Ended(live, end), _) => Outcome::Ended(ended(live, end, totals)),
             (AttemptEnd::Suspended(error), _) => Outcome::Suspended(error),
-            (AttemptEnd::Restart(failing, error), Ok(_)) => {
+            (AttemptEnd::Restart(failing, error), Ok(_)) if self.stuck.is_none() => {
                 self.env.warn(&format!("restarting from the last checkpoint: {error}"));
                 Outcome::RestartNow(failing)
             }
@@ -458,10 +460,7 @@ impl JobManager {
         cancelled.await
     }
 
-    /// Ends what the TaskManager does for the attempt. Returns what its tasks have done.
-    ///
-    /// # Errors
-    /// `User` if some do not end.
+    /// Ends what the TaskManager does for the attempt. Returns what its tasks have done; some may be [`stuck`](Self::stuck).
     pub(super) async fn cancel_tasks(&mut self, attempt: AttemptId) -> Result<TaskTotals> {
         self.lives.change_all(Change::Cancel)?;
         self.to_tasks.send(&ToTaskManager::Cancel { attempt }).await?;
@@ -470,17 +469,15 @@ impl JobManager {
             _ => None,
         };
         let (totals, stuck) = self.answer(of).await?;
-        if !stuck.is_empty() {
-            let error = || {
-                Error::user(format!(
-                    "{} did not end, since a function of the job does not return: nothing else can run in this process; start it again to go on from the last checkpoint",
-                    stuck.join(", ")
-                ))
-            };
-            self.stuck = Some(error());
-            return Err(error());
+        if stuck.is_empty() {
+            self.lives.change_all(Change::Cancelled)?;
+        } else {
+            let stuck = stuck.join(", ");
+            let stuck =
+                Error::user(format!("{stuck} did not end, since a function of the job does not return"));
+            self.env.warn(&format!("job {}: {stuck}", self.plan.job_name));
+            self.stuck = Some(stuck);
         }
-        self.lives.change_all(Change::Cancelled)?;
         Ok(totals)
     }
 

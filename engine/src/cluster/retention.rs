@@ -74,6 +74,9 @@ impl JobManager {
         if !self.has_started || newest.is_none_or(|newest| newest.standing.completed.is_empty()) {
             return Ok(false);
         }
+        if let Some(stuck) = self.stuck.take() {
+            return Err(stuck);
+        }
         let Ok(Begun { info, mut history, restore, revocation }) = self.begin(lock, true, Line::Any).await?
         else {
             return Ok(false);

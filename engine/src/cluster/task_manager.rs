@@ -331,11 +331,15 @@ impl Deployed {
             if env.timeout(left(QUIET.min(limit.unwrap_or(QUIET))), ended.as_mut()).await.is_some() {
                 continue;
             }
-            env.warn(&format!("{name} was told to end, and a function that it has called does not return"));
-            match limit {
-                None => drop(ended.await),
-                Some(limit) if env.timeout(left(limit), ended).await.is_none() => stuck.push(name),
-                Some(_) => {}
+            env.warn(&format!("{name} was told to end, and is still in a function that it has called"));
+            let has_ended = match limit {
+                None => Some(ended.await),
+                Some(limit) => env.timeout(left(limit), ended).await,
+            };
+            if has_ended.is_some() {
+                env.warn(&format!("{name} has ended"));
+            } else {
+                stuck.push(name);
             }
         }
         let mut totals = TaskTotals::default();

@@ -6,7 +6,7 @@ use checkpoint::{barrier::CheckpointMode, coordinator, restart::RestartStrategy}
 use statebackend::RunCompression;
 use types::{Error, Result, Uid};
 
-use super::values::{boolean, bytes, count, duration, optional, restart};
+use super::values::{boolean, bytes, count, duration, optional, restart, some_time};
 
 /// The presets of working state and checkpoint storage, under the names that users know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -217,8 +217,8 @@ settings! {
         |settings, text| settings.merge_fan_in = limited(text, 1024)?.max(2);
     "snapshot.replace-from", "bytes from which on a run that holds all that lives replaces the older ones unmerged, and a delta of half of it takes the rest (1MiB)",
         |settings, text| settings.replace_from = bytes(text)?;
-    "task.cancellation-timeout", "how long a task that is told to end may stay in a function before its process ends; off for as long as it takes (3m)",
-        |settings, text| settings.cancellation_timeout = optional(text, duration)?;
+    "task.cancellation-timeout", "how long a task that is told to end may stay in functions, for a whole batch of records, before its process ends; off for as long as it takes (3m)",
+        |settings, text| settings.cancellation_timeout = optional(text, some_time)?;
 }
 
 impl Settings {

@@ -18,6 +18,14 @@ pub(super) fn optional<T>(text: &str, value: impl Fn(&str) -> Result<T>) -> Resu
     if text == "off" { Ok(None) } else { value(text).map(Some) }
 }
 
+/// A duration of more than nothing.
+pub(super) fn some_time(text: &str) -> Result<Duration> {
+    match duration(text)? {
+        Duration::ZERO => Err(Error::invalid_job("it must be more than 0")),
+        span => Ok(span),
+    }
+}
+
 pub(super) fn boolean(text: &str) -> Result<bool> {
     match text {
         "true" => Ok(true),
@@ -118,6 +126,7 @@ mod tests {
         assert!(message(duration("10").map(drop)).contains("unit"));
         assert!(message(bytes("10 parsecs").map(drop)).contains("KiB"));
         assert!(message(count("0").map(drop)).contains("1 or more"));
+        assert!(message(some_time("0s").map(drop)).contains("more than 0"));
         assert!(message(restart("sometimes").map(drop)).contains("no restart strategy"));
         assert!(message(restart("none:1").map(drop)).contains("too many"));
     }

@@ -167,3 +167,32 @@ fn a_task_that_stays_in_a_function_ends_its_process_and_not_the_patience_of_ever
         drop(release);
     });
 }
+
+/// What was read is told all the same, and nothing else is begun beside the task.
+#[test]
+fn a_job_is_cancelled_though_a_task_stays_in_a_function() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (stays, stayed) = mpsc::sync_channel(1);
+    let (release, may) = mpsc::sync_channel::<()>(1);
+    let may = Mutex::new(may);
+    let settings = [("task.cancellation-timeout", "200ms"), ("batch.records", "1"), ("batch.flush", "1ms")];
+    runtime.block_on(async {
+        let env = Env::real();
+        let job = with_settings(Job::new("subject"), &settings).unwrap();
+        let numbers = job.source("numbers", Numbers::endless(1)).disable_chaining();
+        let staying = numbers.map(move |number| {
+            stays.send(()).unwrap();
+            let _released = may.lock().unwrap().recv();
+            number
+        });
+        staying.name("stays").sink("out", Nowhere);
+        let handle = job.start(&env).await.unwrap();
+        env.blocking("wait", move || stayed.recv()).await.unwrap().unwrap();
+        let answer = handle.control().ask(Ask::Cancel).await.unwrap();
+        assert!(matches!(answer, Answer::Ended { end: End::Cancelled, .. }), "{answer:?}");
+        let result = handle.join().await.unwrap();
+        assert_eq!(result.status, JobStatus::Cancelled);
+        assert!(result.records > 0, "{} records", result.records);
+        drop(release);
+    });
+}

@@ -86,10 +86,12 @@ impl<T: Data> ListSlot<T> {
 
     fn extend(&mut self, mut recorder: Recorder<'_>, items: impl Iterator<Item = T>) {
         self.touch(&mut recorder);
-        let before = self.items.len();
-        self.items.extend(items);
-        recorder.intervals.count_items(self.items.len(), before);
-        recorder.intervals.count_living(before, self.items.len());
+        // One by one: the iterator is the user's, and may panic after some.
+        for item in items {
+            self.items.push(item);
+            recorder.intervals.count_items(1, 0);
+            recorder.intervals.count_living(0, 1);
+        }
     }
 
     fn clear(&mut self, mut recorder: Recorder<'_>) {
