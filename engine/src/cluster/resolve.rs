@@ -72,9 +72,9 @@ impl Expected {
                 _ if self.accept_foreign => {}
                 _ => {
                     return Err(Error::conflict(format!(
-                        "sink {uid}: {} belongs to another line of history ({}): give another output, continue that \
-                         line with its own checkpoint directory, or add --accept-foreign-output to keep it beside the \
-                         new one",
+                        "sink {uid}: {} belongs to another line of history ({}): continue that line with its \
+                         own checkpoint directory and without --from, give another output, or add \
+                         --accept-foreign-output to keep it beside the new one, which may hold the same records",
                         marker.place, marker.lineage
                     )));
                 }
