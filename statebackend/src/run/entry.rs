@@ -107,15 +107,8 @@ pub(crate) fn is_tombstone(bytes: &[u8]) -> bool {
 /// The entry whose encoded bytes are at the front of `bytes`, where they were read as one before.
 #[inline]
 pub(crate) fn decode(bytes: &[u8]) -> Entry<'_> {
-    first(bytes).0
-}
-
-/// The entry at the front of `bytes`, where it was read as one before, and its encoded bytes.
-#[inline]
-pub(crate) fn first(bytes: &[u8]) -> (Entry<'_>, &[u8]) {
-    let mut items = Items::new(bytes, 0);
-    match items.next() {
-        Ok(Some(Item::Entry(entry))) => (entry, &bytes[..items.position()]),
+    match Items::new(bytes, 0).next() {
+        Ok(Some(Item::Entry(entry))) => entry,
         _ => unreachable!("the bytes were read as an entry before"),
     }
 }

@@ -208,12 +208,12 @@ impl Intervals {
         self.living
     }
 
-    /// Counts what lives of a cell before and after a change. Where the change is the user's, as living before and in it:
-    /// should that panic, there is too much and never too little.
+    /// Counts what came to life and went. Where a function of the user's decides, it is counted as living before that runs:
+    /// should it panic, there is too much and never too little.
     #[inline]
-    pub(super) fn count_living(&mut self, before: usize, after: usize) {
-        debug_assert!(self.has_store || self.living >= before, "more went than had come");
-        self.living = (self.living + after).saturating_sub(before);
+    pub(super) fn count_living(&mut self, came: usize, went: usize) {
+        debug_assert!(self.has_store || self.living + came >= went, "more went than had come");
+        self.living = (self.living + came).saturating_sub(went);
     }
 
     /// Drops `grave`, in slices if it is large.

@@ -90,14 +90,14 @@ impl<T: Data> ListSlot<T> {
         for item in items {
             self.items.push(item);
             recorder.intervals.count_items(1, 0);
-            recorder.intervals.count_living(0, 1);
+            recorder.intervals.count_living(1, 0);
         }
     }
 
     fn clear(&mut self, mut recorder: Recorder<'_>) {
         self.touch(&mut recorder);
         recorder.intervals.count_items(0, self.items.len());
-        recorder.intervals.count_living(self.items.len(), 0);
+        recorder.intervals.count_living(0, self.items.len());
         self.items.clear();
         self.drained = 0;
         self.cleared = self.stale || recorder.intervals.has_store;
@@ -165,7 +165,7 @@ impl<T: Data> Slot for ListSlot<T> {
             }
         }
         into.count_items(self.items.len(), before);
-        into.count_living(before, self.items.len());
+        into.count_living(self.items.len(), before);
         self.drained = self.items.len();
         Ok(())
     }

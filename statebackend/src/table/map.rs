@@ -149,11 +149,11 @@ impl<V: Data> MapSlot<V> {
         }
         // Should the user's function panic, there is one too many and never one too few.
         let before = usize::from(cell.value.is_some());
-        intervals.count_living(before, 1);
+        intervals.count_living(1, before);
         self.live += 1 - before;
         let result = change(&mut cell.value);
         let after = usize::from(cell.value.is_some());
-        intervals.count_living(1, after);
+        intervals.count_living(after, 1);
         self.live -= 1 - after;
         result
     }
@@ -186,7 +186,7 @@ impl<V: Data> MapSlot<V> {
         }
         let entries = std::mem::take(&mut self.entries);
         intervals.count_items(0, entries.len());
-        intervals.count_living(std::mem::take(&mut self.live), 0);
+        intervals.count_living(0, std::mem::take(&mut self.live));
         (self.partial, self.beyond) = (false, None);
         let older: VecDeque<Changes> = self.changes.drain(..self.changes.len() - 1).collect();
         if older.is_empty() {
@@ -270,7 +270,7 @@ impl<V: Data> Slot for MapSlot<V> {
             EntryKind::Delete => drop(self.entries.remove(entry.sub)),
             EntryKind::Clear => self.entries.clear(),
         }
-        into.count_living(self.live, self.entries.len());
+        into.count_living(self.entries.len(), self.live);
         self.live = self.entries.len();
         into.count_items(self.live, before);
         Ok(())

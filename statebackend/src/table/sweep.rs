@@ -113,6 +113,8 @@ impl<S: Slot> Group<S> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use types::MaxParallelism;
 
     use super::*;
@@ -166,6 +168,26 @@ mod tests {
         set(&mut table, [1 << 40]);
         assert!(table.inner().groups[0].moved && buckets(&table) == 128, "it was not put in order in place");
         finish(&mut table, 3, 32);
+    }
+
+    /// A delta that was taken for all that lives would cost what it does not have.
+    #[test]
+    fn a_value_that_was_put_by_a_function_that_panicked_lives() {
+        let mut table = ValueTable::new(ONE.all());
+        set(&mut table, 0..3);
+        let key = 3_u64.to_be_bytes();
+        let put = |value: &mut Option<u64>| {
+            *value = Some(3);
+            panic!("the user's function fails")
+        };
+        let update = AssertUnwindSafe(|| table.update(KeyRef::new(&key, ONE), put));
+        assert!(catch_unwind(update).is_err());
+        table.flip(2, false);
+        finish(&mut table, 1, 4);
+        set(&mut table, 0..3);
+        table.flip(3, false);
+        while !table.drain(2, 50).unwrap().finished {}
+        assert!(!table.take_oldest().is_whole(), "one more lives");
     }
 
     /// Slices are as short as they are said to be, go on where they ended, and come to an end though the map grows.

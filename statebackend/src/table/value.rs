@@ -19,7 +19,7 @@ pub(crate) struct ValueSlot<T> {
     pub(super) value: Option<T>,
     /// The interval of a change that is not yet drained, or 0.
     pub(super) dirty: Interval,
-    /// The newest interval whose sweep of all that lived needs nothing of it any more, or the last one it was drained for.
+    /// The newest interval it was drained for: a sweep of all that lived passes over what it has.
     swept: Interval,
     /// Whether there was no value when that interval began, so that removing it again leaves no trace.
     fresh: bool,
@@ -128,7 +128,7 @@ impl<T: Data> Slot for ValueSlot<T> {
             EntryKind::Delete => None,
             EntryKind::Clear => return Err(Error::corrupt("a value state holds a range tombstone")),
         };
-        into.count_living(had.into(), self.value.is_some().into());
+        into.count_living(self.value.is_some().into(), had.into());
         Ok(())
     }
 }
@@ -162,11 +162,11 @@ impl<T: Data> ValueTable<T> {
     #[inline]
     pub fn update<R>(&mut self, key: KeyRef<'_>, change: impl FnOnce(&mut Option<T>) -> R) -> R {
         let (slot, recorder) = self.cells.change(key);
-        recorder.intervals.count_living(slot.value.is_some().into(), 1);
+        recorder.intervals.count_living(1, slot.value.is_some().into());
         slot.touch(recorder);
         let result = change(&mut slot.value);
         let has = slot.value.is_some();
-        self.cells.intervals.count_living(1, has.into());
+        self.cells.intervals.count_living(has.into(), 1);
         result
     }
 
@@ -184,7 +184,7 @@ impl<T: Data> ValueTable<T> {
             slot.touch(recorder);
         }
         let value = slot.value.take();
-        self.cells.intervals.count_living(value.is_some().into(), 0);
+        self.cells.intervals.count_living(0, value.is_some().into());
         value
     }
 }
