@@ -5,6 +5,8 @@ use std::time::Duration;
 use engine::prelude::JobResult;
 use serde::{Deserialize, Serialize};
 
+use crate::turns::Turns;
+
 /// The figures of one run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Figures {
@@ -32,6 +34,8 @@ pub struct Figures {
     pub gap_ms: f64,
     /// From trigger to durable record, median and greatest, in ms.
     pub checkpoint_ms: Option<(f64, f64)>,
+    /// Of a run that took turns with and without checkpoints.
+    pub turns: Option<Turns>,
 }
 
 impl Figures {
@@ -52,6 +56,7 @@ impl Figures {
             longest_step_ms: millis(Duration::from_micros(snapshots.longest_step_us)),
             gap_ms: 0.0,
             checkpoint_ms: None,
+            turns: None,
         }
     }
 

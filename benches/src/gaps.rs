@@ -1,9 +1,9 @@
-//! A sink that throws records away and notes how long each batch came after the one before it: a task that stands still
+//! A sink that throws records away, counts them, and notes how long each batch came after the one before it: a task that stands still
 //! for a checkpoint shows as a gap.
 
 use std::{
     marker::PhantomData,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,27 +21,46 @@ const BUCKET: Duration = Duration::from_micros(20);
 /// Longer gaps are in the last bucket: 1 s.
 const BUCKETS: usize = 50_000;
 
-/// How many gaps of each length there were, over all writers.
+/// How many gaps of each length there were, and how many records came, over all writers.
 #[derive(Clone, Debug)]
-pub struct Gaps(Arc<Mutex<Vec<u32>>>);
+pub struct Gaps(Arc<Mutex<Seen>>);
+
+#[derive(Debug)]
+struct Seen {
+    buckets: Vec<u32>,
+    records: u64,
+}
 
 impl Default for Gaps {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(vec![0; BUCKETS])))
+        Self(Arc::new(Mutex::new(Seen { buckets: vec![0; BUCKETS], records: 0 })))
     }
 }
 
 impl Gaps {
-    fn note(&self, gap: Duration) {
-        let bucket = (gap.as_nanos() / BUCKET.as_nanos()) as usize;
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        buckets[bucket.min(BUCKETS - 1)] += 1;
+    fn note(&self, records: usize, gap: Option<Duration>) {
+        let mut seen = self.lock();
+        seen.records += records as u64;
+        if let Some(gap) = gap {
+            let bucket = (gap.as_nanos() / BUCKET.as_nanos()) as usize;
+            seen.buckets[bucket.min(BUCKETS - 1)] += 1;
+        }
+    }
+
+    /// Records that the sink has taken.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.lock().records
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The gap, in ms, that this part of the gaps does not exceed.
     #[must_use]
     pub fn quantile(&self, part: f64) -> f64 {
-        let buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let buckets = &self.lock().buckets;
         let all: u64 = buckets.iter().map(|&count| u64::from(count)).sum();
         let mut seen = 0;
         let bucket = buckets.iter().position(|&count| {
@@ -93,11 +112,10 @@ pub struct GapWriter<T> {
 impl<T: Send + 'static> PlainWriter for GapWriter<T> {
     type In = T;
 
-    async fn write(&mut self, _batch: Batch<T>) -> Result<()> {
+    async fn write(&mut self, batch: Batch<T>) -> Result<()> {
         let now = self.env.now();
-        if let Some(last) = self.last.replace(now) {
-            self.gaps.note(now.since(last));
-        }
+        let gap = self.last.replace(now).map(|last| now.since(last));
+        self.gaps.note(batch.len(), gap);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ pub mod figures;
 pub mod gaps;
 pub mod paced;
 pub mod payload;
+pub mod turns;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
 //! Sums a sequence of numbers per key and throws the sums away: the job that the peers run too.
-//! `keyed_updates --keys N --records N [--payload] [--rate N]` and the flags of every job. Prints its figures as JSON.
+//! `keyed_updates --keys N --records N|--turns N [--payload] [--rate N]` and the flags of every job. Prints its figures as JSON.
 
 use std::process::ExitCode;
 
@@ -11,10 +11,15 @@ use tidegate_benches::{
     gaps::{GapSink, Gaps},
     mix,
     payload::Padded,
+    turns,
 };
+use types::{Error, Result};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// More records than any run reads.
+const ENOUGH: u64 = 1 << 50;
 
 /// Sums numbers per key.
 #[derive(Parser)]
@@ -31,17 +36,20 @@ struct Args {
     /// Records per second at the most
     #[arg(long)]
     rate: Option<u32>,
+    /// Instead of a number of records: so many turns of a few seconds with a checkpoint each second and a few without any
+    #[arg(long)]
+    turns: Option<u32>,
     #[command(flatten)]
     job: JobArgs,
 }
 
 fn main() -> ExitCode {
-    let Args { keys, records, payload, rate, job } = parse_args();
-    let job = Job::new("keyed-updates").args(job);
-    let mut numbers = GeneratorSource::new(|number| number).count(records);
+    let Args { keys, records, payload, rate, turns, job } = parse_args();
+    let mut numbers = GeneratorSource::new(|number| number).count(turns.map_or(records, |_| ENOUGH));
     if let Some(rate) = rate {
         numbers = numbers.rate(rate);
     }
+    let job = Job::new("keyed-updates").args(job);
     let keyed = job.source("numbers", numbers).key_by(move |number: &u64| mix(*number) % keys);
     let gaps = Gaps::default();
     if payload {
@@ -54,7 +62,19 @@ fn main() -> ExitCode {
     } else {
         keyed.sum("sum", |number: &u64| *number).sink("discard", GapSink::new(gaps.clone()));
     }
-    tidegate_benches::report(
-        job.run().map(|result| Figures { gap_ms: gaps.quantile(0.999), ..Figures::of(&result) }),
-    )
+    tidegate_benches::report(match turns {
+        None => job.run().map(|result| Figures { gap_ms: gaps.quantile(0.999), ..Figures::of(&result) }),
+        Some(count) => in_turns(job, &gaps, count),
+    })
+}
+
+/// Runs the job until it has taken its turns.
+fn in_turns(job: Job, gaps: &Gaps, count: u32) -> Result<Figures> {
+    let runtime =
+        tokio::runtime::Runtime::new().map_err(|error| Error::io("cannot start the runtime", error))?;
+    runtime.block_on(async {
+        let env = Env::real();
+        let (turns, result) = turns::take(job.start(&env).await?, &env, gaps, count).await?;
+        Ok(Figures { turns: Some(turns), gap_ms: gaps.quantile(0.999), ..Figures::of(&result) })
+    })
 }

@@ -13,7 +13,10 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-use tidegate_benches::figures::{Figures, median};
+use tidegate_benches::{
+    figures::{Figures, median},
+    turns::Turns,
+};
 
 /// Measures.
 #[derive(Parser)]
@@ -91,37 +94,29 @@ fn row(question: &str, values: &[f64]) {
     println!("| {question} | {:.3} | {least:.3} | {greatest:.3} |", median(values.iter().copied()));
 }
 
-/// The same job without and with checkpoints every second, in turn.
+/// Seconds with a checkpoint each and seconds without any, in turn within each run.
 fn cost(bench: &Bench, runs: usize) -> io::Result<()> {
     let jobs: [(&str, &[&str]); 4] = [
-        ("500 k cells of 16 bytes", &["--keys", "500000", "--records", "150000000"]),
-        ("5 M cells of 16 bytes", &["--keys", "5000000", "--records", "60000000"]),
-        ("500 k cells of 100 bytes", &["--payload", "--keys", "500000", "--records", "60000000"]),
-        ("5 M cells of 100 bytes", &["--payload", "--keys", "5000000", "--records", "30000000"]),
+        ("500 k cells of 16 bytes", &["--keys", "500000"]),
+        ("5 M cells of 16 bytes", &["--keys", "5000000"]),
+        ("500 k cells of 100 bytes", &["--payload", "--keys", "500000"]),
+        ("5 M cells of 100 bytes", &["--payload", "--keys", "5000000"]),
     ];
     for (name, job) in jobs {
-        let (mut ratio, mut nanos, mut longest, mut long, mut rate) =
-            (vec![], vec![], vec![], vec![], vec![]);
-        let mut record = vec![];
-        for _ in 0..runs {
-            let without = bench.figures("keyed_updates", job, None)?;
-            let with = bench.figures("keyed_updates", job, Some("1s"))?;
-            rate.push(with.rate() / 1e6);
-            ratio.push(with.rate() / without.rate());
-            // The run without checkpoints, too, takes one as it ends.
-            let cells = with.cells.saturating_sub(without.cells);
-            record.push(without.cpu_seconds * 1e9 / without.records as f64);
-            nanos.push((with.cpu_seconds - without.cpu_seconds) * 1e9 / cells as f64);
-            longest.push(with.longest_step_ms);
-            long.push(with.long_steps as f64 * 1000.0 / with.steps as f64);
-        }
-        row(&format!("updates, {name}: million records/s with checkpoints"), &rate);
-        row(&format!("updates, {name}: rate with to rate without checkpoints"), &ratio);
+        let runs = (0..runs)
+            .map(|_| bench.figures("keyed_updates", &[job, &["--turns", "5"]].concat(), Some("off")));
+        let runs = runs.collect::<io::Result<Vec<_>>>()?;
+        let of = |question: &str, figure: fn(&Figures, &Turns) -> f64| {
+            let values = runs.iter().map(|run| figure(run, &run.turns.unwrap_or_default()));
+            row(&format!("updates, {name}: {question}"), &values.collect::<Vec<_>>());
+        };
+        of("million records/s with checkpoints", |_, turns| turns.rate / 1e6);
+        of("rate with to rate without checkpoints", |_, turns| turns.ratio);
         // How fast the machine's memory is in this hour: both rows wait for it most of their time.
-        row(&format!("updates, {name}: ns of processor time per record without checkpoints"), &record);
-        row(&format!("updates, {name}: ns of processor time per changed cell"), &nanos);
-        row(&format!("updates, {name}: longest step on a task, ms of processor time"), &longest);
-        row(&format!("updates, {name}: steps over 0.3 ms, of 1,000"), &long);
+        of("ns of processor time per record without checkpoints", |_, turns| turns.record_ns);
+        of("ns of processor time per changed cell", |_, turns| turns.cell_ns);
+        of("longest step on a task, ms of processor time", |run, _| run.longest_step_ms);
+        of("steps over 0.3 ms, of 1,000", |run, _| run.long_steps as f64 * 1000.0 / run.steps as f64);
     }
     Ok(())
 }
