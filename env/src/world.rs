@@ -2,7 +2,10 @@
 
 use std::{fmt, future::Future, ops, pin::Pin, sync::Arc, time::Duration};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::Handle,
+};
 use types::{Error, Result, Timestamp};
 
 use crate::{FaultPoint, Files, MemoryLimit, Store, store::MemoryStore};
@@ -106,6 +109,10 @@ pub trait World: Send + Sync + 'static {
     fn seed(&self, name: &str) -> [u8; 32];
     /// Runs a task; `name` appears in traces. The task ends when its [`TaskHandle`] is aborted.
     fn spawn(&self, name: &str, task: BoxFuture<'static, ()>) -> TaskHandle;
+    /// Runs a task that calls functions of the user's, see [`Env::spawn_user`].
+    fn spawn_user(&self, name: &str, task: BoxFuture<'static, ()>) -> TaskHandle {
+        self.spawn(name, task)
+    }
     /// Runs `work`, which may block or compute for long, away from the tasks. In simulation: inline, after a virtual
     /// delay. The work goes on when the future is dropped.
     fn run_blocking(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<()>>;
@@ -168,13 +175,23 @@ impl Env {
         Self { world: Arc::new(world) }
     }
 
-    /// The real world. Tasks run on the tokio runtime in whose context this is called.
+    /// The real world. Tasks run on the tokio runtime in whose context this is called, all of them.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     #[must_use]
     pub fn real() -> Self {
-        Self::new(crate::real::RealWorld::new())
+        Self::real_with(Handle::current())
+    }
+
+    /// The real world. Tasks that call functions of the user's run on the runtime `users`, all others on the one in whose
+    /// context this is called: functions that keep every thread of `users` keep nobody else.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn real_with(users: Handle) -> Self {
+        Self::new(crate::real::RealWorld::new(users))
     }
 
     /// A store in memory that nobody else can open: gone when its last user lets go of it.
@@ -192,6 +209,12 @@ impl Env {
     /// Runs a task, see [`World::spawn`].
     pub fn spawn_task(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) -> TaskHandle {
         self.world.spawn(name, Box::pin(task))
+    }
+
+    /// Runs a task that calls functions of the user's, which may keep their thread for as long as they like: away from
+    /// what the job's control needs, where the world has threads of their own for them.
+    pub fn spawn_user(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) -> TaskHandle {
+        self.world.spawn_user(name, Box::pin(task))
     }
 
     /// Runs `work` away from the tasks and gives back what it returns.

@@ -5,6 +5,7 @@ use std::{ffi::OsString, process::ExitCode, time::Duration};
 use checkpoint::{barrier::CheckpointMode, restart::RestartStrategy};
 use env::Env;
 use statebackend::RunCompression;
+use tokio::runtime::{Builder, Runtime};
 use types::{Error, ErrorKind, Result};
 
 use super::job::Job;
@@ -187,19 +188,31 @@ impl Job {
     }
 }
 
-/// A tokio runtime and the real world on it.
+/// The real world on two tokio runtimes: one for the tasks, with a thread for each core, and one for everything that has
+/// to go on whatever the user's functions do.
 fn with_runtime<T>(work: impl AsyncFnOnce(Env) -> Result<T>) -> Result<T> {
     guard::one_line_panics();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let users = runtime("tidegate-task", None)?;
+    let control = runtime("tidegate", Some(1))?;
+    let result = control.block_on(async { work(Env::real_with(users.handle().clone())).await });
+    // What still runs in the background (an upload of an attempt that has ended) is of no use to anybody.
+    users.shutdown_timeout(Duration::from_millis(100));
+    control.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+fn runtime(name: &str, threads: Option<usize>) -> Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    builder
+        .thread_name(name)
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_keep_alive(KEEP_ALIVE)
-        .build();
-    let runtime = runtime.map_err(|error| Error::io("cannot start the runtime", error))?;
-    let result = runtime.block_on(async { work(Env::real()).await });
-    // What still runs in the background (an upload of an attempt that has ended) is of no use to anybody.
-    runtime.shutdown_timeout(Duration::from_millis(100));
-    result
+        .build()
+        .map_err(|error| Error::io("cannot start the runtime", error))
 }
 
 /// Reads the command line of a program that has flags of its own. A mistake ends the program: one line that says what is
@@ -302,6 +315,21 @@ mod tests {
         // Nothing was done in no time.
         let instant = JobResult { records: 0, elapsed: Duration::ZERO, ..finished };
         assert!(summary("word-count", &instant).contains(": 0 records in 0.00 s, 0 records/s, "));
+    }
+
+    #[test]
+    fn functions_that_stay_keep_threads_of_their_own_only() {
+        let (release, stay) = std::sync::mpsc::sync_channel::<()>(0);
+        let stay = std::sync::Arc::new(std::sync::Mutex::new(stay));
+        with_runtime(async |env| {
+            for _ in 0..100 {
+                let stay = std::sync::Arc::clone(&stay);
+                env.spawn_user("stays", async move { drop(stay.lock().map(|stay| stay.recv())) });
+            }
+            env.spawn_task("control", async {}).join().await
+        })
+        .expect("control goes on");
+        drop(release);
     }
 
     #[test]

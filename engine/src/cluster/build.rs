@@ -30,7 +30,7 @@ use crate::{
         physical::{Chain as PlanChain, Plan, targets},
     },
     metrics::{Accumulators, Metrics},
-    operators::operator::RuntimeContext,
+    operators::{cancellation::Cancellation, operator::RuntimeContext},
     record::Element,
     task::{
         chain::{Chain, ChainedOperator, TaskOutput},
@@ -69,6 +69,7 @@ pub(crate) struct Workshop {
     pub(crate) uploads: Uploads,
     pub(crate) metrics: Metrics,
     pub(crate) info: AttemptInfo,
+    pub(crate) cancellation: Cancellation,
     pub(crate) reports: Sender<Message<(TaskId, TaskReport)>>,
 }
 
@@ -199,6 +200,7 @@ impl Workshop {
             store: Arc::clone(&self.store),
             uploads: self.uploads.clone(),
             options: self.options.task.clone(),
+            cancellation: self.cancellation.clone(),
             load: Load::new(&self.metrics, &self.plan.job_name, id, self.env.now()),
         };
         Ok(BuiltTask { task, commands, beside, done })
@@ -226,6 +228,7 @@ impl Workshop {
             batch_records: self.options.task.batch_records,
             env: self.env.clone(),
             accumulators: accumulators.clone(),
+            cancellation: self.cancellation.clone(),
         }
     }
 

@@ -30,6 +30,7 @@ use super::{
     places::Snapshot,
     resolve::Expected,
     status::task::Change,
+    user_tasks::UserTasks,
 };
 use crate::{
     api::{
@@ -306,21 +307,30 @@ impl JobManager {
     }
 
     /// The sources: the places of their chains, the chains, uids.
-    fn sources(&self) -> impl Iterator<Item = (usize, &Chain, &Uid, &dyn AnySource)> {
+    fn sources(&self) -> impl Iterator<Item = (usize, &Chain, &Uid, &Arc<dyn AnySource>)> {
         self.plan.chains.iter().enumerate().filter_map(|(index, chain)| {
             let first = self.plan.vertex(chain.vertices[0]);
             match (&first.kind, &first.uid) {
-                (VertexKind::Source(source), Some(uid)) => Some((index, chain, uid, &**source)),
+                (VertexKind::Source(source), Some(uid)) => Some((index, chain, uid, source)),
                 _ => None,
             }
         })
     }
 
     /// All splits that a source finds.
-    async fn discover(&self, uid: &Uid, source: &dyn AnySource, parallelism: u32) -> Result<Vec<SplitState>> {
+    async fn discover(
+        &self,
+        uid: &Uid,
+        source: &Arc<dyn AnySource>,
+        parallelism: u32,
+    ) -> Result<Vec<SplitState>> {
         let (env, subtask) = (self.env.clone(), SubtaskIndex(0));
         let context = SourceContext { uid: uid.clone(), env, subtask, parallelism };
-        source.discover(&context).await.map_err(|error| error.context(format!("source {uid}")))
+        let source = Arc::clone(source);
+        // A function of the user's: whoever cancels does not wait for it.
+        let mut tasks = UserTasks::new(&self.env);
+        let discovered = tasks.run(format!("discover {uid}"), async move { source.discover(&context).await });
+        discovered.await.map_err(|error| error.context(format!("source {uid}")))
     }
 
     fn announce(&mut self, info: &AttemptInfo, restore: &RestorePlan, history: &JobHistory) {

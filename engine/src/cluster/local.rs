@@ -103,6 +103,9 @@ impl JobHandle {
 
     /// Waits for the job's end, and until those who asked for it over REST know.
     ///
+    /// A function of the user's that does not return keeps a thread of its runtime beyond the end of its job: nothing else
+    /// should be started in a process that is told so.
+    ///
     /// # Errors
     /// Why the job failed or could not be started.
     pub async fn join(self) -> Result<JobResult> {

@@ -1,10 +1,12 @@
 //! JobManager and TaskManager. They share no memory: every message between them is encoded and decoded, also inside one
 //! process. Reading order: [`message`], [`job_manager`] (one attempt after the other), `launch`
 //! (from the start record to tasks that run), [`attempt`] (one attempt),
-//! [`task_manager`] (builds and runs tasks).
+//! [`task_manager`] (builds and runs tasks, and has `committers` settle what sinks hold; `user_tasks`: what may stay in a
+//! function of the user's).
 
 pub mod attempt;
 pub(crate) mod build;
+mod committers;
 pub(crate) mod enumerator;
 mod fall_back;
 pub mod job_manager;
@@ -21,4 +23,5 @@ pub(crate) mod resolve;
 pub(crate) mod retention;
 pub mod status;
 pub(crate) mod task_manager;
+mod user_tasks;
 pub mod view;

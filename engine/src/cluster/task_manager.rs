@@ -3,32 +3,32 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     panic::AssertUnwindSafe,
     pin::pin,
     sync::Arc,
-    time::Duration,
 };
 
-use checkpoint::manifest::{PreparedTransaction, TaskId};
-use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
+use checkpoint::manifest::TaskId;
+use env::{Env, Limits, Message, Receiver, Sender, Store, channel};
 use futures::FutureExt;
-use types::{AttemptId, Digest, Error, Result, SubtaskIndex, Uid};
+use types::{AttemptId, Digest, Error, Result};
 
 use super::{
-    build::{Done, RuntimeOptions, Workshop, sinks},
+    build::{Done, RuntimeOptions, Workshop},
+    committers::Committers,
     link::{LinkReceiver, LinkSender},
-    message::{AttemptInfo, SinkToResolve, TaskDeployment, ToJobManager, ToTaskManager},
+    message::{AttemptInfo, TaskDeployment, ToJobManager, ToTaskManager},
+    user_tasks::UserTasks,
 };
 use crate::{
-    api::{erased::AnyCommitter, sink::Marker},
     graph::physical::Plan,
     metrics::Metrics,
+    operators::cancellation::Cancellation,
     task::{
         guard,
         message::{Failure, TaskCommand, TaskReport, TaskTotals},
         run,
-        sink::{commit_for_ever, transaction_of},
         upload::Uploads,
     },
 };
@@ -49,13 +49,9 @@ pub(crate) struct TaskManager {
 struct Deployed {
     attempt: AttemptId,
     commands: BTreeMap<TaskId, Sender<Message<TaskCommand>>>,
-    /// With their names.
-    handles: Vec<(String, TaskHandle)>,
     done: Vec<Done>,
+    cancellation: Cancellation,
 }
-
-/// So long nothing is said of tasks that do not end.
-const QUIET: Duration = Duration::from_secs(2);
 
 /// What the JobManager says. A cancellation is heard in the middle of work: sinks may keep it waiting for ever.
 struct Inbox {
@@ -109,34 +105,42 @@ impl TaskManager {
         self.to_job_manager.send(&register).await?;
         let mut inbox = Inbox { link, waiting: VecDeque::new() };
         let mut deployed: Option<Deployed> = None;
+        let mut tasks = UserTasks::new(&self.env);
         while let Some(message) = inbox.next().await? {
             match message {
                 ToTaskManager::AskSinks { info } => {
                     let attempt = info.attempt;
-                    if let Some(held) = inbox.unless_cancelled(attempt, self.ask_sinks(&info)).await? {
+                    let held =
+                        tasks.run("asking the sinks what they hold".to_owned(), self.committers(info).held());
+                    if let Some(held) = inbox.unless_cancelled(attempt, held).await? {
                         let result = held.map_err(|error| Failure::from(&error));
                         self.to_job_manager.send(&ToJobManager::SinksHold { attempt, result }).await?;
                     }
                 }
                 ToTaskManager::FindPrepared { info, prepared } => {
                     let attempt = info.attempt;
-                    if let Some(lack) = inbox.unless_cancelled(attempt, self.lack(&info, prepared)).await? {
+                    let lack = tasks.run(
+                        "asking the sinks what they lack".to_owned(),
+                        self.committers(info).lack(prepared),
+                    );
+                    if let Some(lack) = inbox.unless_cancelled(attempt, lack).await? {
                         let result = lack.map_err(|error| Failure::from(&error));
                         self.to_job_manager.send(&ToJobManager::SinksLack { attempt, result }).await?;
                     }
                 }
                 ToTaskManager::ResolveSinks { info, sinks } => {
                     let attempt = info.attempt;
-                    let resolving = self.resolve_sinks(&info, sinks);
+                    let resolving = tasks
+                        .run("committing what is pending".to_owned(), self.committers(info).resolve(sinks));
                     if let Some(resolved) = inbox.unless_cancelled(attempt, resolving).await? {
                         let result = resolved.map_err(|error| Failure::from(&error));
                         self.to_job_manager.send(&ToJobManager::SinksResolved { attempt, result }).await?;
                     }
                 }
-                ToTaskManager::Deploy { info, tasks } => {
+                ToTaskManager::Deploy { info, tasks: deployments } => {
                     let attempt = info.attempt;
                     let deployed = deployed.insert(Deployed::new(attempt));
-                    let deploying = self.deploy(info, tasks, deployed);
+                    let deploying = self.deploy(info, deployments, deployed, &mut tasks);
                     // Cancelled half way, it is ended like any other.
                     inbox.unless_cancelled(attempt, deploying).await?.transpose()?;
                 }
@@ -149,105 +153,32 @@ impl TaskManager {
                     }
                 }
                 ToTaskManager::Cancel { attempt } => {
-                    let (totals, stuck) = match deployed.take_if(|it| it.attempt == attempt) {
-                        Some(it) => it.end(&self.env, self.options.cancellation_timeout).await,
-                        None => Default::default(),
+                    let (totals, stuck) = match &deployed {
+                        Some(other) if other.attempt != attempt => Default::default(),
+                        _ => self.end(deployed.take(), &mut tasks).await,
                     };
                     self.to_job_manager.send(&ToJobManager::Cancelled { attempt, totals, stuck }).await?;
                 }
             }
         }
-        if let Some(it) = deployed {
-            it.end(&self.env, self.options.cancellation_timeout).await;
-        }
+        self.end(deployed, &mut tasks).await;
         Ok(())
     }
 
-    async fn committers(
-        &self,
-        info: &AttemptInfo,
-    ) -> Result<Vec<(Uid, Box<dyn AnyCommitter>, crate::api::sink::SinkContext)>> {
-        let mut committers = Vec::new();
-        for named in sinks(&self.plan) {
-            let context = named.context(&self.env, info, SubtaskIndex(0));
-            if let Some(committer) = named.sink.committer(context.clone()) {
-                let uid = named.uid;
-                let committer = committer.await.map_err(|error| error.context(format!("sink {uid}")))?;
-                committers.push((uid, committer, context));
-            }
+    /// Ends all that runs. Returns what the tasks have done, and which of them have not ended.
+    async fn end(&self, deployed: Option<Deployed>, tasks: &mut UserTasks) -> (TaskTotals, Vec<String>) {
+        if let Some(deployed) = &deployed {
+            deployed.cancellation.cancel();
         }
-        Ok(committers)
+        let tasks = std::mem::replace(tasks, UserTasks::new(&self.env));
+        let stuck = tasks.end(self.options.cancellation_timeout).await;
+        let mut totals = TaskTotals::default();
+        deployed.iter().flat_map(|it| &it.done).for_each(|done| totals.add(done.totals()));
+        (totals, stuck)
     }
 
-    async fn ask_sinks(&self, info: &AttemptInfo) -> Result<Vec<(Uid, Vec<Marker>)>> {
-        let mut held = Vec::new();
-        for (uid, mut committer, _) in self.committers(info).await? {
-            let markers = committer.held().await.map_err(|error| error.context(format!("sink {uid}")))?;
-            held.push((uid, markers));
-        }
-        Ok(held)
-    }
-
-    /// The sinks that do not find all that they prepared.
-    async fn lack(
-        &self,
-        info: &AttemptInfo,
-        prepared: Vec<(Uid, Vec<PreparedTransaction>)>,
-    ) -> Result<BTreeSet<Uid>> {
-        let mut lack = BTreeSet::new();
-        let mut committers = self.committers(info).await?;
-        for (uid, transactions) in prepared {
-            let Some((_, committer, context)) = committers.iter_mut().find(|(of, ..)| *of == uid) else {
-                lack.insert(uid);
-                continue;
-            };
-            for transaction in &transactions {
-                let found =
-                    committer.finds(&transaction_of(context, transaction), &transaction.payload).await;
-                if !found.map_err(|error| error.context(format!("sink {uid}")))? {
-                    lack.insert(uid.clone());
-                }
-            }
-        }
-        Ok(lack)
-    }
-
-    /// Returns a sink that has committed something revoked, if one has.
-    async fn resolve_sinks(&self, info: &AttemptInfo, resolve: Vec<SinkToResolve>) -> Result<Option<Uid>> {
-        let mut work: BTreeMap<Uid, SinkToResolve> =
-            resolve.into_iter().map(|it| (it.uid.clone(), it)).collect();
-        let mut committers = self.committers(info).await?;
-        for (uid, committer, context) in &mut committers {
-            let (revoke, commit) = work.remove(uid).map(|it| (it.revoke, it.commit)).unwrap_or_default();
-            // Commits are in the order of checkpoints, and what is revoked is newer than what is committed.
-            for transaction in &commit {
-                let id = transaction_of(context, transaction);
-                commit_for_ever(&self.env, &mut **committer, &id, &transaction.payload).await?;
-            }
-            for transaction in &revoke {
-                let id = transaction_of(context, transaction);
-                if !committer
-                    .revoke(&id, &transaction.payload)
-                    .await
-                    .map_err(|error| error.context(format!("sink {uid}, revoke")))?
-                {
-                    return Ok(Some(uid.clone()));
-                }
-            }
-        }
-        // A renamed sink keeps what it left under all its names in one place: nothing is swept before all is committed.
-        for (uid, committer, _) in &mut committers {
-            committer.sweep(&[]).await.map_err(|error| error.context(format!("sink {uid}, sweep")))?;
-        }
-        match work.into_values().find(|it| !it.commit.is_empty() || !it.revoke.is_empty()) {
-            None => Ok(None),
-            Some(left) => Err(Error::incompatible(format!(
-                "sink {} still holds transactions that the job history {}, but the job has no exactly-once sink of that \
-                 name: start once with it",
-                left.uid,
-                if left.commit.is_empty() { "revoked" } else { "completed" }
-            ))),
-        }
+    fn committers(&self, info: AttemptInfo) -> Committers {
+        Committers { env: self.env.clone(), plan: Arc::clone(&self.plan), info }
     }
 
     async fn deploy(
@@ -255,9 +186,10 @@ impl TaskManager {
         info: AttemptInfo,
         tasks: Vec<TaskDeployment>,
         deployed: &mut Deployed,
+        running: &mut UserTasks,
     ) -> Result<()> {
         let (reports, from_tasks) = channel(&self.env, Limits::items(1024));
-        let workshop = Workshop {
+        let workshop = Arc::new(Workshop {
             env: self.env.clone(),
             plan: Arc::clone(&self.plan),
             options: self.options.clone(),
@@ -270,16 +202,24 @@ impl TaskManager {
             ),
             metrics: self.metrics.clone(),
             info,
+            cancellation: deployed.cancellation.clone(),
             reports,
-        };
+        });
         let forward = forward(self.to_job_manager.clone(), info.attempt, from_tasks);
-        deployed.handles.push(("the sender of reports".to_owned(), self.env.spawn_task("reports", forward)));
+        running.add("the sender of reports".to_owned(), self.env.spawn_task("reports", forward));
         let mut channels = workshop.channels();
         for deployment in tasks {
             let TaskDeployment { task, restore } = deployment;
             self.to_job_manager.send(&ToJobManager::Initializing { attempt: info.attempt, task }).await?;
-            // User code is guarded where it is called; this is for clones of functions.
-            let built = match guard::caught(workshop.build(task, &mut channels)).await {
+            let shop = Arc::clone(&workshop);
+            let building = async move {
+                // User code is guarded where it is called; this is for clones of functions.
+                let built = guard::caught(shop.build(task, &mut channels)).await;
+                Ok((built, channels))
+            };
+            let built;
+            (built, channels) = running.run(format!("the start of {task}"), building).await?;
+            let built = match built {
                 Ok(built) => built,
                 Err(error) => {
                     let report = TaskReport::Failed(Failure::from(&error));
@@ -290,22 +230,26 @@ impl TaskManager {
                 }
             };
             deployed.commands.insert(task, built.commands);
-            deployed
-                .handles
-                .extend(built.beside.into_iter().map(|handle| (format!("a helper of {task}"), handle)));
+            for handle in built.beside {
+                running.add(format!("a helper of {task}"), handle);
+            }
             deployed.done.push(built.done);
-            let reports = workshop.reports.clone();
-            let running = async move {
+            let (reports, cancellation) = (workshop.reports.clone(), workshop.cancellation.clone());
+            let run = async move {
                 // User code is guarded where it is called; this is for what nobody foresaw.
                 let ran = AssertUnwindSafe(run::run(built.task, restore)).catch_unwind().await;
                 let panicked = |panic: Box<dyn Any + Send>| {
                     Err(Error::internal(format!("{task} panicked: {}", guard::text(&*panic))))
                 };
+                if cancellation.is_cancelled() {
+                    // Nobody asks any more what became of it.
+                    return;
+                }
                 let report = ran.unwrap_or_else(panicked);
                 let report = report.unwrap_or_else(|error| TaskReport::Failed(Failure::from(&error)));
                 let _gone = reports.send(Message((task, report))).await;
             };
-            deployed.handles.push((task.to_string(), self.env.spawn_task(&task.to_string(), running)));
+            running.spawn(task.to_string(), run);
         }
         Ok(())
     }
@@ -313,38 +257,8 @@ impl TaskManager {
 
 impl Deployed {
     fn new(attempt: AttemptId) -> Self {
-        Self { attempt, commands: BTreeMap::new(), handles: Vec::new(), done: Vec::new() }
-    }
-
-    /// Ends everything and waits until it has ended, for so long. Returns what the tasks have done, and which have not
-    /// ended: a task ends where it waits, and one that is in a function of the user's does not.
-    async fn end(self, env: &Env, limit: Option<Duration>) -> (TaskTotals, Vec<String>) {
-        for (_, handle) in &self.handles {
-            handle.abort();
-        }
-        let begin = env.now();
-        let left = |until: Duration| until.saturating_sub(env.now().since(begin));
-        let mut stuck = Vec::new();
-        for (name, handle) in self.handles {
-            // Aborted, ended or panicked: it is gone, and a failure was reported by the task itself.
-            let mut ended = pin!(handle.join());
-            if env.timeout(left(QUIET.min(limit.unwrap_or(QUIET))), ended.as_mut()).await.is_some() {
-                continue;
-            }
-            env.warn(&format!("{name} was told to end, and is still in a function that it has called"));
-            let has_ended = match limit {
-                None => Some(ended.await),
-                Some(limit) => env.timeout(left(limit), ended).await,
-            };
-            if has_ended.is_some() {
-                env.warn(&format!("{name} has ended"));
-            } else {
-                stuck.push(name);
-            }
-        }
-        let mut totals = TaskTotals::default();
-        self.done.iter().for_each(|done| totals.add(done.totals()));
-        (totals, stuck)
+        let cancellation = Cancellation::default();
+        Self { attempt, commands: BTreeMap::new(), done: Vec::new(), cancellation }
     }
 }
 

@@ -217,7 +217,7 @@ settings! {
         |settings, text| settings.merge_fan_in = limited(text, 1024)?.max(2);
     "snapshot.replace-from", "bytes from which on a run that holds all that lives replaces the older ones unmerged, and a delta of half of it takes the rest (1MiB)",
         |settings, text| settings.replace_from = bytes(text)?;
-    "task.cancellation-timeout", "how long a task that is told to end may stay in functions, for a whole batch of records, before its process ends; off for as long as it takes (3m)",
+    "task.cancellation-timeout", "how long a task that is told to end may stay in one call of a function before its process ends; off for as long as it takes (3m)",
         |settings, text| settings.cancellation_timeout = optional(text, some_time)?;
 }
 

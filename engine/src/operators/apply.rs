@@ -3,7 +3,10 @@
 
 use types::Result;
 
-use super::operator::{Emitted, Operator, RuntimeContext};
+use super::{
+    cancellation::Cancellation,
+    operator::{Emitted, Operator, RuntimeContext},
+};
 use crate::{
     api::function::{Collector, RichFunction},
     record::{AnyBatch, BatchBuilder},
@@ -13,11 +16,13 @@ pub(crate) struct Apply<F: RichFunction> {
     function: F,
     out: BatchBuilder<F::Out>,
     batch_records: usize,
+    cancellation: Cancellation,
 }
 
 impl<F: RichFunction> Apply<F> {
     pub(crate) fn new(function: F, context: &RuntimeContext) -> Self {
-        Self { function, out: BatchBuilder::default(), batch_records: context.batch_records }
+        let cancellation = context.cancellation.clone();
+        Self { function, out: BatchBuilder::default(), batch_records: context.batch_records, cancellation }
     }
 }
 
@@ -32,6 +37,7 @@ impl<F: RichFunction> Operator for Apply<F> {
         while self.out.len() < self.batch_records
             && let Some(record) = batch.next()
         {
+            self.cancellation.check()?;
             self.function.call(record.value, &mut Collector::new(&mut self.out, record.time))?;
         }
         Ok(Emitted::records(&mut self.out))

@@ -8,6 +8,7 @@ use env::Env;
 use statebackend::KeyedState;
 use types::{AttemptId, CheckpointId, KeyGroupRange, MaxParallelism, Result, SubtaskIndex, Timestamp};
 
+use super::cancellation::Cancellation;
 use crate::{
     metrics::{Accumulators, OperatorMetrics},
     record::{AnyBatch, Batch, BatchBuilder, Mark},
@@ -38,6 +39,8 @@ pub struct RuntimeContext {
     pub metrics: OperatorMetrics,
     /// Numbers added up over all subtasks and returned with the job's result.
     pub accumulators: Accumulators,
+    /// Whether the attempt is over.
+    pub cancellation: Cancellation,
 }
 
 /// A batch leaving an operator, with the bytes it is known to hold on the heap.

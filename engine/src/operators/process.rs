@@ -98,6 +98,7 @@ impl<F: ProcessFunction> Process<F> {
             let Some((at, key)) = self.parts.keyed.as_mut().and_then(&next) else {
                 return Ok((self.parts.take_emitted(), Progress::Done));
             };
+            self.parts.runtime.cancellation.check()?;
             let mut context = Context::new(&mut self.parts, key.as_ref(), time(at));
             call(&mut self.function, at, &self.state, &mut context)?;
             if self.parts.is_full() {
@@ -122,6 +123,7 @@ impl<F: ProcessFunction> Operator for Process<F> {
         while !self.parts.is_full()
             && let Some(record) = batch.next()
         {
+            self.parts.runtime.cancellation.check()?;
             let key = if keyed { record.key() } else { NO_KEY };
             let mut context = Context::new(&mut self.parts, key, record.time);
             self.function.process(record.value, &self.state, &mut context)?;

@@ -6,7 +6,10 @@ use std::{marker::PhantomData, sync::Arc};
 use statebackend::{Declared, KeyRef, KeyedState, StateDeclarations, ValueState};
 use types::Result;
 
-use super::operator::{Emitted, Operator, RuntimeContext};
+use super::{
+    cancellation::Cancellation,
+    operator::{Emitted, Operator, RuntimeContext},
+};
 use crate::{
     api::{
         data::{Data, Key},
@@ -37,6 +40,7 @@ pub(crate) struct Update<In, Out, S, F> {
     value: ValueState<S>,
     out: BatchBuilder<Out>,
     batch_records: usize,
+    cancellation: Cancellation,
     types: PhantomData<fn(In)>,
 }
 
@@ -53,6 +57,7 @@ impl<In, Out, S, F> Update<In, Out, S, F> {
             value,
             out: BatchBuilder::default(),
             batch_records: context.batch_records,
+            cancellation: context.cancellation.clone(),
             types: PhantomData,
         }
     }
@@ -78,6 +83,7 @@ where
                     break;
                 }
                 let Some(record) = batch.next() else { break };
+                self.cancellation.check()?;
                 let key = record.key();
                 let mut out = Collector::new(&mut self.out, record.time);
                 table.update(key, |state| (self.update)(state, record.value, key, &mut out))?;

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     api::erased::ReaderEvent,
+    operators::cancellation::Cancellation,
     record::{Element, Mark},
 };
 
@@ -86,6 +87,7 @@ pub(crate) struct Task {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) uploads: Uploads,
     pub(crate) options: TaskOptions,
+    pub(crate) cancellation: Cancellation,
     pub(crate) load: Load,
 }
 
@@ -208,8 +210,9 @@ impl Running {
 
     /// Runs the chain until it is idle or waits for somebody.
     fn work(&mut self) -> Result<()> {
-        let Task { head, chain, sink, .. } = &mut self.task;
+        let Task { head, chain, sink, cancellation, .. } = &mut self.task;
         while !sink.as_ref().is_some_and(SinkTail::is_busy) {
+            cancellation.check()?;
             match chain.step(&|| place(head))? {
                 Step::Again => {}
                 Step::Idle => return Ok(()),

@@ -198,7 +198,7 @@ pub(crate) fn spawn_committer(
 ) -> (Sender<Message<CommitterWork>>, env::TaskHandle) {
     let (sender, receiver) = channel(env, Limits::items(16));
     let name = format!("committer {} {}", context.uid, context.subtask);
-    let handle = env.clone().spawn_task(&name, async move {
+    let handle = env.clone().spawn_user(&name, async move {
         // A committer that is gone without a word would leave its checkpoint waiting for ever.
         let served = guard::caught(serve(&context, &mut *committer, receiver, &done)).await;
         if let Err(error) = served {

@@ -16,7 +16,7 @@ use crate::{
         source::{Boundedness, ReadStatus, Source, SourceContext, SourceOutput, Split, SplitReader},
     },
     metrics::{Accumulators, Metrics},
-    operators::operator::RuntimeContext,
+    operators::{cancellation::Cancellation, operator::RuntimeContext},
     record::Batch,
 };
 
@@ -35,6 +35,7 @@ pub(crate) fn runtime_context(subtask: u32, batch_records: usize) -> RuntimeCont
         env: Simulation::new(1).env(),
         metrics: Metrics::default().operator("op", subtask),
         accumulators: Accumulators::default(),
+        cancellation: Cancellation::default(),
     }
 }
 

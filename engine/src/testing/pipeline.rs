@@ -10,7 +10,10 @@ use crate::{
     api::erased::{AnyOutput, ExchangeContext, OperatorFactory},
     graph::logical::{Graph, Port, SideOutputSpec, Vertex, VertexKind},
     metrics::{Accumulators, Metrics},
-    operators::operator::{Emitted, Operator, Progress, RuntimeContext},
+    operators::{
+        cancellation::Cancellation,
+        operator::{Emitted, Operator, Progress, RuntimeContext},
+    },
     record::{AnyBatch, BATCH_BYTES, Mark},
     task::restore,
 };
@@ -88,6 +91,7 @@ impl Pipeline {
             env: env.clone(),
             metrics: metrics.operator(name, SubtaskIndex(0)),
             accumulators: accumulators.clone(),
+            cancellation: Cancellation::default(),
         };
         let mut stages = Vec::new();
         for vertex in vertices.all() {

@@ -27,7 +27,7 @@ pub(crate) struct Numbers {
     at_once: usize,
     pause: Duration,
     bounded: bool,
-    missing: Option<fn() -> Error>,
+    find: Arc<dyn Fn() -> Result<()> + Send + Sync>,
     failure: Arc<Failure>,
     emitted: Arc<AtomicU64>,
     trace: Option<(&'static str, Control)>,
@@ -43,7 +43,7 @@ impl Numbers {
             at_once: usize::MAX,
             pause: Duration::ZERO,
             bounded: true,
-            missing: None,
+            find: Arc::new(|| Ok(())),
             failure: Arc::new(|_| None),
             emitted: Arc::default(),
             trace: None,
@@ -57,12 +57,18 @@ impl Numbers {
 
     /// Numbers that are not there.
     pub(crate) fn missing() -> Self {
-        Self { missing: Some(|| Error::bad_input("there are no numbers")), ..Self::new(1, 0) }
+        Self::new(1, 0).found_by(|| Err(Error::bad_input("there are no numbers")))
     }
 
     /// Numbers that cannot be found for now.
     pub(crate) fn away() -> Self {
-        Self { missing: Some(|| Error::retryable("the numbers are away")), ..Self::endless(2) }
+        Self::endless(2).found_by(|| Err(Error::retryable("the numbers are away")))
+    }
+
+    /// Asks `find` when it is to find its splits.
+    pub(crate) fn found_by(mut self, find: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
+        self.find = Arc::new(find);
+        self
     }
 
     /// Begins with this number.
@@ -128,9 +134,7 @@ impl Source for Numbers {
     }
 
     async fn discover(&self, _context: &SourceContext) -> Result<Vec<NumberSplit>> {
-        if let Some(missing) = self.missing {
-            return Err(missing());
-        }
+        (self.find)()?;
         Ok((0..self.splits).map(|split| NumberSplit { split, next: 0 }).collect())
     }
 

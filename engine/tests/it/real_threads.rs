@@ -196,3 +196,118 @@ fn a_job_is_cancelled_though_a_task_stays_in_a_function() {
         drop(release);
     });
 }
+
+/// A runtime with so many threads for functions of the user's, and one with one for everything else.
+fn runtimes(users: usize) -> (tokio::runtime::Runtime, tokio::runtime::Runtime) {
+    let runtime = |threads| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(threads).enable_all().build().unwrap()
+    };
+    (runtime(users), runtime(1))
+}
+
+/// Cancels a job once a function of it keeps the only thread that there is for such functions; the job lets go of it.
+fn cancelled_meanwhile(make: impl FnOnce(&Job, Box<dyn Fn() + Send + Sync>)) -> JobResult {
+    let (users, control) = runtimes(1);
+    let (stays, stayed) = mpsc::sync_channel(16);
+    let (release, may) = mpsc::sync_channel::<()>(1);
+    let may = Mutex::new(may);
+    let settings = [("task.cancellation-timeout", "200ms"), ("batch.records", "1"), ("batch.flush", "1ms")];
+    let result = control.block_on(async {
+        let env = Env::real_with(users.handle().clone());
+        let job = with_settings(Job::new("subject"), &settings).unwrap();
+        make(
+            &job,
+            Box::new(move || {
+                let _told = stays.try_send(());
+                let _released = may.lock().unwrap().recv();
+            }),
+        );
+        let handle = job.start(&env).await.unwrap();
+        env.blocking("wait", move || stayed.recv()).await.unwrap().unwrap();
+        let answer = handle.control().ask(Ask::Cancel).await.unwrap();
+        assert!(matches!(answer, Answer::Ended { end: End::Cancelled, .. }), "{answer:?}");
+        handle.join().await.unwrap()
+    });
+    drop(release);
+    assert_eq!(result.status, JobStatus::Cancelled);
+    result
+}
+
+#[test]
+fn a_job_is_cancelled_though_functions_keep_all_threads_of_tasks() {
+    let result = cancelled_meanwhile(|job, stay| {
+        let numbers = job.source("numbers", Numbers::endless(1)).disable_chaining();
+        let staying = numbers.map(move |number| {
+            stay();
+            number
+        });
+        staying.name("stays").sink("out", Nowhere);
+    });
+    assert!(result.records > 0, "{} records", result.records);
+}
+
+#[test]
+fn a_start_is_cancelled_though_a_source_does_not_return() {
+    cancelled_meanwhile(|job, stay| {
+        let numbers = Numbers::endless(1).found_by(move || {
+            stay();
+            Ok(())
+        });
+        job.source("numbers", numbers).sink("out", Nowhere);
+    });
+}
+
+/// Does not open.
+#[derive(Clone)]
+struct Unopened(Arc<dyn Fn() + Send + Sync>);
+
+impl Sink for Unopened {
+    type In = u64;
+    type Writer = Nowhere;
+
+    async fn writer(&self, _context: &SinkContext) -> Result<Nowhere> {
+        (self.0)();
+        Ok(Nowhere)
+    }
+}
+
+#[test]
+fn a_start_is_cancelled_though_a_sink_does_not_return() {
+    cancelled_meanwhile(|job, stay| {
+        job.source("numbers", Numbers::endless(1)).sink("out", Unopened(stay.into()));
+    });
+}
+
+/// A batch of slow functions may be minutes away from its end (here 20 s): the task leaves it between two records.
+#[test]
+fn a_slow_task_ends_in_the_middle_of_a_batch_and_its_job_goes_on() {
+    let (users, control) = runtimes(2);
+    let settings = [
+        ("restart", "fixed-delay:1:0ms"),
+        ("task.cancellation-timeout", "5s"),
+        ("batch.records", "1024"),
+        ("batch.flush", "1ms"),
+    ];
+    control.block_on(async {
+        let env = Env::real_with(users.handle().clone());
+        let job = with_settings(Job::new("subject"), &settings).unwrap();
+        let (clock, begun) = (env.clone(), Arc::<tokio::sync::Notify>::default());
+        let begins = Arc::clone(&begun);
+        let slow = job.source("slow", Numbers::new(1, 1_000_000)).disable_chaining().map(move |number| {
+            begins.notify_one();
+            let begin = clock.now();
+            while clock.now().since(begin) < Duration::from_millis(20) {}
+            number
+        });
+        slow.name("slow map").sink("out", Nowhere);
+        job.source("fails", Numbers::endless(1).failing(|_| Some(Error::user("it fails"))))
+            .sink("side", Nowhere);
+        let handle = job.start(&env).await.unwrap();
+        begun.notified().await;
+        let control = handle.control().clone();
+        let error = handle.join().await.unwrap_err();
+        assert_says(&error, ErrorKind::User, &["it fails"]);
+        assert_eq!(control.view().restarts, 1, "{error}");
+    });
+}

@@ -33,14 +33,22 @@ use crate::{
 pub(crate) struct RealWorld {
     start: Instant,
     runtime: Handle,
+    users: Handle,
     memory: MemoryStores,
 }
 
 impl RealWorld {
-    /// Tasks run on the tokio runtime in whose context this is called.
-    pub(crate) fn new() -> Self {
-        Self { start: Instant::now(), runtime: Handle::current(), memory: MemoryStores::default() }
+    /// Tasks run on the tokio runtime in whose context this is called, those with functions of the user's on `users`.
+    pub(crate) fn new(users: Handle) -> Self {
+        let memory = MemoryStores::default();
+        Self { start: Instant::now(), runtime: Handle::current(), users, memory }
     }
+}
+
+fn spawn_on(runtime: &Handle, name: &str, task: BoxFuture<'static, ()>) -> TaskHandle {
+    let task = runtime.spawn(task);
+    let abort = task.abort_handle();
+    TaskHandle { abort: Box::new(move || abort.abort()), joined: Box::pin(joined(name.to_owned(), task)) }
 }
 
 fn run_blocking(
@@ -81,7 +89,8 @@ impl World for RealWorld {
     }
 
     fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
-        let _context = self.runtime.enter();
+        // Whoever sleeps is woken by the runtime that it runs on.
+        let _context = Handle::try_current().is_err().then(|| self.runtime.enter());
         Box::pin(tokio::time::sleep(span))
     }
 
@@ -90,9 +99,11 @@ impl World for RealWorld {
     }
 
     fn spawn(&self, name: &str, task: BoxFuture<'static, ()>) -> TaskHandle {
-        let task = self.runtime.spawn(task);
-        let abort = task.abort_handle();
-        TaskHandle { abort: Box::new(move || abort.abort()), joined: Box::pin(joined(name.to_owned(), task)) }
+        spawn_on(&self.runtime, name, task)
+    }
+
+    fn spawn_user(&self, name: &str, task: BoxFuture<'static, ()>) -> TaskHandle {
+        spawn_on(&self.users, name, task)
     }
 
     fn run_blocking(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<()>> {
