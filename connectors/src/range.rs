@@ -53,6 +53,10 @@ impl Split for RangeSplit {
     fn id(&self) -> String {
         format!("{:010}", self.index)
     }
+
+    fn place(&self) -> String {
+        format!("split {}, number {}", self.index, self.next)
+    }
 }
 
 #[cfg(test)]

@@ -149,6 +149,12 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// As the operating system says.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn FileLock>, String>>;
+    /// What the process that holds the lock on this file wrote into it; `None` if nobody holds it. Changes nothing, and
+    /// keeps nobody from taking the lock.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<String>>;
     /// The absolute path with symbolic links resolved.
     ///
     /// # Errors

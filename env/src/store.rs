@@ -22,7 +22,10 @@ pub(crate) use self::{
     memory::{MemoryStore, MemoryStores},
     path::{Location, locate},
 };
-pub use self::{memory::MemoryLimit, path::is_volatile};
+pub use self::{
+    memory::MemoryLimit,
+    path::{absolute, is_volatile},
+};
 
 /// The bytes of an object, in pieces, so that nothing large must be copied together.
 pub type Payload = Vec<Bytes>;

@@ -133,6 +133,8 @@ pub trait World: Send + Sync + 'static {
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Result<Listener>>;
     /// The value of an environment variable.
     fn var(&self, name: &str) -> Option<String>;
+    /// The names of all environment variables that begin with `prefix`, in order.
+    fn vars(&self, prefix: &str) -> Vec<String>;
     /// Writes one line to standard output, and nothing of it stays behind. A reader that has gone away (`| head`) is no
     /// reason to fail.
     ///

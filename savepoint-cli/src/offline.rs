@@ -36,7 +36,9 @@ pub(crate) async fn named(env: &Env, text: &str) -> Result<Named> {
 pub(crate) async fn directory(env: &Env, text: &str) -> Result<Arc<dyn Store>> {
     match named(env, text).await? {
         Named::Directory(store) => Ok(store),
-        Named::Other => Err(Error::invalid_job(format!("{text}: there is no such directory"))),
+        Named::Other => Err(Error::invalid_job(format!(
+            "{text}: there is no such directory: give a savepoint, or a checkpoint directory"
+        ))),
     }
 }
 

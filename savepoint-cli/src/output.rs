@@ -86,7 +86,8 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let said = text.split("\n\nUsage:").next().unwrap_or(&text);
     let said = said.split("\n\nFor more information").next().unwrap_or(said);
-    let said = one_line(said.strip_prefix("error: ").unwrap_or(said));
+    let said = one_line(&said.strip_prefix("error: ").unwrap_or(said).replace("\n\n  tip: ", "; "));
+    let said = said.replace(" tip: ", "; ");
     let said = if said.is_empty() || error.kind() == Usage::DisplayHelpOnMissingArgumentOrSubcommand {
         "give a command".to_owned()
     } else {

@@ -179,6 +179,13 @@ impl Error {
         self
     }
 
+    /// The same error with `advice` behind its message.
+    #[must_use]
+    pub fn with_advice(mut self, advice: impl fmt::Display) -> Self {
+        self.message = format!("{}; {advice}", self.message);
+        self
+    }
+
     /// The same error as another kind, where a caller knows better what can be done.
     #[must_use]
     pub fn with_kind(mut self, kind: ErrorKind) -> Self {

@@ -143,6 +143,8 @@ fn commands_steer_a_real_job() {
     assert!(ended.status.success(), "{}", ended.errors);
     assert_summary(&ended.output, "finished");
     scene.check();
-    let again = scene.start(&mut scene.command(2)).wait(LIMIT).unwrap().expect("there is nothing to do");
+    let mut command = scene.command_at(2, "127.0.0.1:0");
+    let again = scene.start(&mut command).wait(LIMIT).unwrap().expect("there is nothing to do");
     assert!(again.output.starts_with("nothing to do: job word-count finished at "), "{}", again.output);
+    assert!(!again.errors.contains("REST at"), "{}", again.errors);
 }

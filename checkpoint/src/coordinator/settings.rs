@@ -52,14 +52,14 @@ impl Settings {
     /// `InvalidJob` naming the first setting that has none.
     pub fn check(&self) -> Result<()> {
         let zero = [
-            ("interval", self.interval == Some(Duration::ZERO), "give a time, or leave it out for none"),
+            ("interval", self.interval == Some(Duration::ZERO), "give a time, or \"off\" for none"),
             ("timeout", self.timeout.is_zero(), "give the longest time a checkpoint may take"),
             ("max-concurrent", self.max_concurrent == 0, "give 1 or more"),
             ("retained", self.retained == 0, "give 1 or more"),
         ];
         match zero.iter().find(|(_, is_zero, _)| *is_zero) {
             Some((name, _, remedy)) => {
-                Err(Error::invalid_job(format!("checkpoint setting {name} must not be 0: {remedy}")))
+                Err(Error::invalid_job(format!("checkpoints.{name} must not be 0: {remedy}")))
             }
             None => Ok(()),
         }
@@ -74,7 +74,8 @@ mod tests {
     fn zeros_without_a_meaning_are_refused_by_name() {
         assert!(Settings::default().check().is_ok());
         let refused = |settings: Settings, name: &str| {
-            assert!(settings.check().expect_err("it is 0").message().contains(name));
+            let said = format!("checkpoints.{name} must not be 0: ");
+            assert!(settings.check().expect_err("it is 0").message().starts_with(&said));
         };
         refused(Settings { interval: Some(Duration::ZERO), ..Settings::default() }, "interval");
         refused(Settings { timeout: Duration::ZERO, ..Settings::default() }, "timeout");

@@ -91,6 +91,17 @@ impl JobLock {
         Ok(own)
     }
 
+    /// Whether a process holds the lock of the directory; `None` where there is nothing to lock, or nobody can tell.
+    ///
+    /// # Errors
+    /// `Internal` if the look at it panicked.
+    pub async fn is_held(env: &Env, store: &dyn Store) -> Result<Option<bool>> {
+        let Some(dir) = store.local_dir() else { return Ok(None) };
+        let files = env.files();
+        let held = env.blocking("job lock", move || files.lock_holder(&dir.join(paths::LOCK))).await?;
+        Ok(held.ok().map(|holder| holder.is_some()))
+    }
+
     fn hold(&self, lock: Box<dyn FileLock>) {
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
     }

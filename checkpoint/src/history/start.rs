@@ -204,8 +204,8 @@ pub fn decide(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<
     same_line(Some(standing), candidate)?;
     if continues && request.abandon_pending && !standing.unconfirmed.is_empty() {
         return Err(Error::invalid_job(
-            "a continuation commits what is pending, so --abandon-pending gives nothing up: leave it out, or start with \
-             --from SNAPSHOT or --from none as well",
+            "a continuation commits what is pending, so --abandon-pending gives nothing up: leave it out, or say with \
+             --from SNAPSHOT (tidegate snapshots lists them) or --from none where to begin a new line of history",
         ));
     }
     let starts_over = continues && standing.starts_over();

@@ -69,7 +69,11 @@ impl SnapshotLocation {
             (None, Which::AtRecord(number)) => {
                 return Err(none(no_record(number, records.newest().await?.as_deref())));
             }
-            (None, _) => return Err(none(format!("there is no snapshot in {directory}"))),
+            (None, _) => {
+                return Err(none(
+                    "it holds neither a savepoint nor checkpoints: give a directory that does".to_owned(),
+                ));
+            }
         };
         let found = choose(&record.standing, which);
         let found = found.ok_or_else(|| none(no_checkpoint(&record.standing)))?;
@@ -226,7 +230,7 @@ fn no_directory(text: &str) -> String {
     match (text.rsplit_once("/history/"), text.rsplit_once('@')) {
         (Some(parts), _) => number(parts, "/history/N"),
         (None, Some(parts)) if !parts.1.contains('/') => number(parts, "@N"),
-        _ => "there is no such directory".to_owned(),
+        _ => "there is no such directory: give a savepoint, or a checkpoint directory".to_owned(),
     }
 }
 
@@ -252,8 +256,8 @@ mod tests {
     #[test]
     fn what_is_no_number_is_told() {
         for (text, expected) in [
-            ("a/b", "there is no such directory"),
-            ("a@1/b", "there is no such directory"),
+            ("a/b", "there is no such directory: give a savepoint, or a checkpoint directory"),
+            ("a@1/b", "there is no such directory: give a savepoint, or a checkpoint directory"),
             ("a@x", "\"x\" is no number: a snapshot is written a@N, with a number for N"),
             ("a@", "\"\" is no number: a snapshot is written a@N, with a number for N"),
             ("/a/history/x", "\"x\" is no number: a snapshot is written /a/history/N, with a number for N"),

@@ -56,6 +56,8 @@ pub struct Report {
     pub records: usize,
     /// Manifests that were read and are whole, by path; whoever verifies deeper goes on from here.
     pub manifests: BTreeMap<String, Arc<Manifest>>,
+    /// What holds in a checkpoint directory, after the newest record that can be read.
+    pub standing: Option<Standing>,
     /// Snapshot files whose bytes were compared with their digest.
     pub files: usize,
     /// Their bytes.
@@ -177,6 +179,7 @@ impl<'a> Verification<'a> {
             }
         }
         self.strays(&newest.standing, &files);
+        self.report.standing = Some(newest.standing.clone());
         Ok(files)
     }
 

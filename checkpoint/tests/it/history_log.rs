@@ -278,7 +278,9 @@ fn a_hint_ahead_of_the_newest_record_is_a_lost_record() {
 fn the_lock_of_a_local_directory_names_its_holder() {
     Simulation::new(9).run(async |env| {
         let store = env.open_store("/jobs/a").unwrap();
+        assert_eq!(JobLock::is_held(&env, &*store).await.unwrap(), Some(false));
         let held = JobLock::acquire(&env, &*store, false).await.unwrap();
+        assert_eq!(JobLock::is_held(&env, &*store).await.unwrap(), Some(true));
         let refused = JobLock::acquire(&env, &*store, false).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Conflict);
         assert!(refused.message().contains(&format!("pid {}", env.process_id())), "{refused}");
@@ -299,6 +301,10 @@ fn the_lock_of_a_local_directory_names_its_holder() {
         drop(held);
         env.sleep(Duration::from_secs(1)).await;
         JobLock::acquire(&env, &*store, false).await.unwrap();
+        // Whoever has died holds nothing, though the file is there.
+        assert_eq!(JobLock::is_held(&env, &*store).await.unwrap(), Some(false));
+        let memory = env.open_store("memory:a").unwrap();
+        assert_eq!(JobLock::is_held(&env, &*memory).await.unwrap(), None);
     });
 }
 

@@ -55,6 +55,10 @@ impl Split for CollectionSplit {
     fn id(&self) -> String {
         self.range.id()
     }
+
+    fn place(&self) -> String {
+        self.range.place()
+    }
 }
 
 impl<T: Clone + Send + Sync + 'static> Source for CollectionSource<T> {

@@ -220,7 +220,7 @@ impl OutputDir {
             Some(found) => Found::Lost(differs(&path, file, &found, "was committed")),
             None => Found::Lost(format!(
                 "{name} of {} bytes is neither in {} nor in {PENDING} below it: it was removed before its checkpoint \
-                 was committed by all sinks; put it back",
+                 was committed by all sinks; put it back where it was",
                 file.len,
                 self.path.display()
             )),
@@ -303,6 +303,10 @@ impl OutputDir {
     fn list(&self, dir: &Path) -> Result<Vec<PathBuf>> {
         match self.files.read_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(Error::invalid_job(format!(
+                "the output {} is no directory: give an empty or a new one",
+                self.path.display()
+            ))),
             other => other.map_err(|error| failed("list", dir, error)),
         }
     }

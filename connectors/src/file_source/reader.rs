@@ -253,7 +253,8 @@ where
             return Ok(());
         }
         Err(Error::bad_input(format!(
-            "input file {}: the line at offset {} is longer than {} bytes: raise max_line_bytes, or mend the file",
+            "input file {}: the line at offset {} is longer than {} bytes: mend the file, or allow longer \
+             lines (max_line_bytes in code; --max-line-bytes if the program has that flag)",
             self.split.path,
             self.offset(),
             self.options.max_line
@@ -318,7 +319,8 @@ where
 
     fn not_utf8(&self, at: usize) -> Error {
         Error::bad_input(format!(
-            "input file {}: byte {:#04x} at offset {} is not UTF-8: convert the file, or read it with lossy()",
+            "input file {}: byte {:#04x} at offset {} is not UTF-8: convert the file, or have such bytes \
+             replaced (lossy() in code; --lossy if the program has that flag)",
             self.split.path,
             self.buffer[self.at + at],
             self.offset() + at as u64

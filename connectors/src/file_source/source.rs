@@ -121,7 +121,10 @@ where
             return Err(Error::invalid_job("a split of 0 bytes holds nothing: give split_bytes 1 or more"));
         }
         if self.options.max_line == 0 {
-            return Err(Error::invalid_job("no line fits into 0 bytes: give max_line_bytes 1 or more"));
+            return Err(Error::invalid_job(
+                "no line fits into 0 bytes: max_line_bytes (--max-line-bytes if the program has that flag) \
+                 must be 1 or more",
+            ));
         }
         Ok(())
     }

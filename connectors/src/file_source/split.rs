@@ -56,6 +56,10 @@ impl Split for FileSplit {
     fn id(&self) -> String {
         format!("{}@{:020}", self.path, self.start)
     }
+
+    fn place(&self) -> String {
+        format!("{}, byte {}", self.path, self.offset)
+    }
 }
 
 #[cfg(test)]

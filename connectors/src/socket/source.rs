@@ -94,6 +94,10 @@ impl Split for SocketSplit {
     fn id(&self) -> String {
         self.address.clone()
     }
+
+    fn place(&self) -> String {
+        format!("{}, after line {}", self.address, self.lines)
+    }
 }
 
 impl Source for SocketSource {
@@ -115,7 +119,7 @@ impl Source for SocketSource {
             return Err(Error::invalid_job(format!("socket address {:?} is not HOST:PORT", self.address)));
         }
         if self.max_line == 0 {
-            return Err(Error::invalid_job("no line fits into 0 bytes: give max_line_bytes 1 or more"));
+            return Err(Error::invalid_job("no line fits into 0 bytes: max_line_bytes must be 1 or more"));
         }
         Ok(())
     }
@@ -200,7 +204,8 @@ impl SocketReader {
             Err(_) if self.source.lossy => String::from_utf8_lossy(text).into_owned(),
             Err(error) => {
                 return Err(Error::bad_input(format!(
-                    "{}: byte {:#04x} of line {} is not UTF-8: send UTF-8, or read it with lossy()",
+                    "{}: byte {:#04x} of line {} is not UTF-8: send UTF-8, or have such bytes replaced (lossy() \
+                     in code)",
                     self.split.address,
                     text[error.valid_up_to()],
                     self.split.lines + 1
@@ -217,7 +222,7 @@ impl SocketReader {
             return Ok(());
         }
         Err(Error::bad_input(format!(
-            "{}: line {} is longer than {} bytes: raise max_line_bytes, or send shorter lines",
+            "{}: line {} is longer than {} bytes: send shorter lines, or allow longer ones (max_line_bytes in code)",
             self.split.address,
             self.split.lines + 1,
             self.source.max_line

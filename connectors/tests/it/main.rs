@@ -6,5 +6,6 @@ mod file_sink;
 mod file_source;
 mod memory;
 mod moved;
+mod overlap;
 mod renamed;
 mod socket;

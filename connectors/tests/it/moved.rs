@@ -14,7 +14,7 @@ use types::{Error, ErrorKind};
 const LINES: u64 = 400;
 
 /// Lines of `input`, written to `output` in two subtasks, in a second or two.
-fn job(input: &str, output: &str, settings: &[(&str, &str)]) -> Job {
+pub(crate) fn job(input: &str, output: &str, settings: &[(&str, &str)]) -> Job {
     let job = with_settings(settings);
     let lines = FileSource::lines(input).split_bytes(500);
     job.source("lines", lines).sink("copies", FileSink::lines(output));
@@ -46,7 +46,7 @@ fn counted(input: &str, output: &str, settings: &[(&str, &str)]) -> Job {
     job
 }
 
-fn simulate(body: impl AsyncFnOnce(&Control, Env)) {
+pub(crate) fn simulate(body: impl AsyncFnOnce(&Control, Env)) {
     let sim = Simulation::new(1);
     sim.set_options(Options { yields: 0.0, blocking_delay: Duration::ZERO, ..sim.options() });
     let control = sim.control();
@@ -69,7 +69,7 @@ fn write(env: &Env, path: &str, bytes: &[u8]) {
 }
 
 /// Runs a job in a process of its own to its end.
-async fn run(sim: &Control, job: Job) -> Result<String> {
+pub(crate) async fn run(sim: &Control, job: Job) -> Result<String> {
     let (process, env) = sim.process("job");
     let ended = async { job.start(&env).await?.join().await }.await;
     process.kill();
@@ -88,7 +88,7 @@ async fn begin(sim: &Control, env: &Env, job: Job) -> String {
 }
 
 /// Runs a job that dies at the `nth` time it comes to this point.
-async fn die_at(sim: &Control, job: Job, point: FaultPoint, nth: u64) {
+pub(crate) async fn die_at(sim: &Control, job: Job, point: FaultPoint, nth: u64) {
     sim.arm(point, nth, FaultAction::Kill);
     let (process, world) = sim.process("job");
     let _handle = job.start(&world).await.unwrap();
@@ -96,7 +96,7 @@ async fn die_at(sim: &Control, job: Job, point: FaultPoint, nth: u64) {
 }
 
 /// All files below a directory with what they hold, but for the lock.
-fn image(env: &Env, dir: &str) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn image(env: &Env, dir: &str) -> BTreeMap<String, Vec<u8>> {
     let (files, mut all, mut dirs) = (env.files(), BTreeMap::new(), vec![std::path::PathBuf::from(dir)]);
     while let Some(next) = dirs.pop() {
         for path in files.read_dir(&next).unwrap_or_default() {
@@ -125,7 +125,7 @@ fn move_dir(env: &Env, from: &str, to: &str) {
 }
 
 /// Each number stands twice in the published files of `dirs` together: once for each of the two texts.
-fn assert_whole(env: &Env, dirs: &[&str]) {
+pub(crate) fn assert_whole(env: &Env, dirs: &[&str]) {
     let mut lines: Vec<u64> = Vec::new();
     for (name, bytes) in dirs.iter().flat_map(|dir| image(env, dir)) {
         if name.starts_with("part-") {
@@ -147,7 +147,7 @@ fn assert_refused(env: &Env, before: &[BTreeMap<String, Vec<u8>>; 4], error: &Er
 
 /// One line with all of these texts.
 #[track_caller]
-fn assert_says(error: &Error, texts: &[&str]) {
+pub(crate) fn assert_says(error: &Error, texts: &[&str]) {
     assert!(!error.to_string().contains('\n'), "{error}");
     for text in texts {
         assert!(error.to_string().contains(text), "{text:?} is missing in: {error}");
@@ -296,7 +296,7 @@ fn a_new_line_of_history_that_died_before_its_first_checkpoint_goes_on_where_it_
 }
 
 /// The points between the record of a checkpoint and its confirmation, and what is published at the third.
-const UNCONFIRMED: [(FaultPoint, u64); 3] = [
+pub(crate) const UNCONFIRMED: [(FaultPoint, u64); 3] = [
     (FaultPoint::CompletedRecordAfter, 3),
     // Two subtasks: one of the third checkpoint's two files is published.
     (FaultPoint::PublishAfter, 5),

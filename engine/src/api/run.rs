@@ -1,6 +1,6 @@
 //! Running a job: [`Job::main`] for programs, [`Job::run`] for the result, [`Job::start`] for a handle.
 
-use std::{ffi::OsString, process::ExitCode, time::Duration};
+use std::{ffi::OsString, path::Path, process::ExitCode, time::Duration};
 
 use checkpoint::{barrier::CheckpointMode, restart::RestartStrategy};
 use env::Env;
@@ -15,7 +15,7 @@ use crate::{
         local::{self, JobHandle},
         status::JobStatus,
     },
-    config::{self, Backend, JobArgs, RestAddress},
+    config::{self, Backend, JobArgs, RestAddress, VERSION},
     task::guard,
 };
 
@@ -219,7 +219,22 @@ fn runtime(name: &str, threads: Option<usize>) -> Result<Runtime> {
 /// wrong, and the exit code of [`InvalidJob`](ErrorKind::InvalidJob).
 #[must_use]
 pub fn parse_args<A: clap::Parser>() -> A {
-    A::try_parse().unwrap_or_else(|error| refuse(&error))
+    let line: Vec<_> = words().collect();
+    let parsed = named(A::command(), line.first()).try_get_matches_from(line);
+    parsed.and_then(|matches| A::from_arg_matches(&matches)).unwrap_or_else(|error| refuse(&error))
+}
+
+/// The command with the name that the program was called by, if it says that it is a job and nothing else.
+fn named(command: clap::Command, program: Option<&OsString>) -> clap::Command {
+    let name = program.and_then(|program| Path::new(program).file_name());
+    match name.and_then(|name| name.to_str()) {
+        // A program has one command line: the name is kept once.
+        Some(name) if command.get_version() == Some(VERSION) => {
+            let name: &'static str = name.to_owned().leak();
+            command.name(name).display_name(name)
+        }
+        _ => command,
+    }
 }
 
 /// What the program was started with.
@@ -231,7 +246,8 @@ fn words() -> impl Iterator<Item = OsString> {
 /// The program's own command line, when it has no flags of its own. Whoever asks for help gets it, and the program ends.
 fn command_line(line: impl Iterator<Item = OsString>) -> Result<JobArgs> {
     use clap::{Args, FromArgMatches};
-    let command = JobArgs::augment_args(clap::Command::new("job"));
+    let line: Vec<_> = line.collect();
+    let command = named(JobArgs::augment_args(clap::Command::new("job")), line.first());
     let parsed = command.try_get_matches_from(line).and_then(|matches| JobArgs::from_arg_matches(&matches));
     parsed.map_err(|error| {
         if !error.use_stderr() {
@@ -252,11 +268,18 @@ fn refuse(error: &clap::Error) -> ! {
     std::process::exit(ErrorKind::InvalidJob.exit_code().into());
 }
 
-/// The first paragraph of what clap says, in one line: how the program is called stands in its help.
+/// The first paragraph of what clap says and what is similar, in one line: how the program is called stands in its help.
 fn mistake(said: &str) -> String {
-    let first = said.split("\n\n").next().unwrap_or(said);
-    let line = first.split_whitespace().collect::<Vec<_>>().join(" ");
-    format!("{line}; see --help")
+    let mut paragraphs = said.split("\n\n");
+    let first = paragraphs.next().unwrap_or(said);
+    let similar = paragraphs.flat_map(str::lines).filter_map(|line| line.trim().strip_prefix("tip: "));
+    let similar = similar.filter(|tip| tip.contains("similar"));
+    let parts: Vec<_> = [first]
+        .into_iter()
+        .chain(similar)
+        .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    format!("{}; see --help", parts.join("; "))
 }
 
 #[expect(clippy::disallowed_macros, reason = "the program's last words; no world may be there to say them")]
@@ -270,15 +293,18 @@ fn summary(name: &str, result: &JobResult) -> String {
     }
     let seconds = result.elapsed.as_secs_f64();
     format!(
-        "{name} {}: {} records in {seconds:.2} s, {:.0} records/s, {} checkpoints, {} restarts, longest checkpoint \
-         pause {:.3} ms",
+        "{name} {}: {} in {seconds:.2} s, {:.0} records/s, {}, {}, longest checkpoint pause {:.3} ms",
         result.how,
-        result.records,
+        count(result.records, "record"),
         result.records as f64 / seconds.max(1e-9),
-        result.checkpoints,
-        result.restarts,
+        count(result.checkpoints, "checkpoint"),
+        count(result.restarts.into(), "restart"),
         Duration::from_micros(result.snapshots.longest_pause_us).as_secs_f64() * 1e3,
     )
+}
+
+fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -309,6 +335,9 @@ mod tests {
         let stopped =
             JobResult { status: JobStatus::Cancelled, how: "stopped".to_owned(), ..finished.clone() };
         assert!(summary("word-count", &stopped).starts_with("word-count stopped: 3000 records in 1.50 s, "));
+        let once = JobResult { records: 1, checkpoints: 1, restarts: 1, ..finished.clone() };
+        assert!(summary("word-count", &once).contains(": 1 record in "));
+        assert!(summary("word-count", &once).contains("/s, 1 checkpoint, 1 restart, longest"));
         // One that had finished before says so, and nothing of itself.
         let earlier = JobResult { how: "nothing to do: it finished".to_owned(), ..finished.clone() };
         assert_eq!(summary("word-count", &earlier), "nothing to do: it finished");
@@ -354,9 +383,11 @@ mod tests {
             assert_eq!(shown.kind(), clap::error::ErrorKind::DisplayVersion);
             shown.to_string()
         };
-        let job = shown(JobArgs::augment_args(Command::new("job")));
-        assert_eq!(job.trim_end(), format!("job (a job of tidegate {})", env!("CARGO_PKG_VERSION")));
-        assert_eq!(shown(<Own as clap::CommandFactory>::command()).trim_end(), "own 7.8");
+        let called = OsString::from("/a/b/word_count");
+        let job = shown(named(JobArgs::augment_args(Command::new("job")), Some(&called)));
+        assert_eq!(job.trim_end(), format!("word_count (a job of tidegate {})", env!("CARGO_PKG_VERSION")));
+        let own = named(<Own as clap::CommandFactory>::command(), Some(&called));
+        assert_eq!(shown(own).trim_end(), "own 7.8");
     }
 
     #[test]
@@ -366,6 +397,10 @@ mod tests {
             mistake(&parsed.expect_err("it is a mistake").to_string())
         };
         assert_eq!(said(&["job", "--bogus"]), "error: unexpected argument '--bogus' found; see --help");
+        assert_eq!(
+            said(&["job", "--chekpoints=c"]),
+            "error: unexpected argument '--chekpoints' found; a similar argument exists: '--checkpoints'; see --help"
+        );
         assert!(said(&["job", "--rest"]).starts_with("error: a value is required for '--rest <ADDR|off>'"));
         assert!(!said(&["job", "--rest=off", "--rest=off"]).contains('\n'));
     }

@@ -25,6 +25,11 @@ pub enum Boundedness {
 pub trait Split: Serialize + DeserializeOwned + Clone + Send + Sync + Debug + 'static {
     /// A name that is unique within the source and the same in every run.
     fn id(&self) -> String;
+
+    /// Where it stands, for people: part of messages about what it reads.
+    fn place(&self) -> String {
+        self.id()
+    }
 }
 
 /// What a source knows about where it runs.

@@ -111,6 +111,8 @@ pub(crate) struct JobManager {
     pub(crate) has_run: bool,
     /// Tasks that do not end: no other attempt may run beside them.
     pub(crate) stuck: Option<Error>,
+    /// Where REST listens, to be told once the job goes on.
+    pub(crate) rest: Option<String>,
 }
 
 /// An end of the job whose checkpoint is in the history, or may be, and whose attempt has failed.

@@ -39,7 +39,7 @@ use crate::{
         source::SourceContext,
     },
     graph::{logical::VertexKind, physical::Chain},
-    recovery::{compatible, describe, plan as deal},
+    recovery::{compatible, describe, pending, plan as deal},
     task::message::Failure,
 };
 
@@ -335,6 +335,9 @@ impl JobManager {
 
     fn announce(&mut self, info: &AttemptInfo, restore: &RestorePlan, history: &JobHistory) {
         self.env.warn(&restore.summary);
+        if let Some(rest) = self.rest.take() {
+            self.env.warn(&format!("job {}: {rest}", self.plan.job_name));
+        }
         self.view.update(|view| {
             view.attempt = Some((info.attempt, info.lineage));
             view.started_from.clone_from(&restore.summary);
@@ -378,7 +381,10 @@ impl JobManager {
             ToJobManager::SinksResolved { attempt, result } if attempt == of => Some(result),
             _ => None,
         });
-        let too_late = resolved.await?.map_err(Failure::into_error)?;
+        let too_late = resolved.await?.map_err(|failure| {
+            let flags = pending::giving_up(history.standing(), true, self.store.url());
+            pending::or_give_up(failure.into_error(), &flags)
+        })?;
         let expected = Expected::new(Some(history.standing()), &From::Latest, true, self.store.url());
         if let Some(uid) = too_late {
             return Err(expected.too_late(&uid));

@@ -44,6 +44,7 @@ pub struct JobHandle {
 /// Asks a running job for things and shows its state. Cheap to clone.
 #[derive(Clone)]
 pub struct JobControl {
+    env: Env,
     requests: Sender<Message<Request>>,
     view: SharedView,
     metrics: Metrics,
@@ -57,10 +58,23 @@ impl JobControl {
     /// # Errors
     /// Why it could not be done; `Retryable` if the job is just restarting, `Cancelled` if it has ended.
     pub async fn ask(&self, ask: Ask) -> Result<checkpoint::coordinator::Answer> {
+        let ask = self.with_absolute_dirs(ask)?;
         let (reply, answer) = oneshot::channel();
         let ended = || Error::cancelled("the job has ended");
         self.requests.send(Message(Request { ask, reply })).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
+    }
+
+    /// The same with directories whose names mean the same to whoever reads them later, wherever that is.
+    fn with_absolute_dirs(&self, ask: Ask) -> Result<Ask> {
+        let absolute = |dir: String| env::absolute(&*self.env.files(), &dir);
+        Ok(match ask {
+            Ask::Savepoint(dir) => Ask::Savepoint(absolute(dir)?),
+            Ask::Stop { drain, savepoint } => {
+                Ask::Stop { drain, savepoint: savepoint.map(absolute).transpose()? }
+            }
+            other => other,
+        })
     }
 
     /// The job's state now.
@@ -81,7 +95,7 @@ impl JobControl {
         &self.plan
     }
 
-    /// Where checkpoints go, if anywhere.
+    /// Where checkpoints go, if anywhere: an absolute path where it is a directory.
     #[must_use]
     pub fn checkpoint_url(&self) -> Option<&str> {
         self.checkpoint_url.as_deref()
@@ -143,6 +157,8 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         env.warn(&format!("job {}: checkpoints are kept in memory and die with this process", plan.job_name));
     }
     let from = from(env, &settings.from).await?;
+    let checkpoint_url = settings.checkpoint_url.as_deref().map(|url| env::absolute(&*env.files(), url));
+    let checkpoint_url = checkpoint_url.transpose()?.map(Arc::from);
     // Before the REST address is asked for, which another process of this job would hold as well: what is in the way is
     // that process, not its port.
     let lock = JobLock::acquire(env, &*store, settings.take_over).await?;
@@ -169,7 +185,7 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
             warn.warn(&format!("TaskManager: {error}"));
         }
     });
-    let job_manager = JobManager {
+    let mut job_manager = JobManager {
         env: env.clone(),
         plan: Arc::clone(&plan),
         fingerprint,
@@ -199,15 +215,17 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         has_started: false,
         has_run: false,
         stuck: None,
+        rest: None,
     };
     let open_requests = Requests::new(request_receiver);
-    let checkpoint_url = settings.checkpoint_url.as_deref().map(Arc::from);
-    let control = JobControl { requests, view, metrics, plan, checkpoint_url };
+    let control = JobControl { env: env.clone(), requests, view, metrics, plan, checkpoint_url };
     let rest = match &settings.rest {
         RestAddress::At(address) => {
             // The process that is taken over holds it until it finds itself fenced.
             let may_wait = settings.take_over;
-            Some(RestServer::start(env, address, control.clone(), may_wait).await?)
+            let rest = RestServer::start(env, address, control.clone(), may_wait).await?;
+            job_manager.rest = rest.announcement();
+            Some(rest)
         }
         RestAddress::Off => None,
     };
@@ -251,7 +269,10 @@ async fn from(env: &Env, text: &str) -> Result<From> {
         "auto" => Ok(From::Auto),
         "latest" => Ok(From::Latest),
         "none" => Ok(From::None),
-        path => SnapshotLocation::resolve(env, path).await.map(From::Snapshot),
+        path => {
+            let found = SnapshotLocation::resolve(env, path).await;
+            found.map(From::Snapshot).map_err(|error| error.context("--from"))
+        }
     }
 }
 

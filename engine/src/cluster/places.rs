@@ -59,6 +59,11 @@ impl JobManager {
                 known.join(", ")
             )));
         }
+        let is_sink = |uid: &Uid| {
+            let mut vertices = self.plan.graph.vertices.iter();
+            vertices.any(|it| it.uid.as_ref() == Some(uid) && matches!(it.kind, VertexKind::Sink(_)))
+        };
+        places::refuse_overlap(&found, is_sink, self.store.local_dir().as_deref())?;
         self.places = found;
         Ok(())
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use super::settings::SETTINGS;
 
 /// What `--version` says after the program's name, of a program that says nothing else.
-const VERSION: &str = concat!("(a job of tidegate ", env!("CARGO_PKG_VERSION"), ")");
+pub const VERSION: &str = concat!("(a job of tidegate ", env!("CARGO_PKG_VERSION"), ")");
 
 /// What stands below the flags: every setting, with its default in parentheses.
 fn settings_help() -> String {
@@ -15,7 +15,8 @@ fn settings_help() -> String {
     let line = |name: &str, help: &str| format!("\n  {name:width$}  {help}");
     let lines: String = SETTINGS.iter().map(|setting| line(setting.name, setting.help)).collect();
     format!(
-        "Settings, for --set NAME=VALUE, tidegate.toml, and the environment (TIDEGATE_CHECKPOINTS_INTERVAL):{lines}"
+        "Settings, for --set NAME=VALUE, tidegate.toml, and the environment (TIDEGATE_CHECKPOINTS_INTERVAL). The command \
+         line wins over the environment, that over the file, that over the program, and a flag over --set:{lines}"
     )
 }
 

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use env::Env;
+use toml::de::{DeTable, DeValue};
 use types::{Error, Result};
 
 use super::{
     args::JobArgs,
+    names::{self, Variable},
     settings::{SETTINGS, Settings},
 };
 
@@ -16,20 +18,20 @@ const FILE: &str = "tidegate.toml";
 /// `code`, changed by the configuration file, then the environment, then the command line.
 ///
 /// # Errors
-/// `InvalidJob` naming where the mistake is; `BadInput` if a named file is missing.
+/// `InvalidJob` naming where the mistake is.
 pub fn resolve(env: &Env, code: Settings, args: &JobArgs) -> Result<Settings> {
     let mut settings = code;
     if let Some((name, text)) = file(env, args.config.as_deref())? {
-        for (key, value) in entries(&name, &text)? {
-            settings.set(&key, &value, &name)?;
+        for Entry { line, name: setting, text, shown } in entries(&name, &text)? {
+            settings.set_shown(&setting, &text, &shown, &format!("{name}, line {line}"))?;
+        }
+        if args.config.is_none() {
+            // Nobody named it, so whoever starts the job may not know of it.
+            let path = env.files().canonical(Path::new(&name)).unwrap_or_else(|_| name.into());
+            env.warn(&format!("settings of {} apply; environment and command line win", path.display()));
         }
     }
-    for setting in SETTINGS {
-        let variable = format!("TIDEGATE_{}", setting.name.to_uppercase().replace(['.', '-'], "_"));
-        if let Some(value) = env.var(&variable) {
-            settings.set(setting.name, &value, &variable)?;
-        }
-    }
+    environment(env, &mut settings)?;
     for given in &args.set {
         let Some((name, value)) = given.split_once('=') else {
             return Err(Error::invalid_job(format!("--set {given:?}: write it as NAME=VALUE")));
@@ -40,6 +42,27 @@ pub fn resolve(env: &Env, code: Settings, args: &JobArgs) -> Result<Settings> {
         settings.set(name, &value, flag)?;
     }
     settings.checked()
+}
+
+fn environment(env: &Env, settings: &mut Settings) -> Result<()> {
+    for name in env.vars(names::PREFIX) {
+        match names::judge(&name) {
+            Variable::Known => {}
+            Variable::Mistyped(meant) => {
+                return Err(Error::invalid_job(format!(
+                    "environment: {name} is no setting, did you mean {meant}?"
+                )));
+            }
+            Variable::Unknown => env.warn(&format!("environment: {name} is no setting, and is not read")),
+        }
+    }
+    for setting in SETTINGS {
+        let variable = names::variable(setting.name);
+        if let Some(value) = env.var(&variable) {
+            settings.set(setting.name, &value, &variable)?;
+        }
+    }
+    Ok(())
 }
 
 fn file(env: &Env, named: Option<&str>) -> Result<Option<(String, String)>> {
@@ -67,42 +90,76 @@ fn file(env: &Env, named: Option<&str>) -> Result<Option<(String, String)>> {
     Ok(Some((name.to_owned(), text)))
 }
 
-/// The settings in a file: `name = value`, or in a `[section]`.
-fn entries(name: &str, text: &str) -> Result<Vec<(String, String)>> {
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-        Error::invalid_job(format!("{name}, line {line}: {}", error.message().replace('\n', " ")))
-    })?;
-    let mut entries = Vec::new();
-    for (key, value) in &table {
-        flatten(name, key, value, &mut entries)?;
-    }
-    Ok(entries)
+/// A setting of a file.
+struct Entry {
+    /// The line of its name.
+    line: usize,
+    name: String,
+    /// Its value as the other layers write it.
+    text: String,
+    /// Its value as it stands in the file.
+    shown: String,
 }
 
-fn flatten(file: &str, key: &str, value: &toml::Value, into: &mut Vec<(String, String)>) -> Result<()> {
-    let text = match value {
-        toml::Value::Table(table) => {
-            for (inner, value) in table {
-                flatten(file, &format!("{key}.{inner}"), value, into)?;
-            }
-            return Ok(());
+/// A configuration file that is being read.
+struct Reading<'a> {
+    file: &'a str,
+    text: &'a str,
+    entries: Vec<Entry>,
+}
+
+/// The settings in a file: `name = value`, or in a `[section]`.
+fn entries(file: &str, text: &str) -> Result<Vec<Entry>> {
+    let mut reading = Reading { file, text, entries: Vec::new() };
+    let table = DeTable::parse(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| reading.line(span.start));
+        reading.mistake(line, &error.message().replace('\n', " "))
+    })?;
+    reading.table("", table.get_ref())?;
+    Ok(reading.entries)
+}
+
+impl Reading<'_> {
+    fn line(&self, at: usize) -> usize {
+        1 + self.text[..at].matches('\n').count()
+    }
+
+    fn mistake(&self, line: usize, what: &str) -> Error {
+        Error::invalid_job(format!("{}, line {line}: {what}", self.file))
+    }
+
+    /// The settings of the section `within`.
+    fn table(&mut self, within: &str, table: &DeTable<'_>) -> Result<()> {
+        for (key, value) in table {
+            let (line, name) = (self.line(key.span().start), format!("{within}{}", key.get_ref()));
+            let text = match value.get_ref() {
+                DeValue::Table(inner) => {
+                    self.table(&format!("{name}."), inner)?;
+                    continue;
+                }
+                value => plain(value).map_err(|wrong| self.mistake(line, &format!("{name} {wrong}")))?,
+            };
+            let shown = self.text[value.span()].to_owned();
+            self.entries.push(Entry { line, name, text, shown });
         }
-        toml::Value::String(text) => text.clone(),
-        toml::Value::Integer(number) => number.to_string(),
-        toml::Value::Float(number) => number.to_string(),
-        toml::Value::Boolean(set) => set.to_string(),
-        toml::Value::Array(items) => {
-            let text = |item: &toml::Value| item.as_str().map(ToOwned::to_owned);
-            let texts: Option<Vec<String>> = items.iter().map(text).collect();
-            texts
-                .ok_or_else(|| Error::invalid_job(format!("{file}: {key} must be a list of texts")))?
-                .join(",")
+        Ok(())
+    }
+}
+
+/// A value as the other layers write it, or what is wrong with it.
+fn plain(value: &DeValue<'_>) -> Result<String, &'static str> {
+    Ok(match value {
+        DeValue::String(text) => text.clone().into_owned(),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map_err(|_| "is too large a number")?
+            .to_string(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Boolean(set) => set.to_string(),
+        DeValue::Array(items) => {
+            let texts: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
+            texts.ok_or("must be a list of texts")?.join(",")
         }
-        toml::Value::Datetime(_) => {
-            return Err(Error::invalid_job(format!("{file}: {key} cannot be a date")));
-        }
-    };
-    into.push((key.to_owned(), text));
-    Ok(())
+        DeValue::Datetime(_) => return Err("cannot be a date"),
+        DeValue::Table(_) => return Err("cannot be a section"),
+    })
 }

@@ -3,11 +3,12 @@
 
 mod args;
 mod layers;
+mod names;
 pub mod settings;
 #[cfg(test)]
 mod tests;
 mod values;
 
-pub use args::JobArgs;
+pub use args::{JobArgs, VERSION};
 pub use layers::resolve;
 pub use settings::{Backend, RestAddress, Settings};

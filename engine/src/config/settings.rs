@@ -6,7 +6,10 @@ use checkpoint::{barrier::CheckpointMode, coordinator, restart::RestartStrategy}
 use statebackend::RunCompression;
 use types::{Error, Result, Uid};
 
-use super::values::{boolean, bytes, count, duration, optional, restart, some_time};
+use super::{
+    names,
+    values::{boolean, bytes, count, duration, optional, restart, some_time},
+};
 
 /// The presets of working state and checkpoint storage, under the names that users know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,6 +140,17 @@ pub struct Setting {
     pub set: fn(&mut Settings, &str) -> Result<()>,
 }
 
+impl Setting {
+    /// What it is and its default, without the rest of its help.
+    fn brief(&self) -> String {
+        let default = self.help.rfind(" (").map_or("", |at| &self.help[at..]);
+        match self.help.split_once(';') {
+            Some((first, _)) => format!("{first}{default}"),
+            None => self.help.to_owned(),
+        }
+    }
+}
+
 macro_rules! settings {
     ($($name:literal, $help:literal, |$settings:ident, $text:ident| $set:expr;)*) => {
         /// All settings.
@@ -158,11 +172,11 @@ settings! {
     "checkpoints.url", "where checkpoints go: a directory or file:///DIR (none: no checkpoints)",
         |settings, text| settings.checkpoint_url = Some(text.to_owned());
     "checkpoints.interval", "from one trigger to the next, e.g. 500ms, 10s; off for none (10s with a URL)",
-        |settings, text| { settings.checkpoints.interval = optional(text, duration)?; settings.interval_set = true };
+        |settings, text| { settings.checkpoints.interval = optional(text, some_time)?; settings.interval_set = true };
     "checkpoints.mode", "exactly-once or at-least-once (exactly-once)",
         |settings, text| settings.checkpoints.mode = mode(text)?;
     "checkpoints.timeout", "how long one may take (10m)",
-        |settings, text| settings.checkpoints.timeout = duration(text)?;
+        |settings, text| settings.checkpoints.timeout = some_time(text)?;
     "checkpoints.min-pause", "least time between the end of one and the start of the next (0s)",
         |settings, text| settings.checkpoints.min_pause = duration(text)?;
     "checkpoints.max-concurrent", "how many may be under way (1)",
@@ -227,15 +241,18 @@ impl Settings {
     /// # Errors
     /// `InvalidJob` naming origin, setting and text, and what may stand there.
     pub fn set(&mut self, name: &str, text: &str, origin: &str) -> Result<()> {
+        self.set_shown(name, text, &format!("{text:?}"), origin)
+    }
+
+    /// The same for a text that stands in its origin as it is `shown`.
+    pub(super) fn set_shown(&mut self, name: &str, text: &str, shown: &str, origin: &str) -> Result<()> {
         let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
-            return Err(Error::invalid_job(format!("{origin}: unknown setting {name:?}, {}", advice(name))));
+            let advice = names::advice(name);
+            return Err(Error::invalid_job(format!("{origin}: unknown setting {name:?}, {advice}")));
         };
         (setting.set)(self, text).map_err(|error| {
-            Error::invalid_job(format!(
-                "{origin}: {name} = {text:?}: {}; it is: {}",
-                error.message(),
-                setting.help
-            ))
+            let (said, meaning) = (error.message(), setting.brief());
+            Error::invalid_job(format!("{origin}: {name} = {shown}: {said}; {name} is: {meaning}"))
         })
     }
 
@@ -316,51 +333,21 @@ fn rest(text: &str) -> Result<RestAddress> {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
             Ok(RestAddress::At(text.to_owned()))
         }
-        _ => Err(Error::invalid_job("it is no HOST:PORT with a port up to 65535")),
+        _ => Err(Error::invalid_job("expected HOST:PORT with a port up to 65535, or off")),
     }
 }
 
 fn natural(text: &str) -> Result<u32> {
-    text.parse().map_err(|_| Error::invalid_job("it is not a number"))
+    text.parse().map_err(|_| Error::invalid_job("expected a number"))
 }
 
 fn limited(text: &str, limit: u32) -> Result<usize> {
     match count(text)? {
         number if number <= limit => Ok(number as usize),
-        _ => Err(Error::invalid_job(format!("it is more than {limit}"))),
+        _ => Err(Error::invalid_job(format!("expected a number up to {limit}"))),
     }
 }
 
 fn uids(text: &str) -> Result<BTreeSet<Uid>> {
     text.split(',').map(str::trim).filter(|uid| !uid.is_empty()).map(Uid::new).collect()
-}
-
-/// What may stand in the place of an unknown setting: the name that is almost the same, or all there are.
-fn advice(name: &str) -> String {
-    let near = closest(name);
-    if changes(name, near) <= near.len() / 3 {
-        return format!("did you mean {near:?}?");
-    }
-    let known: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
-    format!("known are {}", known.join(", "))
-}
-
-/// The known name that is reached from `name` with the fewest changed letters.
-fn closest(name: &str) -> &'static str {
-    let nearest = SETTINGS.iter().min_by_key(|it| changes(name, it.name));
-    nearest.map_or("parallelism", |setting| setting.name)
-}
-
-/// How many letters must be put in, taken out or replaced to make `to` of `from`.
-fn changes(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (above, letter) in from.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], above + 1);
-        for (at, other) in to.bytes().enumerate() {
-            let replaced = diagonal + usize::from(letter != other);
-            diagonal = row[at + 1];
-            row[at + 1] = replaced.min(diagonal + 1).min(row[at] + 1);
-        }
-    }
-    row[to.len()]
 }

@@ -252,8 +252,14 @@ fn a_mistake_is_one_line_that_says_where() {
     check(from_file("parallelism = 2\nrest = \"off\nfrom = \"auto\"\n"), &["job.toml, line 2:"]);
     check(from_file("parallelism = 2\n[channel]\nbytes = 1\nbytes = 2\n"), &["job.toml, line 4:"]);
     // Good TOML, and no setting of a job.
-    check(from_file("paralelism = 2\n"), &["job.toml", "\"paralelism\"", "did you mean \"parallelism\"?"]);
-    check(from_file("[channel]\nbytes = 0\n"), &["job.toml", "channel.bytes = \"0\"", "(1MiB)"]);
+    check(
+        from_file("paralelism = 2\n"),
+        &["job.toml, line 1:", "\"paralelism\"", "did you mean \"parallelism\"?"],
+    );
+    check(from_file("\n[channel]\nbytes = 7\nbites = 0\n"), &["job.toml, line 4:", "\"channel.bites\""]);
+    check(from_file("[channel]\nbytes = 0\n"), &["job.toml, line 2:", "channel.bytes = 0: ", "(1MiB)"]);
+    check(from_file("rest = \"no\"\n"), &["job.toml, line 1:", "rest = \"no\": expected HOST:PORT"]);
+    check(from_file("parallelism = 99999999999999999999\n"), &["line 1: parallelism is too large"]);
     check(from_file("allow-moved = [1]\n"), &["job.toml", "allow-moved", "a list of texts"]);
     check(from_file("parallelism = 2020-01-01\n"), &["job.toml", "parallelism", "date"]);
     let line = |given: &[&str]| {
@@ -268,4 +274,43 @@ fn a_mistake_is_one_line_that_says_where() {
     sim.set_var("TIDEGATE_BATCH_FLUSH", "soon");
     let wrong = sim.run(async |env| resolve(&env, Settings::default(), &JobArgs::default()));
     check(wrong, &["TIDEGATE_BATCH_FLUSH", "batch.flush = \"soon\"", "500ms"]);
+    // The meaning of a setting is told in one clause, with the default.
+    let rate = line(&["--set", "source.records-per-second=20k"]);
+    check(
+        rate,
+        &["\"20k\": expected a number of 1 or more, or off; ", "of each source per second, all its subtasks"],
+    );
+    let rate = line(&["--set", "source.records-per-second=20k"]).unwrap_err();
+    assert!(rate.message().ends_with("together (off)"), "{rate}");
+    let zero = ["--interval: checkpoints.interval = \"0s\": expected a time of more than 0, or off; "];
+    check(line(&["--checkpoints", "/one", "--interval", "0s"]), &zero);
+    check(line(&["--restart", "fixed-delay:x:10s"]), &["ATTEMPTS is \"x\": expected a number of 1 or more"]);
+    check(line(&["--restart", "failure-rate:1:0s"]), &["--restart: restart = ", "interval must not be 0"]);
+}
+
+#[test]
+fn a_mistyped_environment_variable_is_refused_and_a_file_that_nobody_named_is_told() {
+    let sim = Simulation::new(1);
+    sim.set_var("TIDEGATE_PARALELISM", "5");
+    let error = sim.run(async |env| resolve(&env, Settings::default(), &JobArgs::default())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidJob);
+    assert!(
+        error.to_string().contains("TIDEGATE_PARALELISM is no setting, did you mean TIDEGATE_PARALLELISM?")
+    );
+
+    let sim = Simulation::new(1);
+    sim.set_var("TIDEGATE_HOME_OF_THE_BRAVE", "5");
+    let settings = sim.run(async |env| {
+        write(&env, "tidegate.toml", "parallelism = 7\n");
+        resolve(&env, Settings::default(), &JobArgs::default()).unwrap()
+    });
+    assert_eq!(settings.parallelism, Some(7));
+    let said: Vec<_> = sim.control().printed().into_iter().map(|(_, line)| line).collect();
+    assert_eq!(
+        said,
+        [
+            "settings of /tidegate.toml apply; environment and command line win",
+            "environment: TIDEGATE_HOME_OF_THE_BRAVE is no setting, and is not read"
+        ]
+    );
 }

@@ -8,20 +8,23 @@ use types::{Error, Result};
 /// A number of at least 1.
 pub(super) fn count(text: &str) -> Result<u32> {
     match text.parse() {
-        Ok(0) | Err(_) => Err(Error::invalid_job("it is not a number of 1 or more")),
+        Ok(0) | Err(_) => Err(Error::invalid_job("expected a number of 1 or more")),
         Ok(number) => Ok(number),
     }
 }
 
 /// What `value` reads, or `off`.
 pub(super) fn optional<T>(text: &str, value: impl Fn(&str) -> Result<T>) -> Result<Option<T>> {
-    if text == "off" { Ok(None) } else { value(text).map(Some) }
+    if text == "off" {
+        return Ok(None);
+    }
+    value(text).map(Some).map_err(|error| Error::invalid_job(format!("{}, or off", error.message())))
 }
 
 /// A duration of more than nothing.
 pub(super) fn some_time(text: &str) -> Result<Duration> {
     match duration(text)? {
-        Duration::ZERO => Err(Error::invalid_job("it must be more than 0")),
+        Duration::ZERO => Err(Error::invalid_job("expected a time of more than 0")),
         span => Ok(span),
     }
 }
@@ -30,15 +33,14 @@ pub(super) fn boolean(text: &str) -> Result<bool> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err(Error::invalid_job("it is neither true nor false")),
+        _ => Err(Error::invalid_job("expected true or false")),
     }
 }
 
 /// A time with its unit.
 pub(super) fn duration(text: &str) -> Result<Duration> {
-    humantime::parse_duration(text).map_err(|_| {
-        Error::invalid_job("it is not a time: write a number and a unit, such as 500ms, 10s, 5m")
-    })
+    humantime::parse_duration(text)
+        .map_err(|_| Error::invalid_job("expected a time, a number and a unit such as 500ms, 10s, 5m"))
 }
 
 /// A number of bytes: plain, or with KiB, MiB, GiB.
@@ -49,59 +51,73 @@ pub(super) fn bytes(text: &str) -> Result<usize> {
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
-        _ => return Err(Error::invalid_job("its unit is unknown: use B, KiB, MiB or GiB")),
+        _ => return Err(Error::invalid_job("expected a number of bytes with the unit B, KiB, MiB or GiB")),
     };
     let number: usize =
-        digits.trim().parse().map_err(|_| Error::invalid_job("it is not a number of bytes"))?;
+        digits.trim().parse().map_err(|_| Error::invalid_job("expected a number of bytes"))?;
     number
         .checked_mul(unit)
         .filter(|it| *it > 0)
-        .ok_or_else(|| Error::invalid_job("it is not a usable number of bytes"))
+        .ok_or_else(|| Error::invalid_job("expected a number of 1 byte or more that this machine can count"))
 }
 
 /// `NAME` or `NAME:VALUE:...`; values left out are the defaults.
 pub(super) fn restart(text: &str) -> Result<RestartStrategy> {
     let mut parts = text.split(':');
     let name = parts.next().unwrap_or_default();
-    let mut next = || parts.next().filter(|part| !part.is_empty());
+    let mut part = |name: &'static str| Part { name, text: parts.next().filter(|part| !part.is_empty()) };
     let strategy = match name {
         "none" => RestartStrategy::None,
         "fixed-delay" => {
             let default = FixedDelay::default();
             RestartStrategy::FixedDelay(FixedDelay {
-                attempts: next().map_or(Ok(default.attempts), count)?,
-                delay: next().map_or(Ok(default.delay), duration)?,
+                attempts: part("ATTEMPTS").or(default.attempts, count)?,
+                delay: part("DELAY").or(default.delay, duration)?,
             })
         }
         "failure-rate" => {
             let default = FailureRate::default();
             RestartStrategy::FailureRate(FailureRate {
-                failures: next().map_or(Ok(default.failures), count)?,
-                interval: next().map_or(Ok(default.interval), duration)?,
-                delay: next().map_or(Ok(default.delay), duration)?,
+                failures: part("FAILURES").or(default.failures, count)?,
+                interval: part("INTERVAL").or(default.interval, duration)?,
+                delay: part("DELAY").or(default.delay, duration)?,
             })
         }
         "exponential-delay" => {
             let default = ExponentialDelay::default();
             RestartStrategy::ExponentialDelay(ExponentialDelay {
-                initial: next().map_or(Ok(default.initial), duration)?,
-                factor: next().map_or(Ok(default.factor), number)?,
-                max: next().map_or(Ok(default.max), duration)?,
-                reset: next().map_or(Ok(default.reset), duration)?,
-                jitter: next().map_or(Ok(default.jitter), number)?,
-                attempts: next().map_or(Ok(default.attempts), |text| optional(text, count))?,
+                initial: part("INITIAL").or(default.initial, duration)?,
+                factor: part("FACTOR").or(default.factor, number)?,
+                max: part("MAX").or(default.max, duration)?,
+                reset: part("RESET").or(default.reset, duration)?,
+                jitter: part("JITTER").or(default.jitter, number)?,
+                attempts: part("ATTEMPTS").or(default.attempts, |text| optional(text, count))?,
             })
         }
         _ => return Err(Error::invalid_job(format!("there is no restart strategy {name:?}"))),
     };
     match parts.next() {
-        None => Ok(strategy),
+        None => strategy.check().map(|()| strategy),
         Some(more) => Err(Error::invalid_job(format!("{more:?} is one value too many"))),
     }
 }
 
+/// One value of a restart strategy, under the name that it has in the help; without a text it is the default.
+struct Part<'a> {
+    name: &'static str,
+    text: Option<&'a str>,
+}
+
+impl Part<'_> {
+    fn or<T>(&self, default: T, read: impl Fn(&str) -> Result<T>) -> Result<T> {
+        let Some(text) = self.text else { return Ok(default) };
+        read(text)
+            .map_err(|error| Error::invalid_job(format!("{} is {text:?}: {}", self.name, error.message())))
+    }
+}
+
 fn number(text: &str) -> Result<f64> {
-    text.parse().map_err(|_| Error::invalid_job(format!("{text:?} is not a number")))
+    text.parse().map_err(|_| Error::invalid_job("expected a number"))
 }
 
 #[cfg(test)]

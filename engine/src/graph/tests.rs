@@ -239,7 +239,7 @@ fn every_mistake_is_named_before_anything_runs() {
         ),
         (
             |job| drop(words(job).sink("out", Discard::new()).parallelism(129)),
-            "out: parallelism 129 is above the max parallelism 128",
+            "out: parallelism 129 is above the max parallelism 128: lower it, or raise --max-parallelism before",
         ),
         (
             |job| {
@@ -326,9 +326,9 @@ fn each_subtask_sends_to_the_targets_of_its_partitioning() {
 #[test]
 fn all_mistakes_are_named_at_once() {
     let mistaken = plan(0, |job| drop(words(job).sink("OUT", Discard::new()))).err().unwrap();
-    let expect = "job \"test\", 4 problems: (1) sink: uid \"OUT\"";
+    let expect = "job \"test\", 2 problems: (1) sink: uid \"OUT\"";
     assert!(mistaken.message().starts_with(expect), "{mistaken}");
-    assert!(mistaken.message().contains("(4) sink: parallelism 0: use at least 1"), "{mistaken}");
+    assert!(mistaken.message().contains("(2) lines, map, sink: parallelism 0: use at least 1"), "{mistaken}");
     let max = Job::new("test").max_parallelism(40_000).plan().err().unwrap();
     assert!(max.message().starts_with("max parallelism 40000 is not allowed"), "{max}");
 }

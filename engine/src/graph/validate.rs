@@ -43,14 +43,22 @@ pub(super) fn validate(
     problems.extend(name_problem("the job's name", job_name));
     problems.extend(uid_problems(graph));
     problems.extend(connection_problems(graph));
+    // One mistake may be wrong at many operators.
+    let mut of_places: Vec<(String, Vec<String>)> = Vec::new();
     for vertex in &graph.vertices {
         let place = vertex.display_name().escape_debug();
         let own = parallelism_problem(vertex, default_parallelism, max_parallelism);
         let settings = settings_of(vertex).err().map(|error| error.to_string());
         let name = vertex.name.as_ref().and_then(|name| name_problem("the name", name));
-        problems
-            .extend(own.into_iter().chain(name).chain(settings).map(|problem| format!("{place}: {problem}")));
+        for problem in own.into_iter().chain(name).chain(settings) {
+            match of_places.iter_mut().find(|(known, _)| *known == problem) {
+                Some((_, places)) => places.push(place.to_string()),
+                None => of_places.push((problem, vec![place.to_string()])),
+            }
+        }
     }
+    let of_places = of_places.into_iter();
+    problems.extend(of_places.map(|(problem, places)| format!("{}: {problem}", places.join(", "))));
     match problems.as_slice() {
         [] => Ok(()),
         [problem] => Err(Error::invalid_job(format!("job {job_name:?}: {problem}"))),
@@ -122,9 +130,10 @@ fn parallelism_problem(vertex: &Vertex, default: u32, max: MaxParallelism) -> Op
         Some("parallelism 0: use at least 1".to_owned())
     } else if parallelism > u32::from(max.0) {
         Some(format!(
-            "parallelism {parallelism} is above the max parallelism {max}: lower it, or raise the latter \
+            "parallelism {parallelism} is above the max parallelism {max}: lower it{flag}, or raise --max-parallelism \
              before the first checkpoint",
-            max = max.0
+            max = max.0,
+            flag = if vertex.parallelism.is_none() { " (--parallelism)" } else { "" },
         ))
     } else if parallelism > limit {
         Some(format!("parallelism {parallelism}, but this source can be read by {limit} at most"))

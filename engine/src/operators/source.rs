@@ -297,7 +297,7 @@ impl<S: Source> AnyReader for Reader<S> {
         match slot.map(|slot| &slot.stage) {
             Some(Stage::Open(reader) | Stage::Ended(reader)) => {
                 // Part of another error's text: a panic here must not take its place.
-                guard::catch(|| Ok(format!("{:?}", reader.position()))).ok().or_else(|| self.last.clone())
+                guard::catch(|| Ok(reader.position().place())).ok().or_else(|| self.last.clone())
             }
             _ => self.last.clone(),
         }

@@ -7,7 +7,7 @@ use checkpoint::{
     history::{Restores, Standing, Unconfirmed},
     storage::paths::SAVEPOINT_MANIFEST,
 };
-use types::{Error, Result, Uid};
+use types::{Error, ErrorKind, Result, Uid};
 
 /// Refuses a start from a copy in `directory`: nobody would commit there what it leaves pending, nor here.
 ///
@@ -78,6 +78,16 @@ pub(crate) fn giving_up(standing: &Standing, continues: bool, directory: &str) -
         Restores::Foreign(foreign) => format!("{}@{}", foreign.url, foreign.checkpoint),
     };
     format!("--from {from} --abandon-pending --accept-foreign-output")
+}
+
+/// The error of a start that found lost what it was to commit, with the `flags` of one that gives all of it up.
+pub(crate) fn or_give_up(error: Error, flags: &str) -> Error {
+    match error.kind() {
+        ErrorKind::Lost => {
+            error.with_advice(format_args!("if that cannot be, give up what is pending with {flags}"))
+        }
+        _ => error,
+    }
 }
 
 /// The lines that say what a start gives up; `place` names the directory if it is not the job's own.

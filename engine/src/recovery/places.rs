@@ -2,7 +2,10 @@
 //! output must not end in one directory and go on in the next unless the user says so. Decided before the start record
 //! is; applied when the state is dealt out. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use checkpoint::manifest::{Manifest, OperatorSnapshot, PreparedTransaction};
 use types::{Error, Result, Uid};
@@ -58,6 +61,38 @@ pub(crate) fn elsewhere(
         }
     }
     Ok(found)
+}
+
+/// Refuses output and checkpoints that the next start would read as input, and output among the checkpoints, in the
+/// directory `checkpoints`.
+///
+/// # Errors
+/// `InvalidJob` naming both places.
+pub(crate) fn refuse_overlap(
+    places: &BTreeMap<Uid, String>,
+    is_sink: impl Fn(&Uid) -> bool,
+    checkpoints: Option<&Path>,
+) -> Result<()> {
+    // What is no path of a file or directory has no other below it.
+    let places = || places.iter().filter(|(_, place)| place.starts_with('/'));
+    let sinks = || places().filter(|(uid, _)| is_sink(uid));
+    if let Some((uid, place)) = sinks().find(|(_, place)| Some(Path::new(place.as_str())) == checkpoints) {
+        return Err(Error::invalid_job(format!(
+            "sink {uid} writes to {place}, where the checkpoints go: give it another directory, or another --checkpoints"
+        )));
+    }
+    let outputs =
+        sinks().map(|(uid, place)| (format!("sink {uid} writes to {place}"), Path::new(place.as_str())));
+    let own = checkpoints.map(|dir| (format!("checkpoints go to {}", dir.display()), dir));
+    for (what, written) in outputs.chain(own) {
+        let mut sources = places().filter(|(uid, _)| !is_sink(uid));
+        if let Some((uid, input)) = sources.find(|(_, input)| written.starts_with(input)) {
+            return Err(Error::invalid_job(format!(
+                "{what}, and source {uid} reads all that is in {input}, that too: give a directory outside of it"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses what is elsewhere; `snapshot` says in which snapshot it is not.

@@ -29,7 +29,7 @@ use axum::{
 };
 use env::{Env, Listener, TaskHandle};
 use tokio::{net::TcpListener, sync::Notify};
-use types::{Error, Result};
+use types::{Error, ErrorKind, Result};
 
 use self::error::Refusal;
 use crate::cluster::local::JobControl;
@@ -46,6 +46,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A running server.
 pub(crate) struct RestServer {
     address: String,
+    is_listening: bool,
     end: Arc<Notify>,
     task: TaskHandle,
 }
@@ -65,14 +66,15 @@ impl RestServer {
     pub(crate) async fn start(env: &Env, address: &str, control: JobControl, may_wait: bool) -> Result<Self> {
         let name = control.plan().job_name.clone();
         let listener = match env.listen(address).await {
-            Ok(Listener::Tcp(listener)) => {
-                announce(env, &name, &listener);
-                Some(listener)
-            }
+            Ok(Listener::Tcp(listener)) => Some(listener),
             Ok(Listener::Simulated(_)) => return Err(no_socket()),
             Err(error) if may_wait && is_in_use(&error) => {
                 env.warn(&format!("job {name}: REST waits until {address} is free"));
                 None
+            }
+            Err(error) if is_elsewhere(&error) => {
+                let advice = "REST (give an address of this machine with --rest HOST:PORT, or --rest off)";
+                return Err(error.with_kind(ErrorKind::InvalidJob).context(advice));
             }
             Err(error) => {
                 return Err(
@@ -81,6 +83,7 @@ impl RestServer {
             }
         };
         let bound = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let is_listening = listener.is_some();
         let real = bound.map_or_else(|| address.to_owned(), |bound| bound.to_string());
         let app = router(Served { env: env.clone(), control });
         let end = Arc::new(Notify::new());
@@ -111,7 +114,12 @@ impl RestServer {
             // A broken listener stops REST and not the job.
             let _ended = served.await;
         });
-        Ok(Self { address: real, end, task })
+        Ok(Self { address: real, is_listening, end, task })
+    }
+
+    /// What to tell people once the job goes on; none where that is told when the address is free.
+    pub(crate) fn announcement(&self) -> Option<String> {
+        self.is_listening.then(|| format!("REST at http://{}", self.address))
     }
 
     /// Where it listens, the real port where 0 was asked for.
@@ -153,8 +161,17 @@ fn announce(env: &Env, job: &str, listener: &TcpListener) {
 }
 
 fn is_in_use(error: &Error) -> bool {
+    is(error, io::ErrorKind::AddrInUse)
+}
+
+/// Whether the address is none of this machine: that does not pass.
+fn is_elsewhere(error: &Error) -> bool {
+    is(error, io::ErrorKind::AddrNotAvailable)
+}
+
+fn is(error: &Error, kind: io::ErrorKind) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
-    source.is_some_and(|source| source.kind() == io::ErrorKind::AddrInUse)
+    source.is_some_and(|source| source.kind() == kind)
 }
 
 fn router(served: Served) -> Router {

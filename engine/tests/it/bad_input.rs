@@ -77,10 +77,10 @@ fn settings_that_cannot_be_are_refused_by_name() {
         ("restart", "maybe", vec!["restart", "no restart strategy", "fixed-delay"]),
         ("parallelism", "0", vec!["parallelism", "1 or more"]),
         ("checkpoints.retained", "none", vec!["checkpoints.retained", "1 or more"]),
-        ("batch.records", "5000", vec!["batch.records", "more than 1024"]),
+        ("batch.records", "5000", vec!["batch.records", "a number up to 1024"]),
         ("rest", "foo", vec!["rest", "HOST:PORT"]),
         ("rest", "127.0.0.1:99999", vec!["rest", "65535"]),
-        ("take-over", "yes", vec!["take-over", "true nor false"]),
+        ("take-over", "yes", vec!["take-over", "true or false"]),
     ];
     for (name, value, texts) in cases {
         let error = with_settings(Job::new("subject"), &[(name, value)]).err().unwrap();

@@ -51,7 +51,7 @@ fn a_panic_on_one_record_ends_by_the_restart_strategy_and_says_where() {
         let texts =
             ["all 2 restarts are used up", "operator parse", "subtask 0", "record ", "no number may be 42"];
         assert_says(&error, ErrorKind::User, &texts);
-        assert_says(&error, ErrorKind::User, &["source at NumberSplit { split: 0, next: 4"]);
+        assert_says(&error, ErrorKind::User, &["source at split 0, number 4"]);
         let view = control.view();
         assert_eq!((view.restarts, view.failures.len(), view.status), (2, 3, JobStatus::Failed));
     });
@@ -248,8 +248,7 @@ fn a_panic_in_a_key_selector_or_partitioner_is_the_users_and_names_the_operator(
         let selected = parsed.key_by(|number| if *number > 7 { panic!("no key") } else { *number });
         selected.count("count").map(|(key, _)| key).sink("out", Ledger::default());
         let error = run(sim, keyed).await.unwrap_err();
-        let place =
-            ["operator parse, subtask 0", "output record 9", "source at NumberSplit", "panicked: no key"];
+        let place = ["operator parse, subtask 0", "output record 9", "source at split ", "panicked: no key"];
         assert_says(&error, ErrorKind::User, &place);
 
         // Also where the records go to several places.

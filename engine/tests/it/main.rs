@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod absolute;
 mod alignment;
 mod backpressure;
 mod bad_input;

@@ -122,6 +122,10 @@ impl Split for NumberSplit {
     fn id(&self) -> String {
         format!("{:04}", self.split)
     }
+
+    fn place(&self) -> String {
+        format!("split {}, number {}", self.split, self.next)
+    }
 }
 
 impl Source for Numbers {

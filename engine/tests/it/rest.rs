@@ -254,6 +254,19 @@ fn a_busy_address_is_refused_with_the_flag_to_use() {
 }
 
 #[test]
+fn an_address_of_another_machine_is_a_mistake_and_no_passing_fault() {
+    real(async |env| {
+        // An address that is kept for documentation is nobody's.
+        let settings = [("checkpoints.url", "memory:a"), ("allow-volatile", "true")];
+        let job = with_settings(Job::new("a job"), &settings).unwrap().set("rest", "192.0.2.1:0").unwrap();
+        job.source("numbers", Numbers::new(1, 1)).sink("out", Ledger::<u64>::default());
+        let error = job.start(&env).await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::InvalidJob, "{error}");
+        assert!(error.to_string().contains("an address of this machine with --rest HOST:PORT"), "{error}");
+    });
+}
+
+#[test]
 fn a_second_process_hears_of_the_job_that_runs_and_takes_job_and_address_over() {
     real(async |env| {
         let folder = tempfile::tempdir().unwrap();

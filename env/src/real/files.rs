@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
@@ -69,6 +69,18 @@ struct RealLock {
 }
 
 impl FileLock for RealLock {}
+
+/// Whoever only looks who holds a lock has it for a moment: looks before it counts as held, and the time between them.
+const LOOKS: u32 = 3;
+const LOOK: Duration = Duration::from_millis(2);
+
+/// What the holder of a lock wrote.
+fn holder_in(file: File) -> io::Result<String> {
+    const LONGEST: u64 = 4096;
+    let mut holder = Vec::new();
+    file.take(LONGEST).read_to_end(&mut holder)?;
+    Ok(String::from_utf8_lossy(&holder).into_owned())
+}
 
 fn kind(file_type: fs::FileType) -> FileKind {
     if file_type.is_file() {
@@ -148,19 +160,31 @@ impl Files for RealFiles {
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn FileLock>, String>> {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                const LONGEST: u64 = 4096;
-                let mut other = Vec::new();
-                file.take(LONGEST).read_to_end(&mut other)?;
-                return Ok(Err(String::from_utf8_lossy(&other).into_owned()));
+        let mut looks = LOOKS;
+        while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            looks -= 1;
+            match error {
+                rustix::io::Errno::WOULDBLOCK if looks > 0 => std::thread::sleep(LOOK),
+                rustix::io::Errno::WOULDBLOCK => return holder_in(file).map(Err),
+                error => return Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
         }
         file.set_len(0)?;
         file.write_all(holder.as_bytes())?;
         Ok(Ok(Box::new(RealLock { _file: file })))
+    }
+
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            // Freed with the file, at once.
+            Ok(()) => Ok(None),
+            Err(rustix::io::Errno::WOULDBLOCK) => holder_in(file).map(Some),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {

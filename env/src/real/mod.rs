@@ -146,6 +146,13 @@ impl World for RealWorld {
         std::env::var(name).ok()
     }
 
+    fn vars(&self, prefix: &str) -> Vec<String> {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let mut names: Vec<_> = names.filter(|name| name.starts_with(prefix)).collect();
+        names.sort();
+        names
+    }
+
     fn print(&self, line: &str) -> Result<()> {
         let mut out = std::io::stdout().lock();
         printed(writeln!(out, "{line}").and_then(|()| out.flush()))

@@ -229,6 +229,17 @@ impl Files for SimFiles {
         Ok(Ok(Box::new(SimLock { handle: self.handle(node) })))
     }
 
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
+        let mut disk = self.disk()?;
+        let node = match disk.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let holder = disk.locks.get(&node).map(|(_, holder)| holder.clone());
+        disk.close(node);
+        Ok(holder)
+    }
+
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
         let disk = self.disk()?;
         disk.metadata(path)?.ok_or(io::ErrorKind::NotFound)?;

@@ -179,6 +179,10 @@ impl Shared {
         lock(&self.vars).get(name).cloned()
     }
 
+    pub(super) fn vars(&self, prefix: &str) -> Vec<String> {
+        lock(&self.vars).keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
     pub(super) fn printed(&self, process: &ProcessState, line: &str) {
         if process.is_alive() {
             lock(&self.printed).push((process.name.clone(), line.to_owned()));

@@ -330,6 +330,10 @@ impl World for SimWorld {
         self.shared.var(name)
     }
 
+    fn vars(&self, prefix: &str) -> Vec<String> {
+        self.shared.vars(prefix)
+    }
+
     fn print(&self, line: &str) -> Result<()> {
         if self.shared.output_full.load(Ordering::Relaxed) {
             return Err(Error::unavailable("cannot write to standard output: no space left on device"));

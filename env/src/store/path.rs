@@ -1,8 +1,10 @@
 //! Which object paths and store URLs are well formed. Called by every store before it touches anything.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
-use types::{Error, Result};
+use types::{Error, ErrorKind, Result};
+
+use crate::Files;
 
 /// The URLs that a store can be opened at, for messages.
 const KNOWN: &str = "a directory (file:///path or a plain path) or memory:NAME";
@@ -36,6 +38,23 @@ pub(crate) fn locate(url: &str) -> Result<Location> {
         "memory" => Err(Error::invalid_job(format!("{url} has no name of letters, digits, '.', '_', '-'"))),
         _ => Err(Error::invalid_job(format!("{url} has the unknown scheme {scheme}: give {KNOWN}"))),
     }
+}
+
+/// The URL in words that mean the same from every directory: a relative path becomes an absolute one.
+///
+/// # Errors
+/// `Unavailable` if nobody knows the working directory.
+pub fn absolute(files: &dyn Files, url: &str) -> Result<String> {
+    let Ok(Location::Dir(path)) = locate(url) else { return Ok(url.to_owned()) };
+    if path.is_absolute() {
+        return Ok(url.to_owned());
+    }
+    let here = files.canonical(Path::new(".")).map_err(|error| {
+        Error::io(format!("cannot tell where {url} is: no working directory"), error)
+            .with_kind(ErrorKind::Unavailable)
+    })?;
+    let named = path.components().filter(|part| *part != Component::CurDir);
+    Ok(named.fold(here, |above, part| above.join(part)).display().to_string())
 }
 
 /// Whether what is stored at a URL is gone with the process.
@@ -96,6 +115,24 @@ mod tests {
             assert_eq!(locate(bad).unwrap_err().kind(), ErrorKind::InvalidJob, "{bad}");
         }
         assert!(locate("hdfs://a/b").unwrap_err().to_string().contains("memory:NAME"));
+    }
+
+    #[test]
+    fn an_absolute_url_means_the_same_from_everywhere() {
+        crate::sim::Simulation::new(1).run(async |env| {
+            let files = env.files();
+            for (url, expected) in [
+                ("a/b", "/a/b"),
+                ("./a/./b", "/a/b"),
+                ("../a", "/../a"),
+                ("/a", "/a"),
+                ("file:///a", "file:///a"),
+                ("memory:a", "memory:a"),
+                ("hdfs://a", "hdfs://a"),
+            ] {
+                assert_eq!(absolute(&*files, url).unwrap(), expected, "{url}");
+            }
+        });
     }
 
     #[test]

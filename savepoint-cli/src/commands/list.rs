@@ -11,6 +11,7 @@ use crate::{
 
 /// Arguments.
 #[derive(clap::Args)]
+#[command(after_help = super::status::NUMBERS)]
 pub(crate) struct Args {
     #[command(flatten)]
     address: Address,

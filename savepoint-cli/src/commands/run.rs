@@ -8,7 +8,7 @@ use types::Error;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Start from this snapshot: the program gets it as `--from SNAPSHOT`.
-    #[arg(short = 's', long, value_name = "SNAPSHOT")]
+    #[arg(short = 's', long = "from", visible_alias = "snapshot", value_name = "SNAPSHOT")]
     snapshot: Option<OsString>,
     /// The program and its arguments.
     #[arg(

@@ -24,6 +24,8 @@ pub(crate) struct Args {
 
 pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Result<()> {
     let client = Client::new(env, args.address)?;
+    // Whoever gives one word may have meant a directory.
+    let only = args.job.clone().filter(|_| args.dir.is_none());
     let (job, dir) = match (args.job, args.dir) {
         (Some(only), None) if only.contains(['/', ':']) => (None, Some(only)),
         both => both,
@@ -31,8 +33,13 @@ pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Resul
     let job = client.job(job).await?;
     let request = SavepointRequest { dir: dir.map(|dir| absolute(&dir)).transpose()? };
     let what = "copying a checkpoint";
-    let taken: SavepointTaken = client.post(&path(&job, "/savepoint"), request, what).await?;
-    output.show(&taken)
+    let taken: Result<SavepointTaken> = client.post(&path(&job, "/savepoint"), request, what).await;
+    output.show(&taken.map_err(
+        |error| match only.filter(|_| error.message().starts_with("there is no job")) {
+            Some(word) => Error::new(error.kind(), format!("{error}; a directory is written ./{word}")),
+            None => error,
+        },
+    )?)
 }
 
 /// The directory as the job must be told it: the job runs elsewhere.

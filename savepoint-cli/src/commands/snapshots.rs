@@ -1,7 +1,7 @@
 //! `tidegate snapshots`: what a checkpoint or savepoint directory holds.
 
 use checkpoint::{
-    history::{CheckpointKind, Record},
+    history::{CheckpointKind, JobLock, Record},
     manifest::SnapshotKind,
     savepoint::SnapshotLocation,
     snapshots::{self, CheckpointInfo, Listing, SavepointInfo},
@@ -27,9 +27,10 @@ pub(crate) struct Args {
 
 pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Result<()> {
     let store = offline::directory(env, &args.dir).await?;
+    let running = JobLock::is_held(env, &*store).await?;
     let listing = waiting(env, "reading manifests", snapshots::list(env, store)).await?;
     output.show(&match listing {
-        Listing::Job { newest, checkpoints, savepoints } => job(&newest, &checkpoints, &savepoints),
+        Listing::Job { newest, checkpoints, savepoints } => job(&newest, &checkpoints, &savepoints, running),
         Listing::Savepoint(location) => savepoint(&location),
     })
 }
@@ -54,6 +55,8 @@ struct AttemptRow {
     /// `finished`, `stopped`, `cancelled` or `failed`; none while it runs, or if it died.
     ended: Option<String>,
     ended_at: Option<String>,
+    /// Whether a process holds the directory now; none where nobody can tell.
+    running: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -62,7 +65,11 @@ struct CheckpointRow {
     kind: &'static str,
     attempt: u64,
     lineage: String,
-    completed: String,
+    /// When it was complete; of a savepoint, which does not say that, when the job was asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    triggered: Option<String>,
     /// Whether its sinks are known to have committed.
     committed: bool,
     #[serde(flatten)]
@@ -79,7 +86,12 @@ struct SavepointRow {
     present: bool,
 }
 
-fn job(newest: &Record, checkpoints: &[CheckpointInfo], savepoints: &[SavepointInfo]) -> Snapshots {
+fn job(
+    newest: &Record,
+    checkpoints: &[CheckpointInfo],
+    savepoints: &[SavepointInfo],
+    running: Option<bool>,
+) -> Snapshots {
     let standing = &newest.standing;
     let mut before = None;
     let rows = checkpoints.iter().map(|info| checkpoint(info, &mut before)).collect();
@@ -98,6 +110,7 @@ fn job(newest: &Record, checkpoints: &[CheckpointInfo], savepoints: &[SavepointI
             started: time(standing.attempt.started_at),
             ended: standing.end.as_ref().map(|end| end.kind.name().to_owned()),
             ended_at: standing.end.as_ref().map(|end| time(end.at)),
+            running,
         }),
         checkpoints: rows,
         savepoints: savepoints.iter().map(savepoint).collect(),
@@ -116,7 +129,8 @@ fn checkpoint(info: &CheckpointInfo, before: &mut Option<Files>) -> CheckpointRo
         kind: kind(completed.kind),
         attempt: completed.attempt.0,
         lineage: completed.lineage.to_string(),
-        completed: time(completed.completed_at),
+        completed: Some(time(completed.completed_at)),
+        triggered: None,
         committed: *confirmed,
         size: files.as_ref().map(|files| Size::of(files, older)),
         damage: manifest.as_ref().err().map(ToString::to_string),
@@ -139,7 +153,8 @@ fn savepoint(location: &SnapshotLocation) -> Snapshots {
             },
             attempt: manifest.attempt.0,
             lineage: manifest.lineage.to_string(),
-            completed: time(manifest.triggered_at),
+            completed: None,
+            triggered: Some(time(manifest.triggered_at)),
             committed: true,
             size: Some(Size::of(&files(manifest, &location.file), Some(&Files::new()))),
             damage: None,
@@ -185,9 +200,11 @@ impl Report for Snapshots {
 impl AttemptRow {
     fn text(&self) -> String {
         let Self { attempt, lineage, process, started, .. } = self;
-        let end = match (&self.ended, &self.ended_at) {
-            (Some(ended), Some(at)) => format!("{ended} at {at}"),
-            _ => format!("its end is not recorded ({process})"),
+        let end = match (&self.ended, &self.ended_at, self.running) {
+            (Some(ended), Some(at), _) => format!("{ended} at {at}"),
+            (_, _, Some(true)) => format!("running ({process})"),
+            (_, _, Some(false)) => format!("died without an end ({process})"),
+            (_, _, None) => format!("its end is not recorded ({process})"),
         };
         format!("last attempt {attempt} of lineage {lineage}, started {started}, {end}\n")
     }
@@ -195,12 +212,13 @@ impl AttemptRow {
 
 impl Snapshots {
     fn table(&self) -> String {
+        let is_savepoint = self.checkpoints.iter().any(|row| row.triggered.is_some());
         let head = [
             ">CHECKPOINT",
             "KIND",
             ">ATTEMPT",
             "LINEAGE",
-            "COMPLETED",
+            if is_savepoint { "TRIGGERED" } else { "COMPLETED" },
             ">FILES",
             ">SIZE",
             ">ADDED",
@@ -219,7 +237,7 @@ impl Snapshots {
                 row.kind.to_owned(),
                 row.attempt.to_string(),
                 row.lineage.chars().take(8).collect(),
-                row.completed.clone(),
+                or_dash(row.completed.as_ref().or(row.triggered.as_ref())),
                 or_dash(size.map(|size| size.files)),
                 or_dash(size.map(|size| bytes(size.bytes))),
                 or_dash(size.and_then(|size| size.added_bytes).map(bytes)),

@@ -15,8 +15,15 @@ use crate::{
 /// The newest checkpoints that are shown to people; JSON has all.
 const CHECKPOINTS_SHOWN: usize = 10;
 
+/// What the numbers are, as `--help` shows it.
+pub(super) const NUMBERS: &str = "\
+An attempt has the number of the record that began it in the job's history, so numbers in between were not attempts.
+Of a task: what its last checkpoint cost. Of a checkpoint: BYTES OF RUNS is all state that it refers to; SIZE of
+`tidegate snapshots` counts its manifest, too.";
+
 /// Arguments.
 #[derive(clap::Args)]
+#[command(after_help = NUMBERS)]
 pub(crate) struct Args {
     /// The job's name; not needed where there is one job.
     job: Option<String>,
@@ -69,7 +76,16 @@ impl Report for JobDetails {
 }
 
 fn tasks(tasks: &[TaskDetails]) -> String {
-    let head = ["TASK", "OPERATORS", "STATE", ">CELLS", ">BYTES", ">ALIGNMENT us", ">LONGEST PAUSE us"];
+    // Of the last checkpoint that the task has acknowledged.
+    let head = [
+        "TASK",
+        "OPERATORS",
+        "STATE",
+        ">CHANGED CELLS",
+        ">ADDED BYTES",
+        ">ALIGNMENT us",
+        ">LONGEST PAUSE us",
+    ];
     let rows = tasks.iter().map(|task| {
         let cost = task.last_snapshot;
         vec![
@@ -86,7 +102,8 @@ fn tasks(tasks: &[TaskDetails]) -> String {
 }
 
 fn checkpoints(history: &[CheckpointDetails]) -> String {
-    let head = [">CHECKPOINT", "KIND", "STATE", "TRIGGERED", ">TOOK", ">ACKNOWLEDGED", ">BYTES", "REASON"];
+    let head =
+        [">CHECKPOINT", "KIND", "STATE", "TRIGGERED", ">TOOK", ">ACKNOWLEDGED", ">BYTES OF RUNS", "REASON"];
     let newest = history.iter().rev().take(CHECKPOINTS_SHOWN).rev();
     let rows = newest.map(|one| {
         vec![

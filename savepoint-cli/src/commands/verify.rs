@@ -9,14 +9,16 @@ use std::{
 };
 
 use checkpoint::{
+    history::{CompletedCheckpoint, EndKind, Restores, Standing},
     manifest::Manifest,
     savepoint::SnapshotLocation,
     snapshots::{self, Progress, Severity},
+    storage::paths,
 };
 use env::{Env, Store};
 use serde::Serialize;
 use statebackend::verify_run;
-use types::{Error, ErrorKind, Result, Run};
+use types::{CheckpointId, Error, ErrorKind, Result, Run, SnapshotFile};
 
 use crate::{
     format::{bytes, count},
@@ -60,10 +62,7 @@ pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Resul
         return Ok(());
     }
     let damaged = count(verified.problems.len() as u64, "needed file");
-    Err(Error::corrupt(format!(
-        "{}: {damaged} missing or damaged: restore another checkpoint or savepoint",
-        args.place
-    )))
+    Err(Error::corrupt(format!("{}: {damaged} missing or damaged: {}", args.place, verified.what_now)))
 }
 
 /// What is shown.
@@ -82,6 +81,11 @@ struct Verified {
     blocks: u64,
     /// Entries that were decoded; only with `--deep`.
     entries: Option<u64>,
+    /// The newest checkpoint of a directory of which every file is right.
+    newest_whole: Option<u64>,
+    /// What a start comes to, where something needed is wrong.
+    #[serde(skip)]
+    what_now: String,
     /// What is wrong with needed files.
     problems: Vec<Problem>,
     /// Files that may be missing, or need not be there.
@@ -96,7 +100,10 @@ struct Problem {
 
 struct Verification {
     store: Arc<dyn Store>,
-    manifests: Vec<Arc<Manifest>>,
+    /// By path.
+    manifests: BTreeMap<String, Arc<Manifest>>,
+    /// What holds in a checkpoint directory.
+    standing: Option<Standing>,
     verified: Verified,
 }
 
@@ -111,10 +118,12 @@ impl Verification {
             runs: 0,
             blocks: 0,
             entries: None,
+            newest_whole: None,
+            what_now: String::new(),
             problems: Vec::new(),
             notes: Vec::new(),
         };
-        Self { store, manifests: Vec::new(), verified }
+        Self { store, manifests: BTreeMap::new(), standing: None, verified }
     }
 
     async fn of_directory(env: &Env, store: Arc<dyn Store>) -> Result<Self> {
@@ -133,14 +142,15 @@ impl Verification {
             };
             list.push(Problem { file: problem.file, what: problem.what });
         }
-        verification.manifests = report.manifests.into_values().collect();
+        verification.manifests = report.manifests;
+        verification.standing = report.standing;
         Ok(verification)
     }
 
     /// One snapshot, whose manifest was read and checked: its files.
     async fn of_snapshot(env: &Env, location: SnapshotLocation) -> Result<Self> {
         let mut verification = Self::new(Arc::clone(&location.store));
-        verification.manifests = vec![Arc::clone(&location.manifest)];
+        verification.manifests = [(location.file.path.clone(), Arc::clone(&location.manifest))].into();
         let files = location.manifest.files();
         let total = files.iter().map(|file| file.len).sum();
         let (mut done, mut bar) = (0, Bar::new(env, COMPARING));
@@ -198,8 +208,50 @@ impl Verification {
         Ok(())
     }
 
+    /// The newest checkpoint of which every file is right.
+    fn newest_whole(&self, standing: &Standing) -> Option<CheckpointId> {
+        let wrong: BTreeSet<_> = self.verified.problems.iter().map(|problem| problem.file.as_str()).collect();
+        let is_right = |file: &SnapshotFile| !wrong.contains(file.path.as_str());
+        let whole = |held: &&&CompletedCheckpoint| {
+            let manifest = self.manifests.get(&held.manifest.path);
+            is_right(&held.manifest) && manifest.is_some_and(|it| it.files().into_iter().all(is_right))
+        };
+        standing.held().iter().filter(whole).map(|held| held.checkpoint).max()
+    }
+
+    /// What a start comes to, since something needed is wrong.
+    fn what_now(&self, standing: &Standing, whole: Option<CheckpointId>) -> String {
+        if self.verified.problems.iter().any(|problem| problem.file.starts_with(paths::HISTORY)) {
+            return "no start goes on until the history record is put back".to_owned();
+        }
+        if standing.end.as_ref().is_some_and(|end| end.kind == EndKind::Finished) {
+            return "the job has finished, so only a start with --from may need them".to_owned();
+        }
+        let newest = match standing.restore_point() {
+            Restores::Own(own) => Some(own.checkpoint),
+            Restores::Empty | Restores::Foreign(_) => None,
+        };
+        match whole {
+            Some(whole) if Some(whole) == newest => {
+                format!("a start goes on from checkpoint {whole}, the newest, which is whole")
+            }
+            Some(whole) => format!(
+                "the newest checkpoint that is whole is {whole}: a start goes back to it by itself if no sink has \
+                 committed anything newer, and says what can be done if one has"
+            ),
+            None => "no checkpoint here is whole: a start says what can be done".to_owned(),
+        }
+    }
+
     fn finish(self) -> Verified {
+        let whole = self.standing.as_ref().and_then(|standing| self.newest_whole(standing));
+        let what_now = match &self.standing {
+            Some(standing) => self.what_now(standing, whole),
+            None => "it cannot be started from; choose another snapshot".to_owned(),
+        };
         let mut verified = self.verified;
+        verified.newest_whole = whole.map(|checkpoint| checkpoint.0);
+        verified.what_now = what_now;
         verified.problems.sort();
         verified.problems.dedup();
         verified.whole = verified.problems.is_empty();
@@ -208,8 +260,8 @@ impl Verification {
 }
 
 /// Every different use of a run file: after a change of parallelism, several subtasks use one.
-fn runs(manifests: &[Arc<Manifest>]) -> Vec<&Run> {
-    let subtasks = manifests.iter().flat_map(|manifest| &manifest.operators).flat_map(|it| &it.subtasks);
+fn runs(manifests: &BTreeMap<String, Arc<Manifest>>) -> Vec<&Run> {
+    let subtasks = manifests.values().flat_map(|manifest| &manifest.operators).flat_map(|it| &it.subtasks);
     let by_use: BTreeMap<&Run, ()> = subtasks.flat_map(|it| &it.runs).map(|run| (run, ())).collect();
     by_use.into_keys().collect()
 }

@@ -13,7 +13,7 @@ use checkpoint::{
     savepoint::{self, RunCopier},
     storage::paths,
 };
-use env::{Env, Store};
+use env::{Env, Files, Store};
 use statebackend::{
     Declared, KeyRef, KeyedContext, KeyedState, RunCompression, StateDeclarations, ValueState,
     copy_canonical, run_of, write_run,
@@ -30,6 +30,7 @@ const SUBTASKS: u32 = 2;
 /// The directories, in a folder that goes with it: `ck`, a checkpoint directory, and `sp`, a savepoint.
 pub(crate) struct Directory {
     pub(crate) folder: TempDir,
+    pub(crate) files: Arc<dyn Files>,
 }
 
 impl Directory {
@@ -37,7 +38,7 @@ impl Directory {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
+        let files = runtime.block_on(async {
             let (checkpoints, savepoint) = (folder.path().join("ck"), folder.path().join("sp"));
             let env = Env::real();
             let mut job = Job::start(&env, checkpoints.to_str().unwrap()).await.unwrap();
@@ -47,8 +48,9 @@ impl Directory {
             let manifest = job.checkpoint(CheckpointKind::Savepoint).await.unwrap();
             job.savepoint(&manifest, savepoint.to_str().unwrap()).await.unwrap();
             job.history.append(Kind::Ended(EndKind::Stopped)).await.unwrap();
+            env.files()
         });
-        Self { folder }
+        Self { folder, files }
     }
 
     /// A file below the checkpoint directory.

@@ -103,6 +103,13 @@ fn directories_are_sent_as_the_job_must_see_them() {
     );
     let (_, requests) = against(&["savepoint", "job"], &[taken]);
     assert_eq!(requests[0].1, r#"{"dir":null}"#);
+    // One word is the job's name, and may have been meant as a directory.
+    let message = r#"there is no job \"there\" here: this process runs \"job\""#;
+    let unknown = (404, format!(r#"{{"error":{{"kind":"invalid-job","message":"{message}"}}}}"#));
+    let (ran, _) = against(&["savepoint", "there"], std::slice::from_ref(&unknown));
+    ran.refused(2, &["this process runs \"job\"; a directory is written ./there"]);
+    let (ran, _) = against(&["savepoint", "there", "here"], &[unknown]);
+    assert!(!ran.err.contains("is written"), "{}", ran.err);
 }
 
 #[test]

@@ -36,6 +36,7 @@ fn snapshots_lists_checkpoints_and_savepoints() {
 
     let savepoint = run(&directory, &["snapshots", "sp"]);
     assert!(normal(savepoint.good()).contains("\n2 savepoint 0 ID TIME 3 "), "{}", savepoint.out);
+    assert!(normal(&savepoint.out).contains("LINEAGE TRIGGERED FILES"), "{}", savepoint.out);
 }
 
 #[test]
@@ -203,6 +204,46 @@ fn verify_names_every_damaged_file() {
 }
 
 #[test]
+fn verify_says_what_a_start_comes_to() {
+    let (both, first, second) =
+        (["attempt-0/manifest-1", "attempt-0/manifest-2"], "attempt-0/manifest-1", "attempt-0/manifest-2");
+    let record = "history/00000000000000000006";
+    for (damaged, place, said) in [
+        (&[first][..], "ck", "damaged: a start goes on from checkpoint 2, the newest, which is whole"),
+        (&[second], "ck", "the newest checkpoint that is whole is 1: a start goes back to it by itself if"),
+        (&both, "ck", "no checkpoint here is whole: a start says what can be done"),
+        (&[record], "ck", "no start goes on until the history record is put back"),
+        (&["attempt-0/runs/count/1-1.run"], "ck@1", "it cannot be started from; choose another snapshot"),
+    ] {
+        let directory = Directory::new();
+        for file in damaged {
+            fs::write(directory.file(file), "x").unwrap();
+        }
+        run(&directory, &["verify", place]).refused(9, &[said]);
+    }
+    let directory = Directory::new();
+    fs::write(directory.file(second), "x").unwrap();
+    let ran = run(&directory, &["--json", "verify", "ck"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(json["newest_whole"], 1);
+}
+
+#[test]
+fn an_attempt_that_runs_is_told_from_one_that_died() {
+    let directory = Directory::new();
+    // Before the end, which is the last record.
+    fs::remove_file(directory.file("history/00000000000000000006")).unwrap();
+    fs::remove_file(directory.file("latest")).unwrap();
+    let dead = run(&directory, &["snapshots", "ck"]);
+    assert!(dead.good().contains(", died without an end (pid "), "{}", dead.out);
+    let lock = directory.files.lock(&directory.file("job.lock"), "somebody").unwrap().ok().unwrap();
+    let live = run(&directory, &["snapshots", "ck"]);
+    assert!(live.good().contains(", running (pid "), "{}", live.out);
+    drop(lock);
+    assert!(run(&directory, &["snapshots", "ck"]).good().contains(", died without an end (pid "));
+}
+
+#[test]
 fn a_damaged_manifest_is_listed_and_stops_nothing() {
     let directory = Directory::new();
     fs::write(directory.file("attempt-0/manifest-1"), "x").unwrap();
@@ -234,6 +275,8 @@ fn what_is_not_there_gets_one_line_and_is_not_made() {
         (&["snapshots", "file"], 2, "file is not a directory"),
         (&["snapshots", "hdfs://x/y"], 2, "unknown scheme hdfs"),
         (&["frob"], 2, "frob"),
+        (&["verfiy", "ck"], 2, "'verfiy'; a similar subcommand exists: 'verify'; see"),
+        (&["list", "--adress", "x:1"], 2, "found; a similar argument exists: '--address'; see"),
         (&["verify"], 2, "<DIR|SNAPSHOT>"),
         (&["verify", "ck", "--deeper"], 2, "--deeper"),
         (&[], 2, "give a command"),
@@ -264,6 +307,9 @@ fn run_becomes_the_program() {
     let ran =
         tidegate(folder.path(), &["run", "-s", "there@3", "sh", "-c", "echo \"$@\"; exit 7", "sh", "-x"]);
     assert_eq!((ran.code, ran.out.as_str()), (7, "-x --from there@3\n"));
+    for flag in ["--from", "--snapshot"] {
+        assert_eq!(tidegate(folder.path(), &["run", flag, "there", "--", "echo"]).good(), "--from there\n");
+    }
     assert_eq!(tidegate(folder.path(), &["run", "echo", "--json", "-s"]).good(), "--json -s\n");
 }
 

@@ -97,7 +97,7 @@ fn a_value_without_a_meaning_is_refused_wherever_it_stands() {
         ("exponential-delay:1s:inf", "factor"),
         ("exponential-delay:5s:2:1s", "max"),
         ("exponential-delay:1s:2:1m:1h:2", "jitter"),
-        ("exponential-delay:1s:2:1m:1h:much", "not a number"),
+        ("exponential-delay:1s:2:1m:1h:much", "JITTER is \"much\": expected a number;"),
         ("exponential-delay:1s:2:1m:1h:0:0", "1 or more"),
         ("exponential-delay:1s:2:1m:1h:0:none", "1 or more"),
         ("exponential-delay:1s:2:1m:1h:0:3:1", "too many"),

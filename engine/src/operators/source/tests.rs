@@ -34,6 +34,10 @@ impl Split for Part {
     fn id(&self) -> String {
         self.name.clone()
     }
+
+    fn place(&self) -> String {
+        format!("{}, {} of {}", self.name, self.next, self.end)
+    }
 }
 
 struct PartReader {
@@ -255,5 +259,5 @@ fn messages_name_the_split_and_the_position() {
     let mut reader = reader(&simulation, &numbers(Boundedness::Bounded, &[("a", 0, 3)]));
     assert_eq!(reader.place(), None);
     next(&simulation, &mut *reader, 2);
-    assert_eq!(reader.place().unwrap(), "Part { name: \"a\", next: 2, end: 3 }");
+    assert_eq!(reader.place().unwrap(), "a, 2 of 3");
 }
