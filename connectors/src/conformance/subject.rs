@@ -41,6 +41,7 @@ pub(super) fn context(env: &Env, lineage: Lineage, attempt: u64, writer: u32) ->
         attempt: AttemptId(attempt),
         subtask: SubtaskIndex(writer),
         parallelism: 2,
+        checkpoints: "/checkpoints".to_owned(),
     }
 }
 

@@ -77,14 +77,14 @@ impl OutputDir {
             files: context.env.files(),
             path: path.to_owned(),
             pending: path.join(PENDING),
-            owner: Owner { job: context.job, sink },
+            owner: Owner::new(context.job, sink, &context.checkpoints),
             formerly: names.collect(),
             broken: Arc::clone(broken),
         }
     }
 
     /// Makes the directory if need be and takes it for this job and sink, durably; a renamed sink takes it over from its
-    /// former name.
+    /// former name, and a job whose checkpoints have moved says where they are now.
     ///
     /// # Errors
     /// `Conflict` if it is another's, `Unavailable` if it cannot be made.
@@ -99,7 +99,7 @@ impl OutputDir {
                 self.owner.claim(&*self.files, &self.path, &self.pending, &self.formerly, claimant)?;
                 self.sync_for_good(&self.path)
             }
-            Holder::FormerName => {
+            Holder::Before => {
                 self.owner.take_over(&*self.files, &self.path, &self.pending, claimant)?;
                 self.sync_for_good(&self.path)
             }

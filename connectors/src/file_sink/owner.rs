@@ -1,10 +1,12 @@
-//! Whose an output directory is: `DIR/.tidegate`, four lines of text. Made once, and replaced whole, by one rename, where
-//! a renamed sink takes its directory over: whoever reads it finds one name or the other.
+//! Whose an output directory is: `DIR/.tidegate`, five lines of text. Made once, and replaced whole, by one rename, where a
+//! renamed sink takes its directory over, or the job's checkpoints have moved: whoever reads it finds what stood there
+//! before or what stands there now.
 //!
 //! ```text
-//! tidegate file sink 1
+//! tidegate file sink 2
 //! job 000102030405060708090a0b0c0d0e0f
 //! sink totals
+//! checkpoints /data/checkpoints           where to go on with it, for people
 //! checksum 3f...                          xxh3-128 of the lines above
 //! ```
 
@@ -22,17 +24,17 @@ use super::{
 };
 
 /// The longest file that is read: many times what one can be.
-const LONGEST: usize = 4096;
+const LONGEST: usize = 16 << 10;
 const MAGIC: &str = "tidegate file sink ";
-
-/// The id of a job whose history has not begun.
-const NEW_JOB: JobId = JobId(0);
+const VERSION: &str = "2";
 
 /// The one job and sink that may write into a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     pub(super) job: JobId,
     pub(super) sink: Uid,
+    /// Where the job's checkpoints are, or were when it was last looked at; in one line.
+    pub(super) checkpoints: String,
 }
 
 /// Whose a directory is, for the one who asks.
@@ -40,11 +42,16 @@ pub(super) struct Owner {
 pub(super) enum Holder {
     Nobody,
     This,
-    /// This sink's, under a name that it had before.
-    FormerName,
+    /// This sink's, under a name that it had before, or with its checkpoints at another place.
+    Before,
 }
 
 impl Owner {
+    pub(super) fn new(job: JobId, sink: Uid, checkpoints: &str) -> Self {
+        let one_line = |letter: char| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter };
+        Self { job, sink, checkpoints: checkpoints.chars().map(one_line).collect() }
+    }
+
     /// Whose the directory is; `formerly` are the names that the sink had before.
     ///
     /// # Errors
@@ -62,8 +69,8 @@ impl Owner {
         if found == *self {
             return Ok(Holder::This);
         }
-        if found.job == self.job && formerly.contains(&found.sink) {
-            return Ok(Holder::FormerName);
+        if found.job == self.job && (found.sink == self.sink || formerly.contains(&found.sink)) {
+            return Ok(Holder::Before);
         }
         Err(self.conflict(&found, dir))
     }
@@ -77,11 +84,10 @@ impl Owner {
                 self.sink
             )
         } else {
-            let this = if self.job == NEW_JOB { "a new job".to_owned() } else { format!("job {}", self.job) };
+            let checkpoints = &found.checkpoints;
             format!(
-                "the output directory {dir} belongs to sink {sink} of job {job}, and this is sink {} of {this}: choose \
-                 another one, or go on with that job's checkpoint directory",
-                self.sink
+                "the output directory {dir} belongs to sink {sink} of the job whose checkpoints are in {checkpoints} (job \
+                 {job}): go on there (--checkpoints {checkpoints}, without --from), or choose another output directory"
             )
         })
     }
@@ -104,8 +110,8 @@ impl Owner {
                 let _ = files.remove_file(&staged);
                 match self.holder(files, dir, formerly)? {
                     Holder::This => {}
-                    // An older process of this job, which does not know the new name yet.
-                    Holder::FormerName => return self.take_over(files, dir, staging, claimant),
+                    // An older process of this job, which does not know the new name or place yet.
+                    Holder::Before => return self.take_over(files, dir, staging, claimant),
                     Holder::Nobody => return Err(failed("create", &path, error)),
                 }
             }
@@ -114,7 +120,7 @@ impl Owner {
         Ok(())
     }
 
-    /// Takes a directory over from a former name of the sink; durable once that is synced. Made again, it changes
+    /// Takes a directory over from what the sink was before; durable once that is synced. Made again, it changes
     /// nothing.
     pub(super) fn take_over(
         &self,
@@ -154,7 +160,8 @@ impl Owner {
     }
 
     fn text(&self) -> String {
-        let body = format!("{MAGIC}1\njob {}\nsink {}\n", self.job, self.sink);
+        let Self { job, sink, checkpoints } = self;
+        let body = format!("{MAGIC}{VERSION}\njob {job}\nsink {sink}\ncheckpoints {checkpoints}\n");
         let checksum = Digest::of(body.as_bytes());
         format!("{body}checksum {checksum}\n")
     }
@@ -163,9 +170,9 @@ impl Owner {
         let damaged = || Error::corrupt("damaged: restore it, or choose another output directory");
         let text = str::from_utf8(text).map_err(|_| damaged())?;
         let version = text.lines().next().and_then(|line| line.strip_prefix(MAGIC)).ok_or_else(damaged)?;
-        if version != "1" {
+        if version != VERSION {
             return Err(Error::corrupt(format!(
-                "written by version {version} of the file sink, this one knows version 1: use a newer tidegate"
+                "written by version {version} of the file sink, this one knows version {VERSION}: use that tidegate"
             )));
         }
         let mut lines = text.lines().skip(1);
@@ -173,7 +180,7 @@ impl Owner {
             |name: &str| lines.next().and_then(|line| line.strip_prefix(name)).ok_or_else(damaged);
         let job = JobId(u128::from_str_radix(field("job ")?, 16).map_err(|_| damaged())?);
         let sink = Uid::new(field("sink ")?).map_err(|_| damaged())?;
-        let owner = Self { job, sink };
+        let owner = Self { job, sink, checkpoints: field("checkpoints ")?.to_owned() };
         if owner.text() == text { Ok(owner) } else { Err(damaged()) }
     }
 }
@@ -196,7 +203,8 @@ mod tests {
 
     #[test]
     fn any_damage_is_noticed() {
-        let owner = Owner { job: JobId(7), sink: Uid::new("totals").unwrap() };
+        let owner = Owner::new(JobId(7), Uid::new("totals").unwrap(), "/check\npoints ");
+        assert_eq!(owner.checkpoints, "/check\u{fffd}points ");
         let text = owner.text().into_bytes();
         assert_eq!(Owner::parse(&text).unwrap(), owner);
         for at in 0..text.len() {
@@ -214,7 +222,7 @@ mod tests {
             let (files, dir, staging) = (env.files(), Path::new("/out"), Path::new("/out/.pending"));
             files.create_dir_all(staging).unwrap();
             let [before, after, other] = ["before", "after", "other"]
-                .map(|sink| Owner { job: JobId(7), sink: Uid::new(sink).unwrap() });
+                .map(|sink| Owner::new(JobId(7), Uid::new(sink).unwrap(), "/checkpoints"));
             let formerly = [before.sink.clone()];
             before.claim(&*files, dir, staging, &[], "1").unwrap();
             after.claim(&*files, dir, staging, &formerly, "2").unwrap();
@@ -227,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_newer_version_says_so() {
-        let error = Owner::parse(b"tidegate file sink 2\nanything\n").unwrap_err();
-        assert!(error.message().contains("version 2"), "{error}");
+        let error = Owner::parse(b"tidegate file sink 3\nanything\n").unwrap_err();
+        assert!(error.message().contains("version 3"), "{error}");
     }
 }

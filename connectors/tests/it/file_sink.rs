@@ -119,6 +119,7 @@ fn context(env: &Env, uid: &str, attempt: u64) -> SinkContext {
         attempt: AttemptId(attempt),
         subtask: SubtaskIndex(0),
         parallelism: 1,
+        checkpoints: "/checkpoints of 1".to_owned(),
     }
 }
 
@@ -308,7 +309,29 @@ fn a_directory_belongs_to_one_sink_of_one_job() {
         assert!(sink.writer(&context(&env, "other", 1)).await.is_err());
         let another_job = SinkContext { job: JobId(2), ..context(&env, "sink", 1) };
         let error = sink.committer(&another_job).await.unwrap().held().await.unwrap_err();
-        assert!(error.message().contains(&format!("belongs to sink sink of job {}", JobId(1))), "{error}");
+        let texts = [
+            "belongs to sink sink of the job whose checkpoints are in /checkpoints of 1 (job 0",
+            "--checkpoints /checkpoints of 1, without --from",
+        ];
+        assert!(texts.iter().all(|text| error.message().contains(text)), "{error}");
+    });
+}
+
+#[test]
+fn a_directory_tells_where_the_checkpoints_of_its_job_are_now() {
+    Simulation::new(13).run(async |env| {
+        let sink = FileSink::<u64>::lines("/out");
+        Open::new(&env, &sink).await.unwrap();
+        let moved = SinkContext { checkpoints: "/moved".to_owned(), ..context(&env, "sink", 2) };
+        let mut committer = sink.committer(&moved).await.unwrap();
+        assert_eq!(committer.held().await.unwrap(), []);
+        let owner = || read(&*env.files(), Path::new("/out/.tidegate")).unwrap();
+        assert!(owner().contains("checkpoints /checkpoints of 1\n"));
+        committer.sweep(&[]).await.unwrap();
+        assert!(owner().contains("sink sink\ncheckpoints /moved\n"));
+        let stranger = SinkContext { job: JobId(2), ..context(&env, "sink", 3) };
+        let error = sink.committer(&stranger).await.unwrap().held().await.unwrap_err();
+        assert!(error.message().contains("--checkpoints /moved"), "{error}");
     });
 }
 

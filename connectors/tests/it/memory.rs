@@ -226,6 +226,7 @@ fn sink_context(env: &Env, subtask: u32, parallelism: u32) -> SinkContext {
         attempt: AttemptId(1),
         subtask: SubtaskIndex(subtask),
         parallelism,
+        checkpoints: "/checkpoints".to_owned(),
     }
 }
 

@@ -32,6 +32,8 @@ pub struct SinkContext {
     pub subtask: SubtaskIndex,
     /// The sink's parallelism.
     pub parallelism: u32,
+    /// Where the job's checkpoints are, for people: an absolute path, or a URL.
+    pub checkpoints: String,
 }
 
 /// A sink without transactions. After a failure records may be written again: at least once.

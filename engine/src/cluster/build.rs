@@ -265,7 +265,7 @@ impl Workshop {
     ) -> Result<SinkTail> {
         let present = named(vertex, sink, chain.parallelism).into_iter().next();
         let present = present.ok_or_else(|| Error::internal(format!("a {} has no uid", vertex.kind_name)))?;
-        let context = present.context(&self.env, &self.info, id.subtask);
+        let context = present.context(&self.env, &self.info, id.subtask, &*self.store);
         let here = |error: Error| error.context(format!("sink {}", context.uid));
         let writer = sink.writer(context.clone()).await.map_err(here)?;
         let committer = match sink.committer(context.clone()) {
@@ -325,11 +325,29 @@ pub(crate) struct NamedSink {
 
 impl NamedSink {
     /// What the sink's writer or committer is told about where it runs.
-    pub(crate) fn context(&self, env: &Env, info: &AttemptInfo, subtask: SubtaskIndex) -> SinkContext {
+    pub(crate) fn context(
+        &self,
+        env: &Env,
+        info: &AttemptInfo,
+        subtask: SubtaskIndex,
+        store: &dyn Store,
+    ) -> SinkContext {
         let Self { uid, names, parallelism, .. } = self;
         let AttemptInfo { job, attempt, lineage, .. } = *info;
         let (uid, names, env) = (uid.clone(), names.clone(), env.clone());
-        SinkContext { uid, names, env, job, lineage, attempt, subtask, parallelism: *parallelism }
+        let checkpoints =
+            store.local_dir().map_or_else(|| store.url().to_owned(), |dir| dir.display().to_string());
+        SinkContext {
+            uid,
+            names,
+            env,
+            job,
+            lineage,
+            attempt,
+            subtask,
+            parallelism: *parallelism,
+            checkpoints,
+        }
     }
 }
 

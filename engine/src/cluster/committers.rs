@@ -7,7 +7,7 @@ use std::{
 };
 
 use checkpoint::manifest::PreparedTransaction;
-use env::Env;
+use env::{Env, Store};
 use types::{Error, Result, SubtaskIndex, Uid};
 
 use super::{
@@ -28,6 +28,8 @@ use crate::{
 pub(super) struct Committers {
     pub(super) env: Env,
     pub(super) plan: Arc<Plan>,
+    /// Where the checkpoints are.
+    pub(super) store: Arc<dyn Store>,
     pub(super) info: AttemptInfo,
 }
 
@@ -112,7 +114,7 @@ impl Committers {
     async fn open(&self) -> Result<Vec<(Uid, Box<dyn AnyCommitter>, SinkContext)>> {
         let mut committers = Vec::new();
         for named in sinks(&self.plan) {
-            let context = named.context(&self.env, &self.info, SubtaskIndex(0));
+            let context = named.context(&self.env, &self.info, SubtaskIndex(0), &*self.store);
             if let Some(committer) = named.sink.committer(context.clone()) {
                 let uid = named.uid;
                 let committer = committer.await.map_err(|error| error.context(format!("sink {uid}")))?;

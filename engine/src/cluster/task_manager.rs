@@ -178,7 +178,8 @@ impl TaskManager {
     }
 
     fn committers(&self, info: AttemptInfo) -> Committers {
-        Committers { env: self.env.clone(), plan: Arc::clone(&self.plan), info }
+        let (env, plan, store) = (self.env.clone(), Arc::clone(&self.plan), Arc::clone(&self.store));
+        Committers { env, plan, store, info }
     }
 
     async fn deploy(
