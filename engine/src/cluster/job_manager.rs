@@ -162,7 +162,9 @@ impl JobManager {
                     self.let_go_cancelled(lock).await;
                     return Ok(result);
                 }
-                Outcome::Refused(error) => return Err(error),
+                Outcome::Refused(error) => {
+                    return Err(self.fenced(lock, &error).await.unwrap_or(error));
+                }
                 Outcome::Suspended(error) => {
                     self.view.failed(self.env.now(), error.to_string());
                     return Err(error);
@@ -212,6 +214,10 @@ impl JobManager {
                     self.view.update(|view| view.restarts += 1);
                 }
                 RestartDecision::Fail { why: error } => {
+                    if let Some(fenced) = self.fenced(lock, &error).await {
+                        let _end = failing.become_state::<Suspended>();
+                        return Err(fenced);
+                    }
                     let error = self.with_choices(error, requests).await;
                     let _end = failing.become_state::<Failed>();
                     self.let_go_failed(lock, &error).await;
@@ -426,6 +432,16 @@ impl JobManager {
         let TaskTotals { records, accumulators } = std::mem::take(&mut self.totals);
         let (status, how) = (JobStatus::Cancelled, CANCELLED.to_owned());
         Ok(JobResult { status, how, records, accumulators, ..JobResult::default() })
+    }
+
+    /// What a process says that misses something promised and no longer owns the job: whoever does has it, and goes on.
+    async fn fenced(&self, lock: &JobLock, error: &Error) -> Option<Error> {
+        if error.kind() != ErrorKind::Lost {
+            return None;
+        }
+        let fenced = self.still_owns(lock).await.err()?;
+        self.env.warn(&format!("job {}: {error}", self.plan.job_name));
+        Some(fenced)
     }
 
     /// Whether nobody has taken the job over since this process began an attempt of it. Asked on behalf of somebody who

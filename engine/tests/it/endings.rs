@@ -21,7 +21,7 @@ use tidegate_engine::{
 
 use crate::{
     counting::{KEYS, assert_gapless, counting, endless},
-    ledger::{Ledger, counted},
+    ledger::{Ledger, Moods, counted},
     numbers::Numbers,
     windows::Windows,
     world::{Kind, Row, assert_says, run, simulate, start, with_settings},
@@ -252,6 +252,34 @@ fn a_cancelled_job_keeps_its_checkpoints_and_goes_on_from_them() {
         handle.join().await.unwrap();
         let each = |(number, _): (u64, _)| Row(Kind::Count, number % KEYS, number / KEYS + 1);
         assert_eq!(ledger.committed(), counted(source.all().map(each)));
+    });
+}
+
+/// The process that took the job over has committed everything, and readers have taken it away, before the other one comes
+/// to it: nothing is lost.
+#[test]
+fn a_process_that_was_taken_over_says_so_and_not_that_something_is_lost() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let settings =
+            [("checkpoints.url", "/checkpoints"), ("checkpoints.interval", "off"), ("restart", "none")];
+        let job = |more: &[(&str, &str)]| counting(&endless(), &[&settings, more].concat(), &ledger);
+        let (_first, first) = start(sim, job(&[])).await.unwrap();
+        env.sleep(Duration::from_millis(500)).await;
+        ledger.set_moods(Moods { retry: 1.0, ..Moods::default() });
+        first.control().ask(Ask::Checkpoint).await.unwrap();
+        env.sleep(Duration::from_secs(2)).await;
+        ledger.set_moods(Moods::default());
+        let (_second, second) = start(sim, job(&[("take-over", "true")])).await.unwrap();
+        while ledger.committed().is_empty() {
+            env.sleep(Duration::from_millis(1)).await;
+        }
+        ledger.take_away();
+        let fenced = first.join().await.unwrap_err();
+        assert_says(&fenced, ErrorKind::Fenced, &["the job was taken over"]);
+        assert!(sim.printed().iter().any(|(_, line)| line.contains("records are gone")));
+        second.control().ask(Ask::Stop { drain: false, savepoint: None }).await.unwrap();
+        second.join().await.unwrap();
     });
 }
 

@@ -46,8 +46,8 @@ states! {
     Finishing => [Finished, Failing, Cancelling, Suspended],
     /// See [`JobStatus::Finished`].
     Finished => [],
-    /// See [`JobStatus::Failing`].
-    Failing => [Failed, Restarting],
+    /// See [`JobStatus::Failing`]. What has failed here may have done so because another process owns the job.
+    Failing => [Failed, Restarting, Suspended],
     /// See [`JobStatus::Failed`].
     Failed => [],
     /// See [`JobStatus::Cancelling`]. A job may have finished before the cancellation reached it.
