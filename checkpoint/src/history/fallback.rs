@@ -73,10 +73,10 @@ pub fn instead(standing: &Standing, damaged: CheckpointId) -> Option<Restores> {
 pub struct Advice {
     /// The newest one before the damaged one that is whole.
     pub whole: Option<CheckpointId>,
-    /// Whether one newer than that is damaged as well.
+    /// Whether the line of history began from that one: it would go on if nothing else is said.
+    pub began_from_it: bool,
+    /// Whether there are others, all of them damaged as well.
     pub has_damaged: bool,
-    /// Whether sinks have yet to commit something: a fresh start would do so beside what it writes.
-    pub pending: bool,
     /// Whether the list of what is to be committed first is damaged: no start can do that.
     pub lost_pending: bool,
 }
@@ -85,11 +85,11 @@ pub struct Advice {
 /// it names every flag that it needs.
 #[must_use]
 pub fn choices(directory: &str, advice: &Advice) -> String {
-    let flag = |needed| if needed { " --abandon-pending" } else { "" };
-    let (abandon, fresh) = (flag(advice.lost_pending), flag(advice.pending || advice.lost_pending));
+    let abandon = if advice.lost_pending { " --abandon-pending" } else { "" };
+    let again = again(advice.began_from_it);
     let older = match advice {
         Advice { whole: Some(whole), .. } => format!(
-            " start from checkpoint {whole}, the newest before it that is whole, with --from {directory}@{whole} \
+            " start from checkpoint {whole}, the newest before it that is whole, with --from {directory}@{whole}{again} \
              --accept-foreign-output{abandon} (what was committed since then comes twice), or"
         ),
         Advice { has_damaged: true, .. } => {
@@ -97,7 +97,7 @@ pub fn choices(directory: &str, advice: &Advice) -> String {
         }
         _ => String::new(),
     };
-    format!("put the file back;{older} start fresh with --from none{fresh} and another output")
+    format!("put the file back;{older} start fresh {ELSEWHERE}")
 }
 
 /// The choices where a sink holds output of checkpoint `revoked`, which nobody can go on from, to end an error message
@@ -106,11 +106,19 @@ pub fn choices(directory: &str, advice: &Advice) -> String {
 pub fn choices_if_committed(standing: &Standing, directory: &str, revoked: CheckpointId) -> String {
     let older = from_before(standing, directory, revoked)
         .map(|from| format!("{from} --accept-foreign-output (what was committed then comes twice), or "));
-    let fresh = if standing.unconfirmed.is_empty() { "" } else { " --abandon-pending" };
-    format!("{}start fresh with --from none{fresh} into another output", older.unwrap_or_default())
+    format!("{}start fresh {ELSEWHERE}", older.unwrap_or_default())
+}
+
+/// Where nothing stands in the way of a start, nor is given up by it.
+const ELSEWHERE: &str = "with another checkpoint directory and another output";
+
+/// What makes a start begin a line of history from a snapshot that the present one `began_from`.
+fn again(began_from: bool) -> &'static str {
+    if began_from { " --begin-again" } else { "" }
 }
 
 fn from_before(standing: &Standing, directory: &str, checkpoint: CheckpointId) -> Option<String> {
     let older = standing.completed.iter().rfind(|held| held.checkpoint < checkpoint)?;
-    Some(format!("start from the checkpoint before it with --from {directory}@{}", older.checkpoint))
+    let again = again(standing.began_from(older.manifest.digest));
+    Some(format!("start from the checkpoint before it with --from {directory}@{}{again}", older.checkpoint))
 }

@@ -8,6 +8,7 @@ use types::{AttemptId, CheckpointId, Error, ErrorKind, JobId, Lineage, RecordNum
 
 use super::{
     fallback::{self, Fallback, SinkProof},
+    from::From,
     lock::{self, JobLock},
     permit::{CommitPermit, DeletePermit},
     record::{Kind, Record},
@@ -81,8 +82,9 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                     Decision::Finished(at) => return Ok(Started::Finished { at }),
                     Decision::Start(start) => start,
                 };
-                over =
-                    standing.filter(|it| request.from.continues() && it.starts_over()).map(start::why_over);
+                over = standing
+                    .filter(|it| request.from.continues(standing) && it.starts_over())
+                    .map(start::why_over);
                 // As it stood before: they are not unconfirmed any more once they are given up.
                 let abandoned = match standing {
                     Some(standing) => Unconfirmed::read(&env, &*store, standing, &start.abandons).await?,
@@ -90,6 +92,8 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                 };
                 let kind = Kind::AttemptStarted(*start);
                 let record = Arc::new(Record::after(newest.as_deref(), env.wall(), kind)?);
+                let continues =
+                    standing.is_some_and(|it| it.attempt.lineage == record.standing.attempt.lineage);
                 // All that will be needed is read before anything is written.
                 let read = prepare(&env, &store, &record.standing, request).await;
                 if read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt)
@@ -101,7 +105,7 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                     starting = records.begin().await?;
                     continue;
                 }
-                prepared = Some(Prepared { abandoned, ..read? });
+                prepared = Some(Prepared { abandoned, continues, ..read? });
                 env.fault(FaultPoint::StartRecordBefore)?;
                 starting.decided(record);
             }
@@ -114,6 +118,21 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                 let mut plan = history.plan(prepared);
                 if let Some(why) = over {
                     plan.summary = format!("{}: {why}", plan.summary);
+                }
+                if let (true, From::Gone { named, .. }) = (plan.continues, &request.from) {
+                    plan.summary = format!(
+                        "{}, in the line of history that began from {named}, which is there no more",
+                        plan.summary
+                    );
+                }
+                if let (true, From::Snapshot(location)) = (plan.continues, &request.from) {
+                    plan.summary = format!(
+                        "{}, in the line of history that began from checkpoint {} in {} (another one begins from \
+                         there with --begin-again)",
+                        plan.summary,
+                        location.manifest.checkpoint,
+                        location.url()
+                    );
                 }
                 return Ok(Started::Running(Box::new(history), Box::new(plan)));
             }
@@ -132,6 +151,7 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
 struct Prepared {
     pending: Vec<Pending>,
     abandoned: Vec<Unconfirmed>,
+    continues: bool,
     source: Source,
 }
 
@@ -171,7 +191,7 @@ async fn prepare(
             Source::Foreign { store: location.store, manifest: location.manifest }
         }
     };
-    Ok(Prepared { pending, abandoned: Vec::new(), source })
+    Ok(Prepared { pending, abandoned: Vec::new(), continues: false, source })
 }
 
 /// The history as the attempt that owns the job sees it. It appends until another attempt starts, and then never again.
@@ -364,13 +384,14 @@ impl JobHistory {
     }
 
     fn plan(&self, prepared: Prepared) -> RestorePlan {
-        let (standing, Prepared { pending, abandoned, source }) = (self.standing(), prepared);
+        let (standing, Prepared { pending, abandoned, continues, source }) = (self.standing(), prepared);
         RestorePlan {
             revoked: standing.revoked.clone(),
             summary: summary(standing, &source),
             pending,
             abandoned,
             source,
+            continues,
             first_checkpoint: standing.highest_checkpoint.next(),
         }
     }

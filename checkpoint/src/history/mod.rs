@@ -15,6 +15,7 @@
 //! pure parts.
 
 pub mod fallback;
+pub mod from;
 pub mod lock;
 pub mod log;
 pub mod permit;
@@ -28,12 +29,15 @@ pub mod tail;
 mod tests;
 mod unconfirmed;
 
+pub use from::{From, Line};
 pub use lock::{Instance, JobLock};
 pub use log::{CreatedRecord, JobHistory, open, start};
 pub use permit::{CommitPermit, DeletePermit};
 pub use record::{AttemptStart, CheckpointKind, Completion, EndKind, GarbageMark, Kind, Record, Savepoint};
 pub use records::Records;
-pub use standing::{Attempt, CompletedCheckpoint, End, ForeignSnapshot, OpenMark, Restores, Standing};
-pub use start::{From, Line, Pending, RestorePlan, Source, StartRequest, Started};
+pub use standing::{
+    Attempt, CompletedCheckpoint, End, ForeignSnapshot, OpenMark, Origin, Restores, Standing,
+};
+pub use start::{Pending, RestorePlan, Source, StartRequest, Started};
 pub use tail::Milestones;
 pub use unconfirmed::Unconfirmed;

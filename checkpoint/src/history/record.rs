@@ -9,11 +9,11 @@ use types::{
 
 use super::{
     Instance,
-    standing::{Restores, Standing},
+    standing::{Origin, Restores, Standing},
 };
 use crate::storage::{envelope::Envelope, paths};
 
-const ENVELOPE: Envelope = Envelope { magic: *b"TGHIST\0\0", version: 1, what: "history record" };
+const ENVELOPE: Envelope = Envelope { magic: *b"TGHIST\0\0", version: 2, what: "history record" };
 const HINT: Envelope = Envelope { magic: *b"TGHINT\0\0", version: 1, what: "hint" };
 
 /// Above any number that a history can reach, and far enough below the end of `u64` that arithmetic is safe.
@@ -64,6 +64,8 @@ pub struct AttemptStart {
     pub max_parallelism: MaxParallelism,
     /// The line of history: kept by a continuation, new otherwise.
     pub lineage: Lineage,
+    /// How that line began.
+    pub origin: Origin,
     /// The process.
     pub instance: Instance,
     /// The process, for people: "pid 12 on host-a".

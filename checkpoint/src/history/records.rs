@@ -135,6 +135,24 @@ impl Records {
         Ok(())
     }
 
+    /// A record without which nobody knows where the job stands.
+    fn damaged(&self, number: RecordNumber, error: Error) -> Error {
+        if error.kind() != ErrorKind::Corrupt {
+            return error;
+        }
+        let url = self.store.url();
+        let older = match number.0.checked_sub(1) {
+            Some(before) => {
+                format!("start from what the one before it knows with --from {url}/history/{before}")
+            }
+            None => "start fresh".to_owned(),
+        };
+        Error::corrupt(format!(
+            "checkpoint directory {url}: {error}; put the record back, or {older}, with another checkpoint directory and \
+             another output"
+        ))
+    }
+
     fn lost_record(&self, hint: RecordNumber, tail: Option<RecordNumber>) -> Error {
         let found = tail.map_or_else(|| "none".to_owned(), paths::record);
         Error::corrupt(format!(
@@ -181,7 +199,11 @@ impl<'a> Patience<'a> {
                 let len = retry.run(env, "search the history", || store.len(&path)).await?;
                 Answer::Exists(len.is_some())
             }
-            Call::Read(number) => Answer::Record(self.records.read(number).await?.map(Arc::new)),
+            Call::Read(number) => {
+                let read = self.records.read(number).await;
+                let read = read.map_err(|error| self.records.damaged(number, error))?;
+                Answer::Record(read.map(Arc::new))
+            }
             Call::Create(record) => self.create(&record).await?,
         })
     }

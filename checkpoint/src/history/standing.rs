@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 use types::{
-    AttemptId, CheckpointId, Error, JobId, Lineage, MaxParallelism, RecordNumber, Result, SnapshotFile,
-    Timestamp,
+    AttemptId, CheckpointId, Digest, Error, JobId, Lineage, MaxParallelism, RecordNumber, Result,
+    SnapshotFile, Timestamp, Uid,
 };
 
 use super::{
@@ -60,12 +60,29 @@ pub struct Attempt {
     pub started_at: Timestamp,
     /// What it restores: pinned until its first completed checkpoint.
     pub restores: Restores,
+    /// How its line of history began.
+    pub origin: Origin,
+}
+
+/// How a line of history began, and what its user has accepted for it since: every attempt that goes on with it says it
+/// again, so that nobody has to be asked twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Origin {
+    /// What its first attempt restored. Nothing of it is needed any more once that has completed a checkpoint.
+    pub restored: Restores,
+    /// How the user named that, if at all.
+    pub named: Option<String>,
+    /// Whether output of other lines may be beside its own.
+    pub accepts_foreign_output: bool,
+    /// Operators whose state was dropped, in their order.
+    pub dropped: Vec<Uid>,
 }
 
 /// What an attempt restores.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Restores {
     /// Nothing: a fresh start.
+    #[default]
     Empty,
     /// A checkpoint of this history.
     Own(CompletedCheckpoint),
@@ -252,6 +269,7 @@ impl Standing {
             end.gave_up = true;
             // Nothing of this line of history can go on: the next start begins another one.
             self.attempt.restores = Restores::Empty;
+            self.attempt.origin = Origin::default();
             self.revoked.clear();
         }
         check_garbage(&mark.files)?;
@@ -313,6 +331,14 @@ impl Standing {
     pub fn restore_point(&self) -> Restores {
         let newest = self.completed.iter().rfind(|completed| completed.lineage == self.attempt.lineage);
         newest.map_or_else(|| self.attempt.restores.clone(), |newest| Restores::Own(newest.clone()))
+    }
+
+    /// Whether the last attempt's line of history began from the snapshot whose manifest has this digest: that is a snapshot's
+    /// identity, wherever it lies and however its place is written.
+    #[must_use]
+    pub fn began_from(&self, manifest: Digest) -> bool {
+        let restored = self.attempt.origin.restored.manifest();
+        restored.is_some_and(|restored| restored.digest == manifest)
     }
 
     /// The own checkpoint that the last attempt restores, until it has completed one itself.
@@ -390,6 +416,7 @@ impl Attempt {
             parallelism: start.parallelism,
             started_at: at,
             restores: start.restores.clone(),
+            origin: start.origin.clone(),
         }
     }
 }
@@ -402,6 +429,16 @@ impl Restores {
             Self::Empty => None,
             Self::Own(own) => Some(own.checkpoint),
             Self::Foreign(foreign) => Some(foreign.checkpoint),
+        }
+    }
+
+    /// The manifest of what is restored.
+    #[must_use]
+    pub fn manifest(&self) -> Option<&SnapshotFile> {
+        match self {
+            Self::Empty => None,
+            Self::Own(own) => Some(&own.manifest),
+            Self::Foreign(foreign) => Some(&foreign.manifest),
         }
     }
 }

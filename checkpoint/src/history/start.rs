@@ -1,65 +1,21 @@
 //! How an attempt starts: what it restores is decided here, purely, from what holds and what the user asked for; the
 //! driver in [`log`](super::log) makes it so.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use env::Store;
-use types::{CheckpointId, Error, JobId, Lineage, MaxParallelism, Result, Timestamp};
+use types::{CheckpointId, Error, JobId, Lineage, MaxParallelism, Result, Timestamp, Uid};
 
 use super::{
     Instance,
+    from::{From, Line},
     log::JobHistory,
     permit::CommitPermit,
     record::{AttemptStart, EndKind},
-    standing::{CompletedCheckpoint, ForeignSnapshot, Restores, Standing},
+    standing::{CompletedCheckpoint, ForeignSnapshot, Origin, Restores, Standing},
     unconfirmed::Unconfirmed,
 };
 use crate::{manifest::Manifest, savepoint::SnapshotLocation};
-
-/// What the user wants to start from (`--from`).
-#[derive(Clone, Debug, Default)]
-pub enum From {
-    /// Continue if there is a history, else start fresh.
-    #[default]
-    Auto,
-    /// Continue; there must be a history.
-    Latest,
-    /// Start fresh in spite of a history.
-    None,
-    /// Start from this checkpoint or savepoint.
-    Snapshot(SnapshotLocation),
-}
-
-impl From {
-    /// Whether the line of history that there is goes on, if there is one.
-    #[must_use]
-    pub const fn continues(&self) -> bool {
-        matches!(self, Self::Auto | Self::Latest)
-    }
-}
-
-/// The line of history that a start goes on with: what its sinks hold is compared with this one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Line {
-    /// Whichever there is: nobody has asked the sinks.
-    #[default]
-    Any,
-    /// The one that there is.
-    Continued(Lineage),
-    /// A new one.
-    New,
-}
-
-impl Line {
-    /// That of a start from `from` on top of `standing`.
-    #[must_use]
-    pub fn of(standing: Option<&Standing>, from: &From) -> Self {
-        match standing.filter(|it| from.continues() && !it.starts_over()) {
-            Some(standing) => Self::Continued(standing.attempt.lineage),
-            None => Self::New,
-        }
-    }
-}
 
 /// What is to be started.
 #[derive(Clone, Debug)]
@@ -82,6 +38,10 @@ pub struct StartRequest {
     pub revoke: Option<CheckpointId>,
     /// Give up what an unrestored checkpoint left pending, instead of committing it first.
     pub abandon_pending: bool,
+    /// Output of other lines of history may be beside that of this one, from now on.
+    pub accept_foreign_output: bool,
+    /// Operators whose state is dropped.
+    pub dropped: BTreeSet<Uid>,
 }
 
 impl StartRequest {
@@ -97,6 +57,8 @@ impl StartRequest {
             automatic: false,
             revoke: None,
             abandon_pending: false,
+            accept_foreign_output: false,
+            dropped: BTreeSet::new(),
         }
     }
 }
@@ -123,6 +85,8 @@ pub struct RestorePlan {
     pub abandoned: Vec<Unconfirmed>,
     /// What to restore.
     pub source: Source,
+    /// Whether a line of history goes on.
+    pub continues: bool,
     /// The number of the attempt's first checkpoint.
     pub first_checkpoint: CheckpointId,
     /// One line for people.
@@ -195,14 +159,19 @@ pub fn decide(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<
     };
     let request = candidate.request;
     own_directory(standing, candidate)?;
-    let continues = request.from.continues();
+    let continues = request.from.continues(Some(standing));
+    if let (From::Gone { named, .. }, false) = (&request.from, continues) {
+        return Err(gone(named));
+    }
     if let (Some(end), true) = (&standing.end, continues)
         && end.kind == EndKind::Finished
     {
         return Ok(Decision::Finished(end.at));
     }
     same_line(Some(standing), candidate)?;
-    if continues && request.abandon_pending && !standing.unconfirmed.is_empty() {
+    // Beside a snapshot that the line began from, it was said of what was pending there.
+    let is_plain = matches!(request.from, From::Auto | From::Latest);
+    if is_plain && request.abandon_pending && !standing.unconfirmed.is_empty() {
         return Err(Error::invalid_job(
             "a continuation commits what is pending, so --abandon-pending gives nothing up: leave it out, or say with \
              --from SNAPSHOT (tidegate snapshots lists them) or --from none where to begin a new line of history",
@@ -221,8 +190,8 @@ pub fn decide(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<
     }
     let (lineage, restores) = match (&request.from, request.revoke) {
         _ if starts_over => (candidate.new_lineage, Restores::Empty),
-        (From::Auto | From::Latest, None) => (standing.attempt.lineage, standing.restore_point()),
-        (From::Auto | From::Latest, Some(revoke)) => {
+        (from, None) if continues => (standing.attempt.lineage, here(standing.restore_point(), from)),
+        (from, Some(revoke)) if continues => {
             if standing.completed.last().is_none_or(|newest| newest.checkpoint != revoke) {
                 return Err(Error::retryable(format!(
                     "checkpoint {revoke} is no longer the newest in {}: start again",
@@ -235,15 +204,17 @@ pub fn decide(standing: Option<&Standing>, candidate: &Candidate<'_>) -> Result<
                     candidate.directory
                 ))
             })?;
-            (standing.attempt.lineage, restores)
+            (standing.attempt.lineage, here(restores, from))
         }
-        (From::None, _) => (candidate.new_lineage, Restores::Empty),
-        (From::Snapshot(location), _) => {
-            (candidate.new_lineage, snapshot(Some(standing), location, request)?)
-        }
+        (from, _) => match from.snapshot() {
+            Some(location) => (candidate.new_lineage, snapshot(Some(standing), location, request)?),
+            None => (candidate.new_lineage, Restores::Empty),
+        },
     };
-    let abandons = if request.abandon_pending { standing.unconfirmed.clone() } else { Vec::new() };
-    let start = AttemptStart { abandons, ..attempt(candidate, standing.job, lineage, restores) };
+    let abandons =
+        if request.abandon_pending && !continues { standing.unconfirmed.clone() } else { Vec::new() };
+    let begun = Some(&standing.attempt.origin).filter(|_| continues && !starts_over);
+    let start = AttemptStart { abandons, ..attempt(candidate, standing.job, lineage, begun, restores) };
     Ok(Decision::Start(Box::new(start)))
 }
 
@@ -256,6 +227,13 @@ pub fn why_over(standing: &Standing) -> &'static str {
         }
         _ => "its checkpoints were removed when the job was cancelled (checkpoints.keep-on-cancel)",
     }
+}
+
+fn gone(named: &str) -> Error {
+    Error::invalid_job(format!(
+        "{named} is gone, and no line of history that began from it is there to go on with: give another snapshot, or \
+         leave out --from"
+    ))
 }
 
 fn first_start(candidate: &Candidate<'_>) -> Result<Decision> {
@@ -271,21 +249,37 @@ fn first_start(candidate: &Candidate<'_>) -> Result<Decision> {
             )));
         }
         From::Auto | From::None => Restores::Empty,
-        From::Snapshot(location) => snapshot(None, location, request)?,
+        From::Snapshot(location) | From::Anew(location) => snapshot(None, location, request)?,
+        From::Gone { named, .. } => return Err(gone(named)),
     };
-    let start = attempt(candidate, candidate.new_job, candidate.new_lineage, restores);
+    let start = attempt(candidate, candidate.new_job, candidate.new_lineage, None, restores);
     Ok(Decision::Start(Box::new(start)))
 }
 
-fn attempt(candidate: &Candidate<'_>, job: JobId, lineage: Lineage, restores: Restores) -> AttemptStart {
+/// `begun` is the origin of a line that goes on.
+fn attempt(
+    candidate: &Candidate<'_>,
+    job: JobId,
+    lineage: Lineage,
+    begun: Option<&Origin>,
+    restores: Restores,
+) -> AttemptStart {
+    let request = candidate.request;
+    let named = request.from.snapshot().map(|location| location.named.clone());
+    let new = || Origin { restored: restores.clone(), named, ..Origin::default() };
+    let mut origin = begun.cloned().unwrap_or_else(new);
+    origin.accepts_foreign_output |= request.accept_foreign_output;
+    let dropped: BTreeSet<Uid> = origin.dropped.into_iter().chain(request.dropped.iter().cloned()).collect();
+    origin.dropped = dropped.into_iter().collect();
     AttemptStart {
-        job_name: candidate.request.job_name.clone(),
+        job_name: request.job_name.clone(),
         job,
-        max_parallelism: candidate.request.max_parallelism,
+        max_parallelism: request.max_parallelism,
         lineage,
+        origin,
         instance: candidate.instance,
         process: candidate.process.to_owned(),
-        parallelism: candidate.request.parallelism,
+        parallelism: request.parallelism,
         restores,
         abandons: Vec::new(),
     }
@@ -341,6 +335,16 @@ fn snapshot(
     same_max_parallelism(location.manifest.max_parallelism, request.max_parallelism, location.url())?;
     let own = standing.and_then(|standing| own(standing, location).cloned());
     Ok(own.map_or_else(|| Restores::Foreign(foreign(location)), Restores::Own))
+}
+
+/// A snapshot that is restored once more, at the place where the user has it now.
+fn here(restores: Restores, from: &From) -> Restores {
+    match (&restores, from.snapshot()) {
+        (Restores::Foreign(it), Some(location)) if it.manifest.digest == location.file.digest => {
+            Restores::Foreign(foreign(location))
+        }
+        _ => restores,
+    }
 }
 
 /// The checkpoint of this history that a user's snapshot is, if it is one.

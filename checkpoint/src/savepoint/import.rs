@@ -48,8 +48,14 @@ pub async fn import(
 }
 
 async fn copy(env: &Env, from: &dyn Store, file: &SnapshotFile, to: &dyn Store, path: &str) -> Result<()> {
-    let damaged =
-        |what: String| Error::corrupt(format!("{} in {} is damaged: {what}", file.path, from.url()));
+    let damaged = |what: String| {
+        let url = from.url();
+        Error::corrupt(format!(
+            "{} in {url} is damaged: {what}; put the file back, or start from another snapshot (tidegate verify {url} tells \
+             all that is damaged)",
+            file.path
+        ))
+    };
     let mut writer = to.writer(path).await?;
     let mut digest = DigestBuilder::default();
     let mut at = 0;

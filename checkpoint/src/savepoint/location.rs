@@ -14,6 +14,7 @@ use types::{CheckpointId, Digest, Error, ErrorKind, RecordNumber, Result, Snapsh
 use crate::{
     history::{CompletedCheckpoint, ForeignSnapshot, Record, Records, Restores, Standing, Unconfirmed},
     manifest::{self, Manifest},
+    snapshots,
     storage::{paths, retry::Retry},
 };
 
@@ -29,6 +30,8 @@ pub struct SnapshotLocation {
     /// The checkpoints up to this one whose sinks are not known to have committed, oldest first: no start from a copy
     /// commits what they have pending. None for a savepoint, which waited for its sinks.
     pub unconfirmed: Vec<Unconfirmed>,
+    /// How the user names it.
+    pub named: String,
 }
 
 impl fmt::Debug for SnapshotLocation {
@@ -56,7 +59,7 @@ impl SnapshotLocation {
         if which == Which::Latest
             && let Some(savepoint) = Self::savepoint(env, &store).await?
         {
-            return Ok(savepoint);
+            return Ok(Self { named: text.to_owned(), ..savepoint });
         }
         let none = |what: String| Error::invalid_job(format!("{text}: {what}"));
         let records = Records::new(env, Arc::clone(&store));
@@ -90,11 +93,23 @@ impl SnapshotLocation {
         {
             return Err(none(gone));
         }
-        let manifest = Arc::new(manifest::read(env, &*store, &found.manifest).await?);
+        let manifest = match manifest::read(env, &*store, &found.manifest).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let whole = snapshots::whole_before(env, &store, &newest.standing, found.checkpoint).await;
+                let instead = match whole {
+                    Some(whole) => {
+                        format!("take {directory}@{}, the newest before it that is whole", whole.checkpoint)
+                    }
+                    None => "take another snapshot: none before it is whole".to_owned(),
+                };
+                return Err(Error::corrupt(format!("{error}; put the file back, or {instead}")));
+            }
+            manifest => Arc::new(manifest?),
+        };
         let waiting = &newest.standing.unconfirmed;
         let waiting: Vec<_> = waiting.iter().copied().filter(|it| *it <= found.checkpoint).collect();
         let unconfirmed = Unconfirmed::read(env, &*store, &newest.standing, &waiting).await?;
-        Ok(Self { store, file: found.manifest, manifest, unconfirmed })
+        Ok(Self { store, file: found.manifest, manifest, unconfirmed, named: text.to_owned() })
     }
 
     /// Finds again the snapshot that an attempt started from.
@@ -111,7 +126,16 @@ impl SnapshotLocation {
         let store = open_existing(env, &snapshot.url).await.map_err(gone)?;
         let manifest = Arc::new(manifest::read(env, &*store, &snapshot.manifest).await?);
         // The first start from it has looked at what was pending.
-        Ok(Self { store, file: snapshot.manifest.clone(), manifest, unconfirmed: Vec::new() })
+        let (file, named) = (snapshot.manifest.clone(), snapshot.url.clone());
+        Ok(Self { store, file, manifest, unconfirmed: Vec::new(), named })
+    }
+
+    /// The newest history record of a checkpoint directory, if it is one. Makes nothing.
+    ///
+    /// # Errors
+    /// `InvalidJob` if there is no such directory; as [`Records::newest`].
+    pub(crate) async fn newest_record(env: &Env, url: &str) -> Result<Option<Arc<Record>>> {
+        Records::new(env, open_existing(env, url).await?).newest().await
     }
 
     /// The savepoint in a directory, if it is one.
@@ -125,12 +149,16 @@ impl SnapshotLocation {
             .map(|bytes| {
                 let file =
                     SnapshotFile { path: path.into(), len: bytes.len() as u64, digest: Digest::of(&bytes) };
-                let manifest = manifest::decode(path, &bytes).map_err(|error| error.context(store.url()))?;
+                let manifest = manifest::decode(path, &bytes).map_err(|error| {
+                    let advice = "put the file back, or take another snapshot";
+                    Error::corrupt(format!("{}: {error}; {advice}", store.url())).with_kind(error.kind())
+                })?;
                 Ok(Self {
                     store: Arc::clone(store),
                     file,
                     manifest: Arc::new(manifest),
                     unconfirmed: Vec::new(),
+                    named: store.url().to_owned(),
                 })
             })
             .transpose()

@@ -7,4 +7,4 @@ mod whole;
 
 pub use list::{CheckpointInfo, Listing, SavepointInfo, list};
 pub use verify::{Problem, Progress, Report, Severity, check_file, needed, verify};
-pub use whole::choices;
+pub use whole::{choices, whole_before};

@@ -23,20 +23,34 @@ pub async fn choices(
     standing: &Standing,
     damaged: CheckpointId,
 ) -> String {
-    let mut advice = Advice {
-        pending: !standing.unconfirmed.is_empty(),
-        lost_pending: lost_pending(env, store, standing).await,
-        ..Advice::default()
-    };
-    for older in standing.completed.iter().rev().filter(|held| held.checkpoint < damaged) {
+    let mut advice = Advice { lost_pending: lost_pending(env, store, standing).await, ..Advice::default() };
+    if let Some(whole) = whole_before(env, store, standing, damaged).await {
+        advice.whole = Some(whole.checkpoint);
+        advice.began_from_it = standing.began_from(whole.manifest.digest);
+    }
+    advice.has_damaged = advice.whole.is_none() && older(standing, damaged).next().is_some();
+    fallback::choices(store.url(), &advice)
+}
+
+/// The newest checkpoint before `damaged` all of whose files are there and are what was written.
+pub async fn whole_before<'a>(
+    env: &Env,
+    store: &Arc<dyn Store>,
+    standing: &'a Standing,
+    damaged: CheckpointId,
+) -> Option<&'a CompletedCheckpoint> {
+    for older in older(standing, damaged) {
         // Whatever cannot be read now is not to be recommended.
         if is_whole(env, store, older).await.unwrap_or(false) {
-            advice.whole = Some(older.checkpoint);
-            break;
+            return Some(older);
         }
-        advice.has_damaged = true;
     }
-    fallback::choices(store.url(), &advice)
+    None
+}
+
+/// The retained checkpoints before this one, newest first.
+fn older(standing: &Standing, damaged: CheckpointId) -> impl Iterator<Item = &CompletedCheckpoint> {
+    standing.completed.iter().rev().filter(move |held| held.checkpoint < damaged)
 }
 
 /// Whether all files of a checkpoint are there and are what was written.

@@ -25,7 +25,7 @@ const MAX_BODY: usize = 256 << 20;
 pub struct Envelope {
     /// The first eight bytes.
     pub magic: [u8; 8],
-    /// The version that is written, and the newest that is read.
+    /// The version that is written, and the only one that is read: no older one was ever released.
     pub version: u32,
     /// What the file is, for messages.
     pub what: &'static str,
@@ -59,7 +59,7 @@ impl Envelope {
     /// Checks `bytes` and decodes the body; `place` is the file's path for messages.
     ///
     /// # Errors
-    /// `Corrupt` if the bytes are not exactly one intact file of this kind, or were written by a newer version.
+    /// `Corrupt` if the bytes are not exactly one intact file of this kind, or were written by another version.
     pub fn open<T: DeserializeOwned>(&self, place: &str, bytes: &[u8]) -> Result<T> {
         let body = self.body(bytes).map_err(|what| self.corrupt(place, &what))?;
         let config = bincode::config::standard().with_limit::<MAX_BODY>();
@@ -89,6 +89,12 @@ impl Envelope {
         if version > self.version {
             return Err(format!(
                 "it was written by a newer version (format {version}, this program reads up to {}): use that program",
+                self.version
+            ));
+        }
+        if version < self.version {
+            return Err(format!(
+                "it was written by a development version (format {version}, this program reads {}): use that program",
                 self.version
             ));
         }
@@ -146,13 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_told_apart_from_damage() {
+    fn another_version_is_told_apart_from_damage() {
         let newer = Envelope { version: 4, ..ENVELOPE }.seal(&1_u8).unwrap();
         let error = ENVELOPE.open::<u8>("f", &newer).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.message().contains("written by a newer version"), "{error}");
         let older = Envelope { version: 2, ..ENVELOPE }.seal(&1_u8).unwrap();
-        assert_eq!(ENVELOPE.open::<u8>("f", &older).unwrap(), 1);
+        let error = ENVELOPE.open::<u8>("f", &older).unwrap_err();
+        assert!(error.message().contains("written by a development version"), "{error}");
     }
 
     #[test]

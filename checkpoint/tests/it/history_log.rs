@@ -136,7 +136,7 @@ fn starts_that_cannot_be_right_are_refused_and_change_nothing() {
         let damaged = started(&env, &store, &request("job")).await.map(drop).unwrap_err();
         assert_eq!(damaged.kind(), ErrorKind::Corrupt);
         assert!(
-            damaged.message().contains(manifest) && damaged.message().contains("--from none"),
+            damaged.message().contains(manifest) && damaged.message().contains("; start fresh with another"),
             "{damaged}"
         );
         store.put(manifest, vec![intact]).await.unwrap();

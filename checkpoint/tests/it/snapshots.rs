@@ -10,7 +10,7 @@ use env::{
 };
 use tidegate_checkpoint::{
     collect::Collector,
-    history::{From, Source, StartRequest},
+    history::{self, From, Source, StartRequest},
     manifest::PreparedTransaction,
     savepoint::{self, RunCopier, SnapshotLocation},
     snapshots::{Listing, Report, Severity, list, verify},
@@ -341,6 +341,15 @@ fn an_old_record_tells_whether_its_checkpoint_is_kept() {
         let path = paths::record(newest.number);
         store.put(&path, vec!["damage".into()]).await.unwrap();
         let from = format!("{JOB}/history/{}", newest.number.0 - 1);
+        let damaged = history::open(&env, Arc::clone(&store)).await.unwrap_err();
+        let texts = [
+            &format!("checkpoint directory {JOB}: "),
+            &path,
+            &"put the record back".to_owned(),
+            &format!("--from {from}, "),
+        ];
+        assert_eq!(damaged.kind(), ErrorKind::Corrupt);
+        assert!(texts.iter().all(|text| damaged.message().contains(text.as_str())), "{damaged}");
         assert_eq!(SnapshotLocation::resolve(&env, &from).await.unwrap().file, kept.manifest);
     });
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use engine::{api::sink::TwoPhaseSink, prelude::*};
+use engine::{api::sink::TwoPhaseSink, cluster::attempt::Ask, prelude::*};
 use env::{
     Env, FaultPoint, FileKind,
     sim::{Control, FaultAction, Options, Simulation},
@@ -269,7 +269,7 @@ fn a_new_line_of_history_may_write_elsewhere_once_nothing_is_pending() {
     simulate(async |sim, env| {
         die_at(sim, job("/in", "/out", &[]), FaultPoint::CompletedRecordAfter, 3).await;
         let before = images(&env);
-        let anew = [("from", "none"), ("source.records-per-second", "off")];
+        let anew = [("from", "none"), ("source.records-per-second", "off"), ("allow-moved", "lines,copies")];
         let error = run(sim, job("/other", "/elsewhere", &anew)).await.unwrap_err();
         assert_refused(&env, &before, &error, &["sink copies wrote to /out", "--abandon-pending"]);
         let abandoning = [&anew[..], &[("abandon-pending", "true")]].concat();
@@ -283,7 +283,7 @@ fn a_new_line_of_history_that_died_before_its_first_checkpoint_goes_on_where_it_
     for point in [FaultPoint::StartRecordAfter, FaultPoint::ManifestBefore] {
         simulate(async |sim, env| {
             let from = begin(sim, &env, job("/in", "/out", &[])).await;
-            let anew = [("from", &*from)];
+            let anew = [("from", &*from), ("allow-moved", "copies")];
             die_at(sim, job("/in", "/elsewhere", &anew), point, 1).await;
             let before = images(&env);
             // What it reads is what the checkpoint remembers, whoever wrote that.
@@ -293,6 +293,67 @@ fn a_new_line_of_history_that_died_before_its_first_checkpoint_goes_on_where_it_
             assert_whole(&env, &["/out", "/elsewhere"]);
         });
     }
+}
+
+/// Retention would take what the unfinished one needs, a checkpoint at a time.
+#[test]
+fn a_new_line_of_history_for_other_files_does_not_replace_one_that_has_not_finished() {
+    simulate(async |sim, env| {
+        let from = begin(sim, &env, job("/in", "/out", &[])).await;
+        let (process, world) = sim.process("job");
+        let away = [("checkpoints.url", "/away")];
+        let handle = job("/in", "/out-away", &away).start(&world).await.unwrap();
+        env.sleep(Duration::from_millis(250)).await;
+        let stop = Ask::Stop { drain: false, savepoint: Some("/savepoint".to_owned()) };
+        handle.control().ask(stop).await.unwrap();
+        handle.join().await.unwrap();
+        process.kill();
+        let before = images(&env);
+        let newest = from.rsplit('@').next().unwrap();
+        let gives_up = format!("would give up checkpoints {}", newest.parse::<u64>().unwrap() - 2);
+        for from in ["none", "/savepoint", &from] {
+            for (input, output, text) in [
+                ("/other", "/out", "source lines read /in up to checkpoint "),
+                ("/in", "/elsewhere", "sink copies wrote to /out up to checkpoint "),
+            ] {
+                let error = run(sim, job(input, output, &[("from", from)])).await.unwrap_err();
+                let allow = if input == "/other" { "--allow-moved lines" } else { "--allow-moved copies" };
+                let texts = [
+                    text,
+                    "has not finished",
+                    &gives_up,
+                    " in /checkpoints ",
+                    "another checkpoint directory",
+                    "without --from",
+                    allow,
+                ];
+                assert_refused(&env, &before, &error, &texts);
+            }
+        }
+        // It goes on, here and there.
+        let fast = ("source.records-per-second", "off");
+        let elsewhere = [("from", "/savepoint"), ("checkpoints.url", "/new"), fast];
+        assert_eq!(run(sim, job("/in", "/out-new", &elsewhere)).await.unwrap(), "finished");
+        assert_whole(&env, &["/out-away", "/out-new"]);
+        assert_eq!(run(sim, job("/in", "/out", &[fast])).await.unwrap(), "finished");
+        assert_whole(&env, &["/out"]);
+        // Nothing of a job that has finished is needed any more.
+        assert_eq!(
+            run(sim, job("/other", "/elsewhere", &[("from", "none"), fast])).await.unwrap(),
+            "finished"
+        );
+        assert_whole(&env, &["/elsewhere"]);
+    });
+}
+
+#[test]
+fn an_unfinished_line_of_history_is_given_up_where_the_user_says_so() {
+    simulate(async |sim, env| {
+        begin(sim, &env, job("/in", "/out", &[])).await;
+        let settings = [("from", "none"), ("source.records-per-second", "off"), ("allow-moved", "copies")];
+        assert_eq!(run(sim, job("/in", "/elsewhere", &settings)).await.unwrap(), "finished");
+        assert_whole(&env, &["/elsewhere"]);
+    });
 }
 
 /// The points between the record of a checkpoint and its confirmation, and what is published at the third.

@@ -85,13 +85,13 @@ impl JobManager {
         automatic: bool,
         suspicious: bool,
     ) -> Result<Option<Revocation>> {
-        if !automatic && !self.start.from.continues() {
-            return Ok(None);
-        }
         for _ in 0..OVERTAKEN_MAX {
             let Some(record) = history::open(&self.env, Arc::clone(&self.store)).await? else {
                 return Ok(None);
             };
+            if !automatic && !self.start.from.continues(Some(&record.standing)) {
+                return Ok(None);
+            }
             let found = self.revocation_at(&record.standing, suspicious).await;
             match &found {
                 Ok(Some(_)) => {}

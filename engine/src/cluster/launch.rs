@@ -10,7 +10,9 @@ use std::{
 use checkpoint::{
     barrier::complete::AttemptPlan,
     coordinator::{Coordinator, Remaining},
-    history::{self, From, JobHistory, JobLock, Kind, Line, RestorePlan, Source, StartRequest, Started},
+    history::{
+        self, From, JobHistory, JobLock, Kind, Line, RestorePlan, Source, Standing, StartRequest, Started,
+    },
     manifest::{Manifest, PreparedTransaction, TaskId},
     restart::is_restartable,
     savepoint,
@@ -113,7 +115,7 @@ impl JobManager {
             revoked = revocation.into_prepared();
         }
         self.announce(&info, restore, history);
-        self.tell_given_up(automatic, restore);
+        self.tell_given_up(restore);
         self.settle_sinks(&info, restore, revoked, history).await?;
         confirm(restore, history).await?;
         let manifest = self.manifest(&info, &restore.source).await?;
@@ -123,8 +125,8 @@ impl JobManager {
             Some(_) => (self.attempt_plan(&info, BTreeSet::new()), BTreeMap::new()),
             None => {
                 if let Some(manifest) = &manifest {
-                    let dropped = &self.start.allow_dropped_state;
-                    compatible::check(&self.plan, manifest, dropped, "the snapshot to restore")?;
+                    let dropped = self.dropped(manifest, Some(history.standing()));
+                    compatible::check(&self.plan, manifest, &dropped, "the snapshot to restore")?;
                 }
                 let moved = manifest.clone().map(|manifest| self.moved(manifest)).transpose()?;
                 (self.attempt_plan(&info, self.tasks()), self.deploy(&info, moved.as_deref()).await?)
@@ -190,6 +192,8 @@ impl JobManager {
         if !automatic {
             request.from = self.start.from.clone();
             request.abandon_pending = self.start.abandon_pending;
+            request.accept_foreign_output = self.start.accept_foreign_output;
+            request.dropped = self.start.allow_dropped_state.clone();
         }
         let suspicion = self.suspicion.take();
         let revocation = self.revocation(automatic, suspicion.is_some()).await?;
@@ -235,15 +239,17 @@ impl JobManager {
             return Ok(Some(line));
         }
         if let Some(standing) = standing.filter(|it| it.end.as_ref().is_some_and(|end| finished(&end.kind)))
-            && self.start.from.continues()
+            && self.start.from.continues(Some(standing))
         {
             return self.check_finished_places(standing).await.map(|()| Some(line));
         }
         self.check_left_behind(standing)?;
+        self.check_unfinished(standing).await?;
         match self.to_restore(standing).await? {
             Some(snapshot) => {
                 let Snapshot { manifest, name, .. } = &snapshot;
-                compatible::check(&self.plan, manifest, &self.start.allow_dropped_state, name)?;
+                let goes_on = standing.filter(|_| self.start.from.continues(standing));
+                compatible::check(&self.plan, manifest, &self.dropped(manifest, goes_on), name)?;
                 self.check_places(&snapshot, standing).await?;
             }
             None => {
@@ -251,7 +257,7 @@ impl JobManager {
                 self.check_sources().await?;
             }
         }
-        let continues = self.start.from.continues();
+        let continues = self.start.from.continues(standing);
         let over = standing.filter(|it| continues && it.starts_over());
         if over.is_some() && matches!(self.start.from, From::Latest) {
             // Refused as such when the attempt begins.
@@ -277,6 +283,15 @@ impl JobManager {
         })?;
         self.check_beside(standing).await?;
         Ok(Some(line))
+    }
+
+    /// The operators whose state may be dropped from `manifest`, on top of `standing` if that line of history goes on: not
+    /// those that it has dropped already.
+    fn dropped(&self, manifest: &Manifest, standing: Option<&Standing>) -> BTreeSet<Uid> {
+        let before = standing.map(|it| &*it.attempt.origin.dropped).unwrap_or_default();
+        let is_there = |uid: &Uid| manifest.operators.iter().any(|it| it.uid == *uid);
+        let all = self.start.allow_dropped_state.iter();
+        all.filter(|uid| is_there(uid) || !before.contains(uid)).cloned().collect()
     }
 
     async fn check_held(&mut self, info: &AttemptInfo, expected: &Expected) -> Result<()> {

@@ -6,8 +6,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use checkpoint::{
     history::{From, JobLock},
     savepoint::SnapshotLocation,
+    storage::{
+        paths::{SAVEPOINT_MANIFEST, SAVEPOINT_PARTIAL},
+        retry::Retry,
+    },
 };
-use env::{Env, Limits, MemoryLimit, Message, Sender, TaskHandle, channel};
+use env::{Env, Limits, MemoryLimit, Message, Sender, Store, TaskHandle, channel};
 use statebackend::MergePolicy;
 use tokio::sync::oneshot;
 use types::{Error, Result};
@@ -142,11 +146,14 @@ impl JobHandle {
 pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<JobHandle> {
     check_guarantees(&plan, &settings)?;
     let plan = Arc::new(plan);
+    // Opening the store makes its directory.
+    let from = from(env, &settings).await?;
     // Without a URL the history of the job lives and dies with it: one path for all jobs.
     let store = match settings.checkpoint_url.as_deref() {
         None => env.private_store(memory_limit(&settings)),
         Some(url) => {
             let store = env.open_store(url)?;
+            check_no_savepoint(env, &*store).await?;
             if let Some(limit) = memory_limit(&settings) {
                 store.limit_memory(limit);
             }
@@ -156,7 +163,6 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
     if settings.is_volatile() {
         env.warn(&format!("job {}: checkpoints are kept in memory and die with this process", plan.job_name));
     }
-    let from = from(env, &settings.from).await?;
     let checkpoint_url = settings.checkpoint_url.as_deref().map(|url| env::absolute(&*env.files(), url));
     let checkpoint_url = checkpoint_url.transpose()?.map(Arc::from);
     // Before the REST address is asked for, which another process of this job would hold as well: what is in the way is
@@ -237,6 +243,21 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
     Ok(JobHandle { env: env.clone(), control, result, tasks: vec![task_manager, job_manager], rest })
 }
 
+/// A savepoint is its user's, and none of a job's own checkpoints could be seen beside it.
+async fn check_no_savepoint(env: &Env, store: &dyn Store) -> Result<()> {
+    let look = |file| Retry::STORE.run(env, "look for a savepoint", move || store.len(file));
+    let what = match futures::try_join!(look(SAVEPOINT_MANIFEST), look(SAVEPOINT_PARTIAL))? {
+        (None, None) => return Ok(()),
+        (Some(_), _) => "is a savepoint",
+        (None, Some(_)) => "holds a savepoint that is not whole",
+    };
+    let url = store.url();
+    Err(Error::invalid_job(format!(
+        "--checkpoints {url}: {url} {what}, and no place for checkpoints: give them a directory of their own, and --from \
+         {url} to start from it"
+    )))
+}
+
 /// What a job may promise under its settings.
 fn check_guarantees(plan: &Plan, settings: &Settings) -> Result<()> {
     let exactly_once = exactly_once_sinks(&plan.graph);
@@ -264,14 +285,22 @@ fn memory_limit(settings: &Settings) -> Option<MemoryLimit> {
     })
 }
 
-async fn from(env: &Env, text: &str) -> Result<From> {
-    match text {
+async fn from(env: &Env, settings: &Settings) -> Result<From> {
+    match &*settings.from {
+        from @ ("auto" | "latest") if settings.begin_again => Err(Error::invalid_job(format!(
+            "--begin-again begins once more from a checkpoint or savepoint, and --from {from} names none: add --from \
+             SNAPSHOT, or start fresh with --from none"
+        ))),
         "auto" => Ok(From::Auto),
         "latest" => Ok(From::Latest),
         "none" => Ok(From::None),
-        path => {
+        path if settings.begin_again => {
             let found = SnapshotLocation::resolve(env, path).await;
-            found.map(From::Snapshot).map_err(|error| error.context("--from"))
+            found.map(From::Anew).map_err(|error| error.context("--from"))
+        }
+        path => {
+            let found = From::named(env, path, settings.checkpoint_url.as_deref()).await;
+            found.map_err(|error| error.context("--from"))
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use checkpoint::history::{self, From, RestorePlan, Source, Standing, Unconfirmed, start};
+use checkpoint::history::{self, RestorePlan, Source, Standing, Unconfirmed, start};
 use types::{JobId, Result, Uid};
 
 use super::{
@@ -23,7 +23,7 @@ use crate::{
 impl JobManager {
     /// What a start commits first of all.
     async fn pending(&self, standing: Option<&Standing>) -> Result<Vec<Unconfirmed>> {
-        let commits = self.start.from.continues() || !self.start.abandon_pending;
+        let commits = self.start.from.continues(standing) || !self.start.abandon_pending;
         match standing.filter(|_| commits) {
             Some(it) => Unconfirmed::read(&self.env, &*self.store, it, &it.unconfirmed).await,
             None => Ok(Vec::new()),
@@ -35,9 +35,10 @@ impl JobManager {
     /// # Errors
     /// `Conflict` if it does.
     pub(super) fn check_left_behind(&self, standing: Option<&Standing>) -> Result<()> {
-        match &self.start.from {
-            From::Snapshot(location)
+        match self.start.from.snapshot() {
+            Some(location)
                 if !self.start.abandon_pending
+                    && !self.start.from.continues(standing)
                     && standing.and_then(|it| start::own(it, location)).is_none() =>
             {
                 pending::refuse_left_behind(&location.unconfirmed, location.url())
@@ -56,7 +57,7 @@ impl JobManager {
         // Another job's directory is refused as such.
         let Some(standing) = standing.filter(|it| it.job_name == self.plan.job_name) else { return Ok(()) };
         let all = self.pending(Some(standing)).await?;
-        let continues = self.start.from.continues();
+        let continues = self.start.from.continues(Some(standing));
         let give_up = || pending::giving_up(standing, continues, self.store.url());
         pending::refuse_without_sink(&all, &exactly_once_names(&self.plan.graph), give_up)
     }
@@ -68,7 +69,7 @@ impl JobManager {
     /// `IncompatibleState` naming what is elsewhere.
     pub(super) async fn check_pending(&mut self, standing: Option<&Standing>) -> Result<()> {
         let Some(standing) = standing else { return Ok(()) };
-        let continues = self.start.from.continues();
+        let continues = self.start.from.continues(Some(standing));
         let all = self.pending(Some(standing)).await?;
         for it in all {
             // What is damaged is dealt with when the attempt begins.
@@ -100,26 +101,26 @@ impl JobManager {
     /// # Errors
     /// `Conflict` if it would, and the user does not accept that.
     pub(super) async fn check_beside(&self, standing: Option<&Standing>) -> Result<()> {
-        if self.start.from.continues() || self.start.accept_foreign_output {
+        if self.start.from.continues(standing) || self.start.accept_foreign_output {
             return Ok(());
         }
         pending::refuse_beside(&self.pending(standing).await?)
     }
 
-    /// Says what the attempt gives up, and how to go on with a line of history beside others; `automatic` starts do
-    /// neither.
-    pub(super) fn tell_given_up(&self, automatic: bool, restore: &RestorePlan) {
+    /// Says what the attempt gives up, and that a line of history begins beside others.
+    pub(super) fn tell_given_up(&self, restore: &RestorePlan) {
         let mut lines = pending::given_up(&restore.abandoned, "");
-        if let (false, From::Snapshot(location), Source::Foreign { .. }) =
-            (automatic, &self.start.from, &restore.source)
+        let begins = !restore.continues;
+        if let (true, Some(location), Source::Foreign { .. }) =
+            (begins, self.start.from.snapshot(), &restore.source)
         {
             let place = format!(" in {}", location.url());
             lines.extend(pending::given_up(&location.unconfirmed, &place));
         }
-        if !automatic && !self.start.from.continues() && self.start.accept_foreign_output {
+        if begins && self.start.accept_foreign_output {
             lines.push(
-                "a new line of history begins: while output of others is beside its own, go on with it with \
-                 --accept-foreign-output and without --from, which would begin yet another one"
+                "a new line of history begins, and whatever others have written stays beside its output, from now on \
+                 without --accept-foreign-output"
                     .to_owned(),
             );
         }

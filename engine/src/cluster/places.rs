@@ -7,7 +7,7 @@ use std::{
 };
 
 use checkpoint::{
-    history::{From, Restores, Standing},
+    history::{EndKind, Restores, Standing},
     manifest::Manifest,
     savepoint::SnapshotLocation,
 };
@@ -74,11 +74,16 @@ impl JobManager {
     /// # Errors
     /// As the store says.
     pub(super) async fn to_restore(&self, standing: Option<&Standing>) -> Result<Option<Snapshot>> {
-        match (&self.start.from, standing) {
-            (From::Snapshot(location), _) => Ok(Some(Snapshot::foreign(location))),
-            (from, Some(standing)) if from.continues() => {
-                Ok(self.snapshot(standing, &standing.restore_point()).await?.unwrap_or_default())
+        let from = &self.start.from;
+        match (from.snapshot(), standing) {
+            (location, Some(standing)) if from.continues(Some(standing)) => {
+                match (location, standing.restore_point()) {
+                    // There it is, wherever it was when the line of history began.
+                    (Some(location), Restores::Foreign(_)) => Ok(Some(Snapshot::foreign(location))),
+                    (_, restores) => Ok(self.snapshot(standing, &restores).await?.unwrap_or_default()),
+                }
             }
+            (Some(location), _) => Ok(Some(Snapshot::foreign(location))),
             _ => Ok(None),
         }
     }
@@ -117,6 +122,34 @@ impl JobManager {
     ) -> Result<()> {
         self.check_pending(standing).await?;
         places::refuse(&self.elsewhere_in(snapshot)?, &snapshot.name)
+    }
+
+    /// Whether a start that begins a line of history leaves the one before it what that needs: where that has not finished
+    /// and is not for the same input and output, its checkpoints would be collected one by one.
+    ///
+    /// # Errors
+    /// `IncompatibleState` naming what is elsewhere.
+    pub(super) async fn check_unfinished(&self, standing: Option<&Standing>) -> Result<()> {
+        let Some(standing) = standing.filter(|_| !self.start.from.continues(standing)) else { return Ok(()) };
+        if standing.end.as_ref().is_some_and(|end| end.kind == EndKind::Finished) {
+            return Ok(());
+        }
+        let restores = standing.restore_point();
+        // A snapshot elsewhere stays, and what is damaged is of no use.
+        let (Restores::Own(_), Ok(Some(snapshot))) = (&restores, self.snapshot(standing, &restores).await?)
+        else {
+            return Ok(());
+        };
+        let lineage = standing.attempt.lineage;
+        let of_line = standing.completed.iter().filter(|it| it.lineage == lineage);
+        let mut numbers: Vec<_> = of_line.map(|it| it.checkpoint.to_string()).collect();
+        if numbers.is_empty() {
+            numbers.extend(restores.checkpoint().map(|it| it.to_string()));
+        }
+        let checkpoints =
+            format!("checkpoint{} {}", if numbers.len() == 1 { "" } else { "s" }, numbers.join(", "));
+        let elsewhere = self.elsewhere_in(&snapshot)?;
+        places::refuse_unfinished(&elsewhere, &snapshot.name, self.store.url(), &checkpoints)
     }
 
     /// What has another place than `snapshot` remembers, but for those that may.

@@ -31,7 +31,8 @@ impl Expected {
         accept_foreign: bool,
         directory: &str,
     ) -> Self {
-        let continued = standing.filter(|it| from.continues() && !it.starts_over()).map(|standing| {
+        let goes_on = standing.filter(|it| from.continues(standing) && !it.starts_over());
+        let continued = goes_on.map(|standing| {
             let lineage = standing.attempt.lineage;
             let newest = standing.completed.iter().rfind(|it| it.lineage == lineage).map(|it| it.checkpoint);
             (lineage, newest.unwrap_or_default())
@@ -41,7 +42,9 @@ impl Expected {
         };
         let revoked = standing.into_iter().flat_map(|all| all.revoked.iter().map(|it| choices(all, it)));
         let revoked = revoked.collect();
-        Self { continued, revoked, accept_foreign }
+        // What was accepted once holds for as long as the line of history goes on.
+        let accepted = goes_on.is_some_and(|it| it.attempt.origin.accepts_foreign_output);
+        Self { continued, revoked, accept_foreign: accept_foreign || accepted }
     }
 
     /// Compares what a sink holds.

@@ -46,9 +46,13 @@ pub struct JobArgs {
     /// exponential-delay:1s:1.5:1m:1h:0.1:20
     #[arg(long, value_name = "STRATEGY")]
     restart: Option<String>,
-    /// What to start from: auto, latest, none, or the path of a checkpoint or savepoint
+    /// What to start from: auto, latest, none, or the path of a checkpoint or savepoint. Started again with the same
+    /// path, the job goes on from its newest checkpoint
     #[arg(long, value_name = "FROM")]
     from: Option<String>,
+    /// Begin from the checkpoint or savepoint in --from once more, instead of going on
+    #[arg(long)]
+    begin_again: bool,
     /// Where REST listens: HOST:PORT, or off
     #[arg(long, value_name = "ADDR|off")]
     rest: Option<String>,
@@ -96,6 +100,7 @@ impl JobArgs {
             ("rest", &self.rest, "--rest"),
         ];
         let flags = [
+            ("begin-again", self.begin_again, "--begin-again"),
             ("take-over", self.take_over, "--take-over"),
             ("allow-volatile", self.allow_volatile, "--allow-volatile"),
             ("abandon-pending", self.abandon_pending, "--abandon-pending"),

@@ -57,6 +57,8 @@ pub struct Settings {
     pub restart: Option<RestartStrategy>,
     /// What to start from: `auto`, `latest`, `none`, or a path.
     pub from: String,
+    /// Begin another line of history from the snapshot in `from`, even where one that began from it could go on.
+    pub begin_again: bool,
     /// Start although another process holds the job: it is fenced.
     pub take_over: bool,
     /// Allow exactly-once sinks with checkpoints that die with the process.
@@ -108,6 +110,7 @@ impl Default for Settings {
             compression: RunCompression::Zstd,
             restart: None,
             from: "auto".to_owned(),
+            begin_again: false,
             take_over: false,
             allow_volatile: false,
             abandon_pending: false,
@@ -197,8 +200,10 @@ settings! {
         |settings, text| settings.memory_max_size = bytes(text)?;
     "restart", "none, fixed-delay[:ATTEMPTS:DELAY], failure-rate[:FAILURES:INTERVAL:DELAY], exponential-delay[:INITIAL:FACTOR:MAX:RESET:JITTER:ATTEMPTS], ATTEMPTS off for no end (exponential-delay:1s:1.5:1m:1h:0.1:off with checkpoints, none without)",
         |settings, text| settings.restart = Some(restart(text)?);
-    "from", "auto, latest, none, or the path of a checkpoint or savepoint (auto)",
+    "from", "auto, latest, none, or the path of a checkpoint or savepoint; a job that began from there goes on (auto)",
         |settings, text| settings.from = text.to_owned();
+    "begin-again", "begin from that checkpoint or savepoint once more, instead of going on (false)",
+        |settings, text| settings.begin_again = boolean(text)?;
     "take-over", "start although another process holds the job (false)",
         |settings, text| settings.take_over = boolean(text)?;
     "allow-volatile", "allow exactly-once sinks with the memory backend (false)",

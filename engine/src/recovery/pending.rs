@@ -77,7 +77,9 @@ pub(crate) fn giving_up(standing: &Standing, continues: bool, directory: &str) -
         Restores::Foreign(foreign) if foreign.manifest.path == SAVEPOINT_MANIFEST => foreign.url,
         Restores::Foreign(foreign) => format!("{}@{}", foreign.url, foreign.checkpoint),
     };
-    format!("--from {from} --abandon-pending --accept-foreign-output")
+    let began = standing.restore_point().manifest().is_some_and(|it| standing.began_from(it.digest));
+    let again = if began { " --begin-again" } else { "" };
+    format!("--from {from}{again} --abandon-pending --accept-foreign-output")
 }
 
 /// The error of a start that found lost what it was to commit, with the `flags` of one that gives all of it up.

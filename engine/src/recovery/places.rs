@@ -119,6 +119,27 @@ pub(crate) fn refuse_finished(elsewhere: &[Elsewhere], snapshot: &str) -> Result
     })
 }
 
+/// Refuses a start that would begin a line of history in `directory` beside one that has not finished, whose `checkpoints`
+/// would go.
+///
+/// # Errors
+/// `IncompatibleState` if anything is elsewhere.
+pub(crate) fn refuse_unfinished(
+    elsewhere: &[Elsewhere],
+    snapshot: &str,
+    directory: &str,
+    checkpoints: &str,
+) -> Result<()> {
+    refuse_with(elsewhere, snapshot, || {
+        format!(
+            "that job has not finished, and the line of history that would begin beside it in {directory} would give up \
+             {checkpoints}, from which alone it can go on: give another checkpoint directory and another output, or go on \
+             with it, with the former places and without --from; to give it up, add {}",
+            allow(elsewhere)
+        )
+    })
+}
+
 /// Refuses a start that must commit what a sink left pending elsewhere; one that `continues` cannot give that up.
 ///
 /// # Errors

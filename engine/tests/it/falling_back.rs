@@ -162,7 +162,7 @@ fn what_a_sink_has_committed_is_not() {
             let older = format!("--from /checkpoints@{}", before.checkpoint);
             let texts =
                 [&*file, "does not fall back by itself", "sink out has committed", "put the file back"];
-            let fresh = "--from none and another output";
+            let fresh = "start fresh with another checkpoint directory and another output";
             assert_says(&error, ErrorKind::Corrupt, &[&texts[..], &[&*older, fresh]].concat());
             assert_eq!(ledger.committed(), committed);
             assert_eq!(standing(&env).await.revoked, []);
@@ -233,7 +233,11 @@ fn where_nothing_before_is_whole_nothing_is_recommended() {
             damage_of(sim, &env, &completed, each, Part::Manifest).await;
         }
         let error = run(sim, job(&ledger)).await.unwrap_err();
-        let texts = ["no checkpoint before it is whole", "tidegate verify /checkpoints", "--from none"];
+        let texts = [
+            "no checkpoint before it is whole",
+            "tidegate verify /checkpoints",
+            "so start fresh with another",
+        ];
         assert_says(&error, ErrorKind::Corrupt, &texts);
         assert!(!error.to_string().contains("/checkpoints@"), "{error}");
     });
@@ -291,7 +295,8 @@ fn what_a_rival_commits_at_the_last_moment_is_told_with_choices_that_work() {
             for _ in 0..2 {
                 let error = run(sim, job(&ledger)).await.unwrap_err();
                 let choice = format!("--from /checkpoints@{} --accept-foreign-output", before.checkpoint);
-                let texts = ["sink out", "was revoked", &*choice, "--from none into another output"];
+                let texts =
+                    ["sink out", "was revoked", &*choice, "start fresh with another checkpoint directory"];
                 assert_says(&error, ErrorKind::Conflict, &texts);
                 // Without its manifest nobody knows what is to be revoked: all that is not committed was thrown away.
                 let left = usize::from(matches!(part, Part::Run));

@@ -182,13 +182,68 @@ fn what_is_no_snapshot_is_refused_and_nothing_is_made() {
             let job = counting(&endless(), &settings, &Ledger::default());
             let error = run(sim, job).await.unwrap_err();
             assert_says(&error, ErrorKind::InvalidJob, &[&from, &text]);
+            assert!(env.files().metadata(Path::new("/second")).unwrap().is_none(), "{from}");
         }
         // Damage is found before anything is begun.
         let manifest = before.keys().find(|path| path.to_string_lossy().ends_with("manifest-3")).unwrap();
         sim.disk().damage(manifest, |bytes| bytes[20] ^= 1).unwrap();
         let settings = [("checkpoints.url", "/second"), ("from", "/first")];
         let error = run(sim, counting(&endless(), &settings, &Ledger::default())).await.unwrap_err();
-        assert_says(&error, ErrorKind::Corrupt, &["manifest-3"]);
-        assert!(image(&env, "/second").keys().all(|path| !path.starts_with("/second/history")));
+        let instead = "put the file back, or take /first@2, the newest before it that is whole";
+        assert_says(&error, ErrorKind::Corrupt, &["manifest-3 in /first", instead]);
+        assert!(env.files().metadata(Path::new("/second")).unwrap().is_none());
+    });
+}
+
+/// What is damaged of a snapshot is found while it is copied. Mended, it is what the job goes on from.
+#[test]
+fn a_damaged_file_of_a_snapshot_is_told_with_what_to_do() {
+    simulate(async |sim, env| {
+        let taken = first_job(sim, &env).await;
+        let is_run = |path: &&std::path::PathBuf| path.extension().is_some_and(|it| it == "run");
+        let run_file = image(&env, "/first").keys().rfind(is_run).unwrap().clone();
+        let flip = || sim.disk().damage(&run_file, |bytes| bytes[100] ^= 1).unwrap();
+        flip();
+        let settings = [
+            ("checkpoints.url", "/second"),
+            ("checkpoints.interval", "off"),
+            ("from", "/first"),
+            ("restart", "none"),
+        ];
+        let ledger = Ledger::default();
+        let error = run(sim, counting(&endless(), &settings, &ledger)).await.unwrap_err();
+        let texts = [" in /first is damaged: ", "put the file back", "another snapshot", "verify /first"];
+        assert_says(&error, ErrorKind::Corrupt, &texts);
+        flip();
+        let (process, handle) = start(sim, counting(&endless(), &settings, &ledger)).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        handle.control().ask(Ask::Stop { drain: false, savepoint: None }).await.unwrap();
+        process.kill();
+        assert_continues("/first", &taken.last().unwrap().committed, &ledger.committed());
+    });
+}
+
+/// What was mistyped is not made a checkpoint directory of.
+#[test]
+fn a_savepoint_is_no_place_for_checkpoints() {
+    simulate(async |sim, env| {
+        let settings = [("checkpoints.url", "/first"), ("checkpoints.interval", "off")];
+        let (process, handle) =
+            start(sim, counting(&endless(), &settings, &Ledger::default())).await.unwrap();
+        env.sleep(Duration::from_secs(1)).await;
+        let stop = Ask::Stop { drain: false, savepoint: Some("/savepoint".to_owned()) };
+        handle.control().ask(stop).await.unwrap();
+        process.kill();
+        let files = env.files();
+        files.create_dir_all(Path::new("/half")).unwrap();
+        files.create_new(Path::new("/half/partial")).unwrap();
+        for (url, text) in [("/savepoint", "is a savepoint"), ("/half", "a savepoint that is not whole")] {
+            let before = (image(&env, url), files.read_dir(Path::new(url)).unwrap());
+            let settings = [("checkpoints.url", url), ("from", "none")];
+            let error = run(sim, counting(&endless(), &settings, &Ledger::default())).await.unwrap_err();
+            let texts = [&format!("--checkpoints {url}: "), text, &format!("--from {url}")];
+            assert_says(&error, ErrorKind::InvalidJob, &texts);
+            assert!((image(&env, url), files.read_dir(Path::new(url)).unwrap()) == before, "{url}");
+        }
     });
 }

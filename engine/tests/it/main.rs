@@ -40,6 +40,7 @@ mod renamed;
 mod rest;
 mod retained;
 mod retention;
+mod same_command;
 mod slow_prepare;
 mod states;
 mod stops;

@@ -197,7 +197,7 @@ fn a_cancelled_job_is_cancelling_until_nothing_is_left_of_it() {
     slow(async |sim, env| {
         let seen = Seen::default();
         let handle = seen.start(sim, job(endless(), &seen, &[])).await;
-        env.sleep(Duration::from_secs(1)).await;
+        env.sleep(Duration::from_secs(2)).await;
         handle.control().ask(Ask::Cancel).await.unwrap();
         assert_eq!(seen.join(handle).await.unwrap(), "cancelled");
         assert_eq!(seen.states(), [Created, Running, Cancelling, Cancelled]);
@@ -280,7 +280,7 @@ fn a_stopped_job_is_finishing_once_its_checkpoint_is_in_the_history() {
     slow(async |sim, env| {
         let seen = Seen::default();
         let handle = seen.start(sim, job(endless(), &seen, &[])).await;
-        env.sleep(Duration::from_secs(1)).await;
+        env.sleep(Duration::from_secs(2)).await;
         let control = handle.control().clone();
         let look = async {
             while control.view().status == Running {
