@@ -9,7 +9,7 @@ macro_rules! points {
         }
 
         impl FaultPoint {
-            /// All points, in the order of a checkpoint's life.
+            /// All points, in the order of the table.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             /// The name under which a test arms the point.

@@ -1,4 +1,4 @@
-//! Step 1: what a source task does when the coordinator asks for a barrier. Called by the engine's source loop, which
+//! Step 1: what a source task does when the coordinator asks for a barrier. Called by the loop of a source's task, which
 //! receives requests and cancellations in the coordinator's order. Invariant: the numbers of the barriers that leave a
 //! source grow, and no record leaves it after the barrier of a stop unless that stop was cancelled.
 
@@ -10,7 +10,7 @@ use super::{Barrier, BarrierKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum InjectStep {
-    /// Cut and send the barrier now, between two records.
+    /// Cut and send the barrier between two batches, once nothing is left inside the chain.
     Inject {
         /// Send the last watermark ahead of it.
         last_watermark: bool,

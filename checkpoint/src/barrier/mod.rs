@@ -17,7 +17,7 @@
 //!
 //! Only two places call these steps: [`crate::coordinator`] (ack, complete, commit) and the task loop of the engine
 //! (inject, align). The invariant of all of them: what checkpoint n holds is exactly the effect of the records before
-//! its barrier, and nothing of it is visible outside before n is in the job history.
+//! its barrier (with at-least-once: of these at least), and nothing of it is visible outside before n is in the job history.
 //!
 //! A checkpoint that fails takes nothing back: the runs that tasks sealed and the transactions that sinks prepared
 //! for it stay in their lists and are part of the next one.

@@ -16,14 +16,15 @@ pub struct RequestId(pub u64);
 /// What a task reports to the coordinator. This is the message itself; the engine adds attempt and task.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TaskReport {
-    /// A source task has cut and sent the barrier.
+    /// A source task has cut, and the barrier is in its channels, behind what was pushed there.
     Injected {
         /// The checkpoint.
         checkpoint: CheckpointId,
     },
     /// A source task has nothing more to read.
     SourceFinished,
-    /// All that the task holds for the checkpoint is durable.
+    /// The task's runs and its sink's transactions are durable; what is small comes along in `snapshot` and is durable with
+    /// the manifest.
     Acked {
         /// The checkpoint.
         checkpoint: CheckpointId,
@@ -77,7 +78,8 @@ pub enum Event {
         /// The request.
         request: RequestId,
     },
-    /// The answer to [`Decision::Inject`], before any assignment or discovery of splits.
+    /// The answer to [`Decision::Inject`]. What it holds was taken before any source was asked, and nothing was assigned or
+    /// discovered meanwhile.
     Captured {
         /// The checkpoint.
         checkpoint: CheckpointId,
@@ -263,7 +265,7 @@ pub enum Answer {
 /// What is to be done, in the order given.
 #[derive(Debug)]
 pub enum Decision {
-    /// At once capture the enumerators and answer with [`Event::Captured`]; then ask every source task to inject.
+    /// At once capture the enumerators, then ask every source task to inject; the answer is [`Event::Captured`].
     Inject(Barrier),
     /// Tell all tasks that the checkpoint is given up.
     CancelCheckpoint {

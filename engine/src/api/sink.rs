@@ -70,7 +70,7 @@ pub trait PlainWriter: Send + 'static {
     fn write(&mut self, batch: Batch<Self::In>) -> impl Future<Output = Result<()>> + Send;
 
     /// Makes everything written visible and durable: called at each barrier, before the acknowledgement, and at the
-    /// end.
+    /// end. The task reads nothing meanwhile.
     ///
     /// # Errors
     /// As the outside says; the attempt fails.

@@ -1,5 +1,5 @@
 //! The job history at work beside the JobManager's loop: appends one record at a time, collects garbage in between.
-//! Only here is a record appended during an attempt, and only here does a commit permit come into being.
+//! While tasks run, records are appended and permits to commit come into being only here.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! A TaskManager: runs tasks and their sinks' committers, and knows nothing of checkpoints, histories or restarts. What
+//! A TaskManager: runs tasks and their sinks' committers, and decides nothing about checkpoints, histories or restarts. What
 //! it is told comes in [`ToTaskManager`], what it finds goes out in [`ToJobManager`].
 
 use std::{

@@ -1,6 +1,7 @@
 //! Deals the state of a manifest out over the tasks of a plan. Keyed state goes by key group: a new subtask gets every
 //! run of every old one, clipped to its own groups, so that rescaling reads only what the new owner needs. List
-//! elements go round robin. A watermark is the least of those that meet. A fresh start is the same with an empty manifest.
+//! elements go round robin. A watermark is the least of those that meet. A fresh start has no manifest: nothing is dealt out,
+//! and the sources look for their splits.
 
 use std::collections::{BTreeMap, BTreeSet};
 

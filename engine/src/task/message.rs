@@ -34,9 +34,10 @@ pub enum TaskCommand {
 pub enum TaskReport {
     /// State restored, operators opened, reading.
     Running,
-    /// Sources: the barrier was sent.
+    /// Sources: cut, and the barrier is in the channels, behind what was pushed there.
     Injected(CheckpointId),
-    /// Everything of this checkpoint is durable.
+    /// The task's runs and its sink's transactions are durable; what is small comes along in `snapshot` and is durable with
+    /// the manifest.
     Acked {
         /// The checkpoint.
         checkpoint: CheckpointId,

@@ -1,5 +1,5 @@
 //! The reading end of a source task: splits come from the JobManager, records go into the chain, barriers are put
-//! between two records. A source may be told to keep a pace.
+//! between two batches. A source may be told to keep a pace.
 
 use std::sync::{
     Arc,

@@ -73,7 +73,9 @@ impl Uploads {
         self.failing.load(Ordering::Relaxed)
     }
 
-    /// Sorts, compresses and writes a run; reports to `done`. Runs until it has succeeded or the task is gone.
+    /// Sorts, compresses and writes a run; reports to `done`. Runs until it has succeeded or the task is gone. The end of
+    /// the attempt does not stop it: a file that still appears is in no checkpoint, its path names the attempt, and a later
+    /// attempt collects it.
     pub(crate) fn write(&self, work: RunToWrite, done: Sender<Message<UploadEvent>>) {
         let this = self.clone();
         let name = format!("upload {} {}", work.identity.operator, work.checkpoint);
