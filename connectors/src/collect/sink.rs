@@ -179,11 +179,6 @@ impl<T: Clone + Send + 'static> Committer for CollectCommitter<T> {
         Ok(CommitOutcome::Committed)
     }
 
-    async fn abort(&mut self, id: &TransactionId, _prepared: &PreparedRecords) -> Result<()> {
-        self.collected.lock().prepared.remove(id);
-        Ok(())
-    }
-
     async fn revoke(&mut self, id: &TransactionId, _prepared: &PreparedRecords) -> Result<bool> {
         let mut state = self.collected.lock();
         state.prepared.remove(id);

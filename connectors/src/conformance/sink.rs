@@ -21,7 +21,6 @@ pub async fn contract<S: SinkSubject>(env: &Env, dir: &Path) {
     seals_nothing_if_nothing_was_written::<S>(env, &dir.join("empty")).await;
     sweeps_what_is_not_kept::<S>(env, &dir.join("sweep")).await;
     leaves_later_attempts_alone::<S>(env, &dir.join("later")).await;
-    reports_what_is_lost::<S>(env, &dir.join("lost")).await;
     revokes_what_is_not_committed::<S>(env, &dir.join("revoke")).await;
     commits_before_it_revokes::<S>(env, &dir.join("fall-back")).await;
     tells_what_it_holds::<S>(env, &dir.join("held")).await;
@@ -223,26 +222,6 @@ async fn leaves_later_attempts_alone<S: SinkSubject>(env: &Env, dir: &Path) {
     assert_eq!(visible(&subject, env).await, (0..6).collect::<Vec<_>>());
 }
 
-async fn reports_what_is_lost<S: SinkSubject>(env: &Env, dir: &Path) {
-    let (subject, [mut first, _second]) = open::<S>(env, dir).await;
-    let aborted = first.prepared(&subject, 1, 0..3).await;
-    let fine = first.prepared(&subject, 2, 3..6).await;
-    for _ in 0..2 {
-        first
-            .committer
-            .abort(&aborted.id, &aborted.prepared)
-            .await
-            .expect("a transaction can be aborted, twice too");
-    }
-    for _ in 0..2 {
-        let outcome = aborted.commit(&mut first.committer).await;
-        assert!(matches!(outcome, CommitOutcome::Lost(_)), "aborted, then committed: {outcome:?}");
-    }
-    assert_eq!(fine.commit(&mut first.committer).await, CommitOutcome::Committed);
-    first.committer.abort(&fine.id, &fine.prepared).await.expect("an abort that comes too late is no error");
-    assert_eq!(visible(&subject, env).await, [3, 4, 5], "an abort touches nothing that is committed");
-}
-
 async fn revokes_what_is_not_committed<S: SinkSubject>(env: &Env, dir: &Path) {
     let (subject, [mut first, _second]) = open::<S>(env, dir).await;
     let pending = first.prepared(&subject, 1, 0..3).await;
@@ -256,10 +235,12 @@ async fn revokes_what_is_not_committed<S: SinkSubject>(env: &Env, dir: &Path) {
             later.revoke(&transaction.id, &transaction.prepared).await.expect("a revoke has an outcome");
         assert_eq!(revoked, expected, "revoke of checkpoint {}", transaction.id.checkpoint);
     }
-    // Whoever prepared it may still believe that it can be committed.
-    let outcome = pending.commit(&mut first.committer).await;
-    assert!(matches!(outcome, CommitOutcome::Lost(_)), "revoked, then committed: {outcome:?}");
-    assert_eq!(visible(&subject, env).await, [3, 4, 5]);
+    for _ in 0..2 {
+        // Whoever prepared it may still believe that it can be committed.
+        let outcome = pending.commit(&mut first.committer).await;
+        assert!(matches!(outcome, CommitOutcome::Lost(_)), "revoked, then committed: {outcome:?}");
+    }
+    assert_eq!(visible(&subject, env).await, [3, 4, 5], "a revoke touches nothing that is committed");
 }
 
 /// A start that falls back: what completed before the damaged checkpoint is committed, then that one is revoked. A crash
@@ -347,7 +328,7 @@ async fn finds_what_it_prepared_where_that_is<S: SinkSubject>(env: &Env, dir: &P
         assert!(!finds(&mut there, transaction).await, "what is {what} is not there");
     }
     assert_eq!(visible(&subject, env).await, [0, 1, 2], "whoever looks changes nothing");
-    here.abort(&pending.id, &pending.prepared).await.expect("a transaction can be aborted");
+    here.revoke(&pending.id, &pending.prepared).await.expect("a transaction can be revoked");
     assert!(!finds(&mut here, &pending).await, "what was thrown away is nowhere");
 }
 

@@ -274,10 +274,6 @@ impl Committer for FileCommitter {
         self.in_dir("file sink commit", move |dir| dir.publish(&id, &prepared, known_good)).await
     }
 
-    async fn abort(&mut self, id: &TransactionId, prepared: &PreparedFiles) -> Result<()> {
-        self.revoke(id, prepared).await.map(drop)
-    }
-
     async fn revoke(&mut self, id: &TransactionId, prepared: &PreparedFiles) -> Result<bool> {
         self.prepared_here.remove(id);
         let (id, prepared) = (id.clone(), prepared.clone());

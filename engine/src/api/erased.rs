@@ -127,8 +127,6 @@ pub trait AnyCommitter: Send {
         id: &'a TransactionId,
         prepared: &'a [u8],
     ) -> BoxFuture<'a, Result<CommitOutcome>>;
-    /// See [`Committer::abort`](super::sink::Committer::abort).
-    fn abort<'a>(&'a mut self, id: &'a TransactionId, prepared: &'a [u8]) -> BoxFuture<'a, Result<()>>;
     /// See [`Committer::revoke`](super::sink::Committer::revoke).
     fn revoke<'a>(&'a mut self, id: &'a TransactionId, prepared: &'a [u8]) -> BoxFuture<'a, Result<bool>>;
     /// See [`Committer::sweep`](super::sink::Committer::sweep).

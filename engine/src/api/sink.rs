@@ -26,7 +26,7 @@ pub struct SinkContext {
     pub job: JobId,
     /// The line of history that this attempt continues or begins.
     pub lineage: Lineage,
-    /// The running attempt.
+    /// The running attempt; the greatest number there is for a committer that is only asked, before there is an attempt.
     pub attempt: AttemptId,
     /// The writing subtask; 0 for a committer that works without a writer.
     pub subtask: SubtaskIndex,
@@ -126,7 +126,7 @@ pub trait TwoPhaseSink: Clone + Send + Sync + 'static {
     type Prepared: Serialize + DeserializeOwned + Clone + Send + Sync + 'static;
     /// What writes, one for each subtask.
     type Writer: TwoPhaseWriter<In = Self::In, Sealed = Self::Sealed>;
-    /// What prepares, commits, aborts; one beside each writer, and one at each start without a writer.
+    /// What prepares, commits, throws away; one beside each writer, and one at each start without a writer.
     type Committer: Committer<Sealed = Self::Sealed, Prepared = Self::Prepared>;
 
     /// Checks the settings when the job is built.
@@ -183,7 +183,8 @@ pub trait TwoPhaseWriter: Send + 'static {
 
 /// The half of a two-phase sink that needs no writer alive.
 ///
-/// All calls are idempotent and may come from another process. Commits of one writer come in checkpoint order.
+/// All calls are idempotent and may come from another process. Commits of one writer come in checkpoint order. No
+/// transaction is thrown away while its attempt runs: one of a checkpoint that failed is part of the next one.
 pub trait Committer: Send + 'static {
     /// What a writer sealed.
     type Sealed: Send + 'static;
@@ -209,16 +210,6 @@ pub trait Committer: Send + 'static {
         id: &TransactionId,
         prepared: &Self::Prepared,
     ) -> impl Future<Output = Result<CommitOutcome>> + Send;
-
-    /// Throws a prepared transaction away that no checkpoint in the history holds.
-    ///
-    /// # Errors
-    /// As the outside says.
-    fn abort(
-        &mut self,
-        id: &TransactionId,
-        prepared: &Self::Prepared,
-    ) -> impl Future<Output = Result<()>> + Send;
 
     /// Makes sure that nobody can commit this transaction any more; `false` if it was committed already. Called at a
     /// start, when all that is to be committed is, and before [`sweep`](Self::sweep): it may shut out older transactions

@@ -139,10 +139,6 @@ impl<C: Committer> AnyCommitter for CommitterAdapter<C> {
         Box::pin(guard::caught(async move { self.0.commit(id, &decode_prepared(id, prepared)?).await }))
     }
 
-    fn abort<'a>(&'a mut self, id: &'a TransactionId, prepared: &'a [u8]) -> BoxFuture<'a, Result<()>> {
-        Box::pin(guard::caught(async move { self.0.abort(id, &decode_prepared(id, prepared)?).await }))
-    }
-
     fn revoke<'a>(&'a mut self, id: &'a TransactionId, prepared: &'a [u8]) -> BoxFuture<'a, Result<bool>> {
         Box::pin(guard::caught(async move { self.0.revoke(id, &decode_prepared(id, prepared)?).await }))
     }

@@ -198,10 +198,6 @@ impl<T: Data> Committer for Staged<T> {
         Ok(CommitOutcome::Committed)
     }
 
-    async fn abort(&mut self, _id: &TransactionId, (): &()) -> Result<()> {
-        Ok(())
-    }
-
     async fn revoke(&mut self, _id: &TransactionId, (): &()) -> Result<bool> {
         Ok(true)
     }

@@ -236,12 +236,6 @@ impl<T: Clone + Send + 'static> Committer for LedgerCommitter<T> {
         Ok(outcome)
     }
 
-    async fn abort(&mut self, id: &TransactionId, _prepared: &Records) -> Result<()> {
-        self.travel().await;
-        self.ledger.lock().prepared.remove(id);
-        Ok(())
-    }
-
     async fn revoke(&mut self, id: &TransactionId, _prepared: &Records) -> Result<bool> {
         self.travel().await;
         let mut state = self.ledger.lock();

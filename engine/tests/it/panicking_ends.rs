@@ -147,10 +147,6 @@ impl Committer for EndCommitter {
         self.0.commit(id, prepared).await
     }
 
-    async fn abort(&mut self, id: &TransactionId, prepared: &Records) -> Result<()> {
-        self.0.abort(id, prepared).await
-    }
-
     async fn revoke(&mut self, id: &TransactionId, prepared: &Records) -> Result<bool> {
         self.0.revoke(id, prepared).await
     }
