@@ -65,8 +65,8 @@ pub(super) struct Begun {
 /// How often the sinks are asked anew because another process has ended the job or begun it anew meanwhile.
 const OVERTAKEN_MAX: u32 = 16;
 
-/// The attempt for which sinks are asked before there is one.
-pub(super) const NO_ATTEMPT: AttemptId = AttemptId(0);
+/// Stands for the attempt while there is none. No start record ever has this number: the first attempt is 0.
+pub(super) const NO_ATTEMPT: AttemptId = AttemptId(u64::MAX);
 
 /// Who asks sinks before there is an attempt.
 pub(super) fn nobody(job: JobId) -> AttemptInfo {
