@@ -85,10 +85,8 @@ impl Coordinator {
         self.failures_in_a_row = 0;
         self.statistics.on_completed(now, checkpoint);
         self.schedule.last_end = Some(now);
-        let committers = pending.acks.committers();
-        let tasks = committers.iter().copied().collect();
-        let confirmed = self.commits.recorded(checkpoint, committers)?;
-        out.push(Decision::Commit { checkpoint, tasks });
+        let confirmed = self.commits.recorded(checkpoint, pending.acks.committers())?;
+        out.push(Decision::Commit { checkpoint });
         for request in pending.requests.checkpoints {
             out.push(Decision::Answer { request, result: Ok(Answer::Checkpoint(checkpoint)) });
         }

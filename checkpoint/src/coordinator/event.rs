@@ -95,17 +95,6 @@ pub enum Event {
         /// What it says.
         report: TaskReport,
     },
-    /// A task could not commit a checkpoint, for good: passing faults are retried by the task.
-    CommitFailed {
-        /// The attempt that the task belongs to.
-        attempt: AttemptId,
-        /// The task.
-        task: TaskId,
-        /// The checkpoint.
-        checkpoint: CheckpointId,
-        /// Why; `Lost` if what was promised is gone.
-        error: Error,
-    },
     /// The manifest is durable.
     ManifestWritten {
         /// The checkpoint.
@@ -276,12 +265,11 @@ pub enum Decision {
     WriteManifest(Box<Manifest>),
     /// Append to the history.
     Record(Record),
-    /// The checkpoint is in the history: tell all tasks; those named must commit it and then report `Committed`.
+    /// The checkpoint is in the history: tell all tasks. Those with a two-phase sink commit it and report `Committed`; what
+    /// cannot be committed ends the attempt.
     Commit {
         /// The checkpoint.
         checkpoint: CheckpointId,
-        /// The tasks with prepared transactions.
-        tasks: Vec<TaskId>,
     },
     /// Copy the checkpoint into a directory of the user.
     CopySavepoint {

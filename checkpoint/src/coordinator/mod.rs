@@ -203,10 +203,7 @@ impl Coordinator {
                 }
                 self.on_report(now, task, report, out)?;
             }
-            Event::CommitFailed { attempt, task, checkpoint, error } if attempt == self.plan.attempt => {
-                return Err(error.context(format!("{task} cannot commit checkpoint {checkpoint}")));
-            }
-            Event::Task { .. } | Event::CommitFailed { .. } => {}
+            Event::Task { .. } => {}
             Event::ManifestWritten { checkpoint, file } => self.on_manifest_written(checkpoint, file),
             Event::ManifestFailed { checkpoint, error } => {
                 return self.on_manifest_failed(now, checkpoint, error, out);

@@ -126,7 +126,7 @@ struct Running<'a> {
     lives: &'a mut Lives,
     requests: &'a mut Requests,
     background: (Sender<Message<Background>>, Receiver<Message<Background>>),
-    permits: BTreeMap<CheckpointId, (u64, CommitPermit)>,
+    permits: BTreeMap<CheckpointId, CommitPermit>,
     /// The completed checkpoint whose record is on its way.
     completing: Option<CheckpointId>,
     /// Savepoints being copied: nobody else may write into their directories once the attempt is over.
@@ -475,10 +475,10 @@ impl Running<'_> {
 
     async fn on_journal(&mut self, done: JournalDone) {
         match done {
-            JournalDone::Appended(Ok((record, permit))) => {
+            JournalDone::Appended(Ok(permit)) => {
                 if let (Some(checkpoint), Some(permit)) = (self.completing.take(), permit) {
                     self.attempt.view.update(|view| view.last_checkpoint = Some(checkpoint));
-                    self.permits.insert(checkpoint, (record, permit));
+                    self.permits.insert(checkpoint, permit);
                 }
                 self.step(Event::Recorded).await;
             }

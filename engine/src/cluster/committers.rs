@@ -81,7 +81,7 @@ impl Committers {
         for (uid, committer, context) in &mut committers {
             let (revoke, commit) = work.remove(uid).map(|it| (it.revoke, it.commit)).unwrap_or_default();
             // Commits are in the order of checkpoints, and what is revoked is newer than what is committed.
-            for transaction in &commit {
+            for transaction in commit.as_slice() {
                 let id = transaction_of(context, transaction);
                 commit_for_ever(&self.env, &mut **committer, &id, &transaction.payload).await?;
             }
@@ -100,13 +100,13 @@ impl Committers {
         for (uid, committer, _) in &mut committers {
             committer.sweep(&[]).await.map_err(|error| error.context(format!("sink {uid}, sweep")))?;
         }
-        match work.into_values().find(|it| !it.commit.is_empty() || !it.revoke.is_empty()) {
+        match work.into_values().find(|it| !it.commit.as_slice().is_empty() || !it.revoke.is_empty()) {
             None => Ok(None),
             Some(left) => Err(Error::incompatible(format!(
                 "sink {} still holds transactions that the job history {}, but the job has no exactly-once sink of that \
                  name: start once with it",
                 left.uid,
-                if left.commit.is_empty() { "revoked" } else { "completed" }
+                if left.commit.as_slice().is_empty() { "revoked" } else { "completed" }
             ))),
         }
     }

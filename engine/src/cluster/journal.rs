@@ -30,7 +30,7 @@ pub(crate) enum JournalWork {
 #[derive(Debug)]
 pub(crate) enum JournalDone {
     /// The record is in the history; for a completed checkpoint, with the right to commit it.
-    Appended(Result<(u64, Option<CommitPermit>)>),
+    Appended(Result<Option<CommitPermit>>),
     /// What is to go could not be marked, or files of a mark could not be deleted for the first time.
     NotCollected(Error),
 }
@@ -179,9 +179,9 @@ impl Worker {
         Ok(())
     }
 
-    async fn append(&mut self, kind: Kind) -> Result<(u64, Option<CommitPermit>)> {
+    async fn append(&mut self, kind: Kind) -> Result<Option<CommitPermit>> {
         let created = self.history.append(kind).await?;
-        Ok((created.number().0, created.commit_permit()))
+        Ok(created.commit_permit())
     }
 
     /// From the attempt's first completed checkpoint on, what died with older attempts is looked for until all is found.

@@ -28,7 +28,7 @@ use super::{
     fall_back::Revocation,
     job_manager::JobManager,
     journal::Journal,
-    message::{AttemptInfo, SinkToResolve, TaskDeployment, ToJobManager, ToTaskManager},
+    message::{AttemptInfo, SinkToResolve, TaskDeployment, ToCommit, ToJobManager, ToTaskManager},
     places::Snapshot,
     resolve::Expected,
     status::task::Change,
@@ -371,19 +371,15 @@ impl JobManager {
         history: &JobHistory,
     ) -> Result<()> {
         let names = sinks(&self.plan).into_iter().map(|sink| sink.uid);
-        let mut work: BTreeMap<Uid, Vec<PreparedTransaction>> =
-            names.chain(revoked.keys().cloned()).map(|uid| (uid, Vec::new())).collect();
+        let mut work: BTreeMap<Uid, ToCommit> =
+            names.chain(revoked.keys().cloned()).map(|uid| (uid, ToCommit::default())).collect();
         for pending in &restore.pending {
             for operator in &pending.manifest.operators {
                 let prepared = operator.subtasks.iter().flat_map(|subtask| subtask.prepared.iter().cloned());
                 // What is committed already may have been taken away since.
                 let open = prepared.filter(|it| !history.standing().has_committed(it.lineage, it.checkpoint));
-                work.entry(operator.uid.clone()).or_default().extend(open);
+                work.entry(operator.uid.clone()).or_default().add(&pending.permit, open);
             }
-        }
-        for transactions in work.values_mut() {
-            transactions.sort_by_key(|it| (it.checkpoint, it.writer));
-            transactions.dedup();
         }
         let to_resolve = |(uid, commit)| {
             let revoke = revoked.remove(&uid).unwrap_or_default();

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use checkpoint::manifest::{PreparedTransaction, TaskId};
+use checkpoint::{
+    history::CommitPermit,
+    manifest::{PreparedTransaction, TaskId},
+};
 use serde::{Deserialize, Serialize};
 use types::{AttemptId, CheckpointId, Digest, JobId, Lineage, Uid};
 
@@ -43,8 +46,30 @@ pub struct SinkToResolve {
     pub uid: Uid,
     /// Transactions of a revoked checkpoint: nobody may be able to commit them any more.
     pub revoke: Vec<PreparedTransaction>,
-    /// Transactions that the history completed: commit them, in this order.
-    pub commit: Vec<PreparedTransaction>,
+    /// Transactions that the history completed: commit them.
+    pub commit: ToCommit,
+}
+
+/// Transactions that the history completed, in the order in which they are to be committed: there are some only where
+/// somebody has held the permits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToCommit(Vec<PreparedTransaction>);
+
+impl ToCommit {
+    /// Adds what is `prepared` and listed by a checkpoint that may be committed.
+    pub(super) fn add(
+        &mut self,
+        _permit: &CommitPermit,
+        prepared: impl IntoIterator<Item = PreparedTransaction>,
+    ) {
+        self.0.extend(prepared);
+        self.0.sort_by_key(|it| (it.checkpoint, it.writer));
+        self.0.dedup();
+    }
+
+    pub(super) fn as_slice(&self) -> &[PreparedTransaction] {
+        &self.0
+    }
 }
 
 /// From the JobManager to a TaskManager.

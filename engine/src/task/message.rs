@@ -1,6 +1,6 @@
 //! What a task is told and what it reports: the same messages whether its JobManager is in this process or not.
 
-use checkpoint::{barrier::Barrier, manifest::TaskSnapshot};
+use checkpoint::{barrier::Barrier, history::CommitPermit, manifest::TaskSnapshot};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use types::{CheckpointId, Error, ErrorKind};
@@ -18,15 +18,30 @@ pub enum TaskCommand {
     Assign(Vec<SplitState>),
     /// Sources: no further split will come.
     NoMoreSplits,
-    /// The checkpoint is in the job history (record `record`): sinks commit it.
-    Commit {
-        /// The checkpoint.
-        checkpoint: CheckpointId,
-        /// The number of its record in the history.
-        record: u64,
-    },
+    /// The checkpoint is in the job history: sinks commit it.
+    Commit(Permitted),
     /// The last checkpoint is committed: close and end.
     Finish,
+}
+
+/// A checkpoint whose commit is permitted: there is one only where somebody has held its permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permitted {
+    checkpoint: CheckpointId,
+}
+
+impl Permitted {
+    /// What the permit permits.
+    #[must_use]
+    pub fn by(permit: &CommitPermit) -> Self {
+        Self { checkpoint: permit.checkpoint() }
+    }
+
+    /// The checkpoint.
+    #[must_use]
+    pub fn checkpoint(self) -> CheckpointId {
+        self.checkpoint
+    }
 }
 
 /// From one task to the JobManager.

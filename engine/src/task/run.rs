@@ -397,7 +397,8 @@ impl Running {
                     source.no_more_splits();
                 }
             }
-            TaskCommand::Commit { checkpoint, .. } => {
+            TaskCommand::Commit(permitted) => {
+                let checkpoint = permitted.checkpoint();
                 if let Some(sink) = self.task.sink.as_mut().filter(|sink| sink.has_committer()) {
                     sink.commit(checkpoint).await?;
                 }

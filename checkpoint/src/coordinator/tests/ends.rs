@@ -25,7 +25,7 @@ fn a_stop_commits_its_checkpoint_and_is_recorded_last() {
     rig.expect(stop(4, false, None), &["refuse 4 cancelled"]);
     rig.reach_record(1, 1);
     rig.expect_at(50, &[]);
-    rig.expect(Event::Recorded, &["commit 1 by 1"]);
+    rig.expect(Event::Recorded, &["commit 1"]);
     assert!(!rig.coordinator.may_assign(source(0)), "sources never start again");
     rig.expect(committed(1), &["record confirmed 1"]);
     rig.expect(Event::Recorded, &["collect but 0", "record Stopped"]);
@@ -44,11 +44,11 @@ fn a_stop_waits_for_what_runs_and_serves_what_waits() {
     rig.expect(savepoint(4, "t"), &["refuse 4 conflict"]);
     rig.expect(savepoint(5, "u"), &[]);
     rig.reach_record(1, 0);
-    let first = ["commit 1 by 0", "answer 1 Checkpoint(CheckpointId(1))", "record confirmed 1"];
+    let first = ["commit 1", "answer 1 Checkpoint(CheckpointId(1))", "record confirmed 1"];
     rig.expect(Event::Recorded, &[first[0], first[1], first[2], "inject 2 Stop { drain: false }"]);
     rig.expect(Event::Recorded, &["collect but 0"]);
     rig.reach_record(2, 0);
-    let second = ["commit 2 by 0", "answer 2 Checkpoint(CheckpointId(2))", "record confirmed 2"];
+    let second = ["commit 2", "answer 2 Checkpoint(CheckpointId(2))", "record confirmed 2"];
     rig.expect(Event::Recorded, &second);
     rig.expect(Event::Recorded, &["collect but 1", "copy 2 u", "copy 2 t"]);
     rig.expect(copied(2, "t"), &["record savepoint 2 t"]);
@@ -67,10 +67,7 @@ fn a_stop_that_fails_before_its_record_is_undone() {
     rig.expect(declined(1), &["cancel 1", "release 0", "release 1", "refuse 1 retryable"]);
     rig.expect(trigger(2), &["inject 2 Checkpoint"]);
     rig.reach_record(2, 0);
-    rig.expect(
-        Event::Recorded,
-        &["commit 2 by 0", "answer 2 Checkpoint(CheckpointId(2))", "record confirmed 2"],
-    );
+    rig.expect(Event::Recorded, &["commit 2", "answer 2 Checkpoint(CheckpointId(2))", "record confirmed 2"]);
     rig.expect(Event::Recorded, &["collect but 0"]);
     rig.expect(stop(3, false, Some("s")), &["inject 3 Stop { drain: false }"]);
     rig.reach_record(3, 0);
@@ -89,7 +86,7 @@ fn a_drain_that_fails_restarts_the_job_without_asking() {
 fn the_savepoint_of_a_stop_is_tried_again_or_told() {
     let mut rig = stopping(false, Some("s"));
     rig.reach_record(1, 0);
-    rig.expect(Event::Recorded, &["commit 1 by 0", "record confirmed 1"]);
+    rig.expect(Event::Recorded, &["commit 1", "record confirmed 1"]);
     rig.expect(Event::Recorded, &["collect but 1", "copy 1 s"]);
     for second in [0, 1] {
         rig.expect(copy_failed(1, "s", ErrorKind::Unavailable), &["alert"]);
@@ -106,7 +103,7 @@ fn the_savepoint_of_a_stop_is_tried_again_or_told() {
 fn what_remains_of_a_stop_is_done_by_the_next_attempt() {
     let mut rig = stopping(false, Some("s"));
     rig.reach_record(1, 1);
-    rig.expect(Event::Recorded, &["commit 1 by 1"]);
+    rig.expect(Event::Recorded, &["commit 1"]);
     rig.expect(job_failed("a task died"), &[]);
     let remaining = rig.coordinator.remaining().expect("the stop is in the history");
     let stop = StopRequest { request: RequestId(1), savepoint: Some("s".into()) };
@@ -169,7 +166,7 @@ fn a_job_whose_sources_end_takes_a_last_checkpoint_until_it_holds() {
     assert_eq!(rig.coordinator.next_wakeup(), Some(at(1)));
     rig.expect_at(1, &["inject 2 Last"]);
     rig.reach_record(2, 1);
-    rig.expect(Event::Recorded, &["commit 2 by 1"]);
+    rig.expect(Event::Recorded, &["commit 2"]);
     rig.expect(committed(2), &["record confirmed 2"]);
     rig.expect(Event::Recorded, &["collect but 0", "record Finished"]);
     rig.expect(Event::Recorded, &["finish Finished"]);
@@ -182,8 +179,7 @@ fn the_last_checkpoint_waits_for_one_that_runs() {
     rig.expect(finished(0), &[]);
     rig.expect(finished(1), &[]);
     rig.reach_record(1, 0);
-    let first =
-        ["commit 1 by 0", "answer 1 Checkpoint(CheckpointId(1))", "record confirmed 1", "inject 2 Last"];
+    let first = ["commit 1", "answer 1 Checkpoint(CheckpointId(1))", "record confirmed 1", "inject 2 Last"];
     rig.expect(Event::Recorded, &first);
 }
 
@@ -208,8 +204,7 @@ fn a_stop_of_a_job_that_ends_meanwhile_finishes_it() {
     rig.step(finished(0));
     rig.step(finished(1));
     rig.reach_record(1, 0);
-    let first =
-        ["commit 1 by 0", "answer 1 Checkpoint(CheckpointId(1))", "record confirmed 1", "inject 2 Last"];
+    let first = ["commit 1", "answer 1 Checkpoint(CheckpointId(1))", "record confirmed 1", "inject 2 Last"];
     rig.expect(Event::Recorded, &first);
     // After the last one is under way.
     let mut rig = Rig::running(Settings::default());
@@ -218,7 +213,7 @@ fn a_stop_of_a_job_that_ends_meanwhile_finishes_it() {
     rig.expect(stop(3, false, Some("s")), &[]);
     rig.reach_record(1, 0);
     rig.expect(stop(4, false, None), &["refuse 4 cancelled"]);
-    rig.expect(Event::Recorded, &["commit 1 by 0", "record confirmed 1"]);
+    rig.expect(Event::Recorded, &["commit 1", "record confirmed 1"]);
     rig.expect(Event::Recorded, &["collect but 1", "copy 1 s"]);
     rig.expect(copied(1, "s"), &["record savepoint 1 s"]);
     rig.expect(Event::Recorded, &["record Finished"]);
@@ -233,7 +228,7 @@ fn a_stop_when_the_end_is_in_the_history_only_waits_for_it() {
     rig.step(finished(0));
     rig.expect(finished(1), &["inject 1 Last"]);
     rig.reach_record(1, 0);
-    rig.expect(Event::Recorded, &["commit 1 by 0", "record confirmed 1"]);
+    rig.expect(Event::Recorded, &["commit 1", "record confirmed 1"]);
     rig.expect(stop(1, false, Some("s")), &["refuse 1 cancelled"]);
     rig.expect(stop(2, false, None), &[]);
     rig.expect(Event::Recorded, &["collect but 0", "record Finished"]);

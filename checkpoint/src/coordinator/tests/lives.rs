@@ -19,7 +19,7 @@ fn the_life_of_a_periodic_checkpoint() {
     rig.now = at(12);
     rig.expect(written(1), &["record completed 1"]);
     assert_eq!(rig.coordinator.next_wakeup(), None, "only the history can tell now");
-    rig.expect(Event::Recorded, &["commit 1 by 1"]);
+    rig.expect(Event::Recorded, &["commit 1"]);
     assert_eq!(rig.coordinator.next_wakeup(), Some(at(20)));
     rig.expect(committed(1), &["record confirmed 1"]);
     rig.expect(Event::Recorded, &["collect but 0"]);
@@ -48,7 +48,7 @@ fn a_late_checkpoint_is_triggered_once_and_the_interval_begins_anew() {
     rig.expect_at(35, &[]);
     rig.acknowledge(1, 0);
     rig.expect(written(1), &["record completed 1"]);
-    rig.expect(Event::Recorded, &["commit 1 by 0", "record confirmed 1", "inject 2 Checkpoint"]);
+    rig.expect(Event::Recorded, &["commit 1", "record confirmed 1", "inject 2 Checkpoint"]);
     assert_eq!(rig.coordinator.next_wakeup(), Some(at(635)));
 }
 
@@ -72,11 +72,11 @@ fn requests_wait_for_room_and_share_a_checkpoint_but_not_the_pause() {
     rig.expect(savepoint(4, "file:///s"), &["refuse 4 conflict"]);
     rig.reach_record(1, 0);
     let first =
-        ["commit 1 by 0", "answer 1 Checkpoint(CheckpointId(1))", "record confirmed 1", "inject 2 Savepoint"];
+        ["commit 1", "answer 1 Checkpoint(CheckpointId(1))", "record confirmed 1", "inject 2 Savepoint"];
     rig.expect(Event::Recorded, &first);
     rig.expect(Event::Recorded, &["collect but 0"]);
     rig.reach_record(2, 1);
-    rig.expect(Event::Recorded, &["commit 2 by 1", "answer 2 Checkpoint(CheckpointId(2))"]);
+    rig.expect(Event::Recorded, &["commit 2", "answer 2 Checkpoint(CheckpointId(2))"]);
     rig.expect(savepoint(5, "file:///s"), &["refuse 5 conflict"]);
     assert_eq!(rig.coordinator.pinned(), [id(2)]);
     // Not before the sinks of 2 are confirmed in the history.
@@ -93,7 +93,7 @@ fn a_savepoint_that_fails_is_answered_and_harms_nothing() {
     let mut rig = Rig::running(Settings::default());
     rig.expect(savepoint(1, "s"), &["inject 1 Savepoint"]);
     rig.reach_record(1, 0);
-    rig.expect(Event::Recorded, &["commit 1 by 0", "record confirmed 1"]);
+    rig.expect(Event::Recorded, &["commit 1", "record confirmed 1"]);
     rig.expect(Event::Recorded, &["collect but 1", "copy 1 s"]);
     rig.expect(copy_failed(1, "s", ErrorKind::Retryable), &["refuse 1 retryable"]);
     rig.expect(copied(1, "s"), &[]);
@@ -114,8 +114,7 @@ fn checkpoints_are_recorded_in_their_order() {
     }
     rig.expect(written(2), &[]);
     rig.expect(written(1), &["record completed 1"]);
-    let first =
-        ["commit 1 by 1", "answer 1 Checkpoint(CheckpointId(1))", "manifest 2", "inject 3 Checkpoint"];
+    let first = ["commit 1", "answer 1 Checkpoint(CheckpointId(1))", "manifest 2", "inject 3 Checkpoint"];
     rig.expect(Event::Recorded, &first);
     rig.expect(committed(1), &["record confirmed 1"]);
     rig.expect(written(2), &[]);
@@ -137,7 +136,7 @@ fn a_whole_checkpoint_gives_up_older_ones_that_are_not_and_serves_their_requests
     rig.expect(acked(sink(), 2, 0), &["cancel 1", "release 0", "release 1", "manifest 2"]);
     rig.expect(written(2), &["record completed 2"]);
     let both = ["answer 2 Checkpoint(CheckpointId(2))", "answer 1 Checkpoint(CheckpointId(2))"];
-    rig.expect(Event::Recorded, &["commit 2 by 0", both[0], both[1], "record confirmed 2"]);
+    rig.expect(Event::Recorded, &["commit 2", both[0], both[1], "record confirmed 2"]);
 }
 
 #[test]
@@ -187,10 +186,7 @@ fn a_confirmation_covers_those_that_wait_behind_it() {
     // The record of 3 is on its way: both confirmations wait, and one is enough.
     rig.expect(committed(1), &[]);
     rig.expect(committed(2), &[]);
-    rig.expect(
-        Event::Recorded,
-        &["commit 3 by 1", "answer 3 Checkpoint(CheckpointId(3))", "record confirmed 2"],
-    );
+    rig.expect(Event::Recorded, &["commit 3", "answer 3 Checkpoint(CheckpointId(3))", "record confirmed 2"]);
     rig.expect(Event::Recorded, &["collect but 0"]);
 }
 

@@ -155,7 +155,7 @@ fn words(decision: &Decision) -> String {
             format!("record savepoint {checkpoint} {dir}")
         }
         Decision::Record(Record::Ended(end)) => format!("record {end:?}"),
-        Decision::Commit { checkpoint, tasks } => format!("commit {checkpoint} by {}", tasks.len()),
+        Decision::Commit { checkpoint } => format!("commit {checkpoint}"),
         Decision::CopySavepoint { checkpoint, dir } => format!("copy {checkpoint} {dir}"),
         Decision::ReleaseAssignments { task } => format!("release {}", task.subtask),
         Decision::Collect { pinned } => format!("collect but {}", pinned.len()),

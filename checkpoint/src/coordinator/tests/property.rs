@@ -204,10 +204,9 @@ impl World {
                     Record::Ended(_) => must(self.last == Some(self.recorded), "an end has its checkpoint"),
                 }
             }
-            Decision::Commit { checkpoint, tasks } => {
-                must(checkpoint.0 == self.recorded, "a commit needs its record")?;
-                self.confirmable.extend(tasks.iter().map(|_| checkpoint.0));
-                Ok(())
+            Decision::Commit { checkpoint } => {
+                self.confirmable.push(checkpoint.0);
+                must(checkpoint.0 == self.recorded, "a commit needs its record")
             }
             Decision::CopySavepoint { checkpoint, dir } => {
                 self.copies.push((checkpoint.0, dir.clone()));

@@ -289,7 +289,7 @@ impl Running {
                 }
                 self.append = Some(world.append_after(&self.newest, record.into())?);
             }
-            Decision::Commit { checkpoint, tasks } if !tasks.is_empty() => {
+            Decision::Commit { checkpoint } => {
                 self.sink.commands.push_back(Command::Commit(checkpoint));
             }
             Decision::Finish(_) => *fate = Fate::Ended,
@@ -300,8 +300,7 @@ impl Running {
                 _ => return Err(format!("the job failed: {error}")),
             },
             Decision::Alert { error } => return Err(format!("the coordinator alerts: {error}")),
-            Decision::Commit { .. }
-            | Decision::CopySavepoint { .. }
+            Decision::CopySavepoint { .. }
             | Decision::ReleaseAssignments { .. }
             | Decision::Collect { .. }
             | Decision::Answer { .. } => {}

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use checkpoint::{
     barrier::{Barrier, BarrierKind, complete::Capture},
-    coordinator::{self, Decision, End, Event},
-    history::{CheckpointKind, Completion, EndKind, Kind, Savepoint},
+    coordinator::{Decision, End, Event, Record},
+    history::CommitPermit,
     manifest::{self, Manifest, TaskId},
 };
 use env::{FaultPoint, Message};
@@ -15,7 +15,7 @@ use super::{Attempt, Background, Over, Running};
 use crate::{
     cluster::{enumerator::Assignment, journal::JournalWork, message::ToTaskManager, status::job::Live},
     recovery::savepoint::copy_savepoint,
-    task::message::TaskCommand,
+    task::message::{Permitted, TaskCommand},
 };
 
 impl Running<'_> {
@@ -28,7 +28,14 @@ impl Running<'_> {
             }
             Decision::WriteManifest(manifest) => self.write_manifest(*manifest),
             Decision::Record(record) => self.record(record).await?,
-            Decision::Commit { checkpoint, .. } => self.commit(checkpoint).await?,
+            Decision::Commit { checkpoint } => {
+                let permit = self.permits.remove(&checkpoint).ok_or_else(|| {
+                    Error::internal(format!(
+                        "checkpoint {checkpoint} was to be committed without a record in the history"
+                    ))
+                })?;
+                self.commit(&permit).await?;
+            }
             Decision::CopySavepoint { checkpoint, dir } => self.copy_savepoint(checkpoint, dir),
             Decision::ReleaseAssignments { .. } => self.assign().await,
             Decision::Collect { pinned } => self.collect(pinned).await?,
@@ -92,32 +99,13 @@ impl Running<'_> {
         });
     }
 
-    async fn record(&mut self, record: coordinator::Record) -> Result<()> {
-        let kind = match record {
-            coordinator::Record::Completed { checkpoint, kind, manifest, .. } => {
-                self.completing = Some(checkpoint);
-                let kind = match kind {
-                    BarrierKind::Checkpoint => CheckpointKind::Ordinary,
-                    BarrierKind::Savepoint => CheckpointKind::Savepoint,
-                    BarrierKind::Stop { .. } => CheckpointKind::Stop,
-                    BarrierKind::Last => CheckpointKind::Last,
-                };
-                Kind::CheckpointCompleted(Completion { checkpoint, manifest, kind })
-            }
-            coordinator::Record::Confirmed { checkpoint } => Kind::SinksConfirmed(checkpoint),
-            coordinator::Record::Savepoint { checkpoint, dir, manifest } => {
-                Kind::SavepointCompleted(Savepoint { checkpoint, url: dir, manifest })
-            }
-            coordinator::Record::Ended(end) => {
-                self.attempt.env.fault(FaultPoint::LastCheckpointAfter)?;
-                Kind::Ended(match end {
-                    End::Finished => EndKind::Finished,
-                    End::Stopped => EndKind::Stopped,
-                    End::Cancelled => EndKind::Cancelled,
-                })
-            }
-        };
-        self.work(JournalWork::Append(Box::new(kind))).await
+    async fn record(&mut self, record: Record) -> Result<()> {
+        match &record {
+            Record::Completed { checkpoint, .. } => self.completing = Some(*checkpoint),
+            Record::Ended(_) => self.attempt.env.fault(FaultPoint::LastCheckpointAfter)?,
+            Record::Confirmed { .. } | Record::Savepoint { .. } => {}
+        }
+        self.work(JournalWork::Append(Box::new(record.into()))).await
     }
 
     async fn work(&mut self, work: JournalWork) -> Result<()> {
@@ -126,16 +114,10 @@ impl Running<'_> {
     }
 
     /// Tells all tasks that a checkpoint is in the history. Needs the permit that its record gave out.
-    async fn commit(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        let permit = self.permits.remove(&checkpoint).ok_or_else(|| {
-            Error::internal(format!(
-                "checkpoint {checkpoint} was to be committed without a record in the history"
-            ))
-        })?;
-        let (record, permit) = permit;
+    async fn commit(&mut self, permit: &CommitPermit) -> Result<()> {
         let pinned = self.attempt.coordinator.pinned();
-        self.attempt.manifests.retain(|it, _| *it >= checkpoint || pinned.contains(it));
-        self.tell_all(&TaskCommand::Commit { checkpoint: permit.checkpoint(), record }).await
+        self.attempt.manifests.retain(|it, _| *it >= permit.checkpoint() || pinned.contains(it));
+        self.tell_all(&TaskCommand::Commit(Permitted::by(permit))).await
     }
 
     fn copy_savepoint(&mut self, checkpoint: CheckpointId, dir: String) {
