@@ -15,7 +15,7 @@ pub enum Align {
     /// The other inputs must still deliver it; [`Aligner::is_blocked`] says which inputs to read on.
     Wait,
     /// Cut now and pass the barrier on, then read all inputs.
-    Snapshot,
+    Cut,
     /// Nothing: it was delivered before, or its checkpoint is given up.
     Ignore,
 }
@@ -169,7 +169,7 @@ impl Aligner {
         let aborted = self.abort_before(checkpoint);
         self.aligning.remove(&checkpoint);
         self.passed = checkpoint;
-        AlignStep { then: Align::Snapshot, aborted }
+        AlignStep { then: Align::Cut, aborted }
     }
 
     fn abort_before(&mut self, checkpoint: CheckpointId) -> Vec<CheckpointId> {

@@ -489,7 +489,7 @@ impl Running {
                 self.alignments.wait(barrier.checkpoint, self.task.env.now());
                 Ok(())
             }
-            Align::Snapshot => self.cut(barrier).await,
+            Align::Cut => self.cut(barrier).await,
         }
     }
 

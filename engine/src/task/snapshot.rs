@@ -102,7 +102,8 @@ pub(crate) struct Snapshots {
     task: TaskId,
     job: JobId,
     attempt: AttemptId,
-    lists: BTreeMap<usize, RunList>,
+    /// By position.
+    run_lists: BTreeMap<usize, RunList>,
     /// Checkpoints whose transaction is being prepared; also of those that were given up: what they hold goes into the
     /// next one, which waits for it.
     preparing: BTreeSet<CheckpointId>,
@@ -118,7 +119,7 @@ impl Snapshots {
             task,
             job,
             attempt,
-            lists: BTreeMap::new(),
+            run_lists: BTreeMap::new(),
             preparing: BTreeSet::new(),
             prepared: Vec::new(),
             pending: BTreeMap::new(),
@@ -139,7 +140,7 @@ impl Snapshots {
             merging: false,
             numbers: 0,
         };
-        self.lists.insert(position, list);
+        self.run_lists.insert(position, list);
     }
 
     /// The task has cut, with so many changed `cells`: every later event may complete this checkpoint.
@@ -184,7 +185,7 @@ impl Snapshots {
         checkpoint: CheckpointId,
         extent: Extent,
     ) -> Option<RunIdentity> {
-        let list = self.lists.get_mut(&position)?;
+        let list = self.run_lists.get_mut(&position)?;
         list.sealed = checkpoint;
         match extent {
             Extent::Nothing => return None,
@@ -198,7 +199,7 @@ impl Snapshots {
     /// The run of an interval is durable. A newer one never overtakes it in the list.
     pub(crate) fn durable(&mut self, position: usize, checkpoint: CheckpointId, run: Run) {
         let bytes = run.file.len;
-        let Some(list) = self.lists.get_mut(&position) else { return };
+        let Some(list) = self.run_lists.get_mut(&position) else { return };
         list.in_flight.remove(&checkpoint);
         let at = list.runs.partition_point(|listed| listed.newest <= checkpoint);
         list.runs.insert(at, Listed { run, newest: checkpoint, since: None });
@@ -226,7 +227,7 @@ impl Snapshots {
 
     /// How many sealed intervals of an operator are not durable yet, at the most.
     pub(crate) fn waiting(&self) -> usize {
-        self.lists.values().map(|list| list.in_flight.len()).max().unwrap_or_default()
+        self.run_lists.values().map(|list| list.in_flight.len()).max().unwrap_or_default()
     }
 
     /// This checkpoint is given up. Its runs and transactions stay: the next one needs them.
@@ -241,7 +242,7 @@ impl Snapshots {
             list.sealed >= checkpoint && list.in_flight.first().is_none_or(|oldest| *oldest > checkpoint)
         };
         let is_preparing = self.preparing.first().is_some_and(|oldest| *oldest <= checkpoint);
-        if is_preparing || pending.flushing || !self.lists.values().all(durable) {
+        if is_preparing || pending.flushing || !self.run_lists.values().all(durable) {
             return None;
         }
         let Pending { cuts, stats, .. } = self.pending.remove(&checkpoint)?;
@@ -250,7 +251,7 @@ impl Snapshots {
     }
 
     fn subtask(&mut self, checkpoint: CheckpointId, cut: Cut) -> (Uid, SubtaskSnapshot) {
-        let list = self.lists.get_mut(&cut.position);
+        let list = self.run_lists.get_mut(&cut.position);
         let runs = list.map_or_else(Vec::new, |list| list.list_for(checkpoint));
         let mine = |it: &&PreparedTransaction| it.checkpoint <= checkpoint;
         let prepared =
@@ -276,7 +277,7 @@ impl Snapshots {
         plan: impl Fn(&[Run]) -> Option<std::ops::Range<usize>>,
     ) -> Vec<MergeWork> {
         let mut works = Vec::new();
-        for (&position, list) in &mut self.lists {
+        for (&position, list) in &mut self.run_lists {
             if list.merging {
                 continue;
             }
@@ -295,7 +296,7 @@ impl Snapshots {
 
     /// A merge is done: its run takes the place of those it replaces.
     pub(crate) fn merged(&mut self, position: usize, replaced: &[Run], run: Run) {
-        let Some(list) = self.lists.get_mut(&position) else { return };
+        let Some(list) = self.run_lists.get_mut(&position) else { return };
         list.merging = false;
         self.bytes_merged += run.file.len;
         let Some(first) = replaced.first() else { return };
@@ -310,7 +311,7 @@ impl Snapshots {
 
     /// A merge failed: nothing has changed.
     pub(crate) fn merge_failed(&mut self, position: usize) {
-        if let Some(list) = self.lists.get_mut(&position) {
+        if let Some(list) = self.run_lists.get_mut(&position) {
             list.merging = false;
         }
     }

@@ -28,7 +28,7 @@ fn an_input_that_delivered_waits_for_the_others() -> Result<()> {
     assert_eq!(aligner.on_barrier(1, id(1))?, step(Align::Wait, &[]));
     assert_eq!([0, 1, 2].map(|input| aligner.is_blocked(input)), [false, true, false]);
     assert_eq!(aligner.on_barrier(0, id(1))?, step(Align::Wait, &[]));
-    assert_eq!(aligner.on_barrier(2, id(1))?, step(Align::Snapshot, &[]));
+    assert_eq!(aligner.on_barrier(2, id(1))?, step(Align::Cut, &[]));
     assert!(!aligner.is_aligning());
     Ok(())
 }
@@ -39,8 +39,8 @@ fn at_least_once_blocks_nothing_and_cuts_at_the_last() -> Result<()> {
     assert_eq!(aligner.on_barrier(0, id(1))?, step(Align::Wait, &[]));
     assert!(!aligner.is_blocked(0));
     assert_eq!(aligner.on_barrier(0, id(2))?, step(Align::Wait, &[]));
-    assert_eq!(aligner.on_barrier(1, id(1))?, step(Align::Snapshot, &[]));
-    assert_eq!(aligner.on_barrier(1, id(2))?, step(Align::Snapshot, &[]));
+    assert_eq!(aligner.on_barrier(1, id(1))?, step(Align::Cut, &[]));
+    assert_eq!(aligner.on_barrier(1, id(2))?, step(Align::Cut, &[]));
     Ok(())
 }
 
@@ -49,18 +49,18 @@ fn at_least_once_aborts_the_older_ones_that_a_newer_cut_passes() -> Result<()> {
     let mut aligner = aligner(2, CheckpointMode::AtLeastOnce);
     assert_eq!(aligner.on_barrier(0, id(1))?, step(Align::Wait, &[]));
     assert_eq!(aligner.on_barrier(0, id(2))?, step(Align::Wait, &[]));
-    assert_eq!(aligner.on_barrier(1, id(2))?, step(Align::Snapshot, &[1]));
+    assert_eq!(aligner.on_barrier(1, id(2))?, step(Align::Cut, &[1]));
     Ok(())
 }
 
 #[test]
 fn a_single_input_cuts_at_once() -> Result<()> {
     let mut aligner = exactly_once(1);
-    assert_eq!(aligner.on_barrier(0, id(1))?, step(Align::Snapshot, &[]));
+    assert_eq!(aligner.on_barrier(0, id(1))?, step(Align::Cut, &[]));
     assert_eq!(aligner.on_barrier(0, id(1))?, step(Align::Ignore, &[]));
     aligner.on_cancel(id(2));
     assert_eq!(aligner.on_barrier(0, id(2))?, step(Align::Ignore, &[]));
-    assert_eq!(aligner.on_barrier(0, id(4))?, step(Align::Snapshot, &[]));
+    assert_eq!(aligner.on_barrier(0, id(4))?, step(Align::Cut, &[]));
     assert!(aligner.on_barrier(0, id(3)).is_err());
     Ok(())
 }
@@ -74,7 +74,7 @@ fn a_newer_barrier_aborts_the_older_and_frees_its_inputs() -> Result<()> {
     // The slowest input still has the old one.
     assert_eq!(aligner.on_barrier(2, id(1))?, step(Align::Ignore, &[]));
     assert_eq!(aligner.on_barrier(2, id(2))?, step(Align::Wait, &[]));
-    assert_eq!(aligner.on_barrier(0, id(2))?, step(Align::Snapshot, &[]));
+    assert_eq!(aligner.on_barrier(0, id(2))?, step(Align::Cut, &[]));
     Ok(())
 }
 
@@ -84,7 +84,7 @@ fn an_older_barrier_never_seen_before_is_declined() -> Result<()> {
     assert_eq!(aligner.on_barrier(0, id(2))?, step(Align::Wait, &[]));
     assert_eq!(aligner.on_barrier(1, id(1))?, step(Align::Ignore, &[1]));
     assert!(!aligner.is_blocked(1));
-    assert_eq!(aligner.on_barrier(1, id(2))?, step(Align::Snapshot, &[]));
+    assert_eq!(aligner.on_barrier(1, id(2))?, step(Align::Cut, &[]));
     Ok(())
 }
 
@@ -98,7 +98,7 @@ fn cancelling_frees_the_inputs_and_late_barriers_are_ignored() -> Result<()> {
     aligner.on_cancel(id(2));
     assert_eq!(aligner.on_barrier(0, id(2))?, step(Align::Ignore, &[]));
     assert_eq!(aligner.on_barrier(0, id(3))?, step(Align::Wait, &[]));
-    assert_eq!(aligner.on_barrier(1, id(3))?, step(Align::Snapshot, &[]));
+    assert_eq!(aligner.on_barrier(1, id(3))?, step(Align::Cut, &[]));
     Ok(())
 }
 
@@ -120,12 +120,12 @@ fn barriers_follow_the_end_of_an_input() -> Result<()> {
     let mut aligner = exactly_once(2);
     assert!(!aligner.on_end(0)?);
     assert_eq!(aligner.on_barrier(0, id(1))?, step(Align::Wait, &[]));
-    assert_eq!(aligner.on_barrier(1, id(1))?, step(Align::Snapshot, &[]));
+    assert_eq!(aligner.on_barrier(1, id(1))?, step(Align::Cut, &[]));
     assert!(aligner.on_end(1)?);
     assert_eq!(aligner.on_barrier(1, id(2))?, step(Align::Wait, &[]));
     // Its next barrier must not overtake this one.
     assert!(aligner.is_blocked(1) && !aligner.is_blocked(0));
-    assert_eq!(aligner.on_barrier(0, id(2))?, step(Align::Snapshot, &[]));
+    assert_eq!(aligner.on_barrier(0, id(2))?, step(Align::Cut, &[]));
     Ok(())
 }
 
@@ -183,7 +183,7 @@ proptest! {
             for aborted in step.aborted {
                 given_up.entry(aborted.0).or_insert("declined");
             }
-            if step.then == Align::Snapshot {
+            if step.then == Align::Cut {
                 prop_assert!(cuts.last().is_none_or(|last| *last < checkpoint), "cuts {cuts:?} then {checkpoint}");
                 prop_assert!(last_read.iter().all(|read| *read >= checkpoint));
                 if !at_least_once {
@@ -203,7 +203,7 @@ proptest! {
         {
             let Some(Item::Barrier(checkpoint)) = channels[input].pop_front() else { continue };
             let step = aligner.on_barrier(input, id(checkpoint)).expect("the channel keeps its order");
-            if step.then == Align::Snapshot {
+            if step.then == Align::Cut {
                 cuts.push(checkpoint);
             }
         }

@@ -109,7 +109,7 @@ impl Sink {
             }
             Item::Barrier(barrier) => {
                 let step = self.aligner.on_barrier(input, barrier.checkpoint).map_err(broken)?;
-                if step.then == Align::Snapshot {
+                if step.then == Align::Cut {
                     self.cut(barrier.checkpoint);
                 }
                 let declined = |checkpoint| TaskReport::Declined { checkpoint, reason: "overtaken".into() };
