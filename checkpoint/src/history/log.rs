@@ -90,7 +90,7 @@ pub async fn start_in(records: Records, lock: &JobLock, request: &StartRequest) 
                     Some(standing) => Unconfirmed::read(&env, &*store, standing, &start.abandons).await?,
                     None => Vec::new(),
                 };
-                let kind = Kind::AttemptStarted(*start);
+                let kind = Kind::AttemptStarted(start);
                 let record = Arc::new(Record::after(newest.as_deref(), env.wall(), kind)?);
                 let continues =
                     standing.is_some_and(|it| it.attempt.lineage == record.standing.attempt.lineage);

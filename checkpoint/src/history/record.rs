@@ -36,7 +36,7 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// An attempt began; every older one is fenced.
-    AttemptStarted(AttemptStart),
+    AttemptStarted(Box<AttemptStart>),
     /// The commit point of a checkpoint.
     CheckpointCompleted(Completion),
     /// All sinks have committed this checkpoint and every one before it.

@@ -13,7 +13,7 @@ fn file(path: &str) -> SnapshotFile {
 }
 
 fn start(lineage: u128, restores: Restores) -> Kind {
-    Kind::AttemptStarted(AttemptStart {
+    Kind::AttemptStarted(Box::new(AttemptStart {
         job_name: "job".into(),
         job: JobId(1),
         max_parallelism: MaxParallelism::DEFAULT,
@@ -24,7 +24,7 @@ fn start(lineage: u128, restores: Restores) -> Kind {
         parallelism: 2,
         restores,
         abandons: Vec::new(),
-    })
+    }))
 }
 
 fn completed(checkpoint: u64) -> Kind {
@@ -208,7 +208,7 @@ fn records_that_contradict_what_holds_are_refused() {
     refused(7, Kind::GarbageDone(RecordNumber(6)));
     refused(9, completed(4));
     let Kind::AttemptStarted(other) = start(2, Restores::Empty) else { panic!() };
-    refused(9, Kind::AttemptStarted(AttemptStart { job: JobId(2), ..other }));
+    refused(9, Kind::AttemptStarted(Box::new(AttemptStart { job: JobId(2), ..*other })));
     assert!(Record::after(None, Timestamp(0), completed(1)).is_err());
 }
 

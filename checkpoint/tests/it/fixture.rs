@@ -48,7 +48,7 @@ pub(crate) fn start_record(newest: Option<&Record>, life: u8) -> Record {
         new_lineage: Lineage(1),
     };
     match decide(newest.map(|newest| &newest.standing), &candidate).unwrap() {
-        Decision::Start(start) => Record::after(newest, Timestamp(0), Kind::AttemptStarted(*start)).unwrap(),
+        Decision::Start(start) => Record::after(newest, Timestamp(0), Kind::AttemptStarted(start)).unwrap(),
         Decision::Finished(_) => panic!("nothing here finishes"),
     }
 }

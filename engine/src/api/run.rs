@@ -178,7 +178,8 @@ impl Job {
         let settings = config::resolve(env, self.settings.clone(), &args)?;
         let plan = self.plan_for(&settings)?;
         drop(self);
-        local::start(env, plan, settings).await
+        // Large, and waited for once.
+        Box::pin(local::start(env, plan, settings)).await
     }
 
     fn plan_for(&self, settings: &config::Settings) -> Result<crate::graph::physical::Plan> {

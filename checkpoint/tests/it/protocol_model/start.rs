@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidegate_checkpoint::history::{
-    AttemptStart, Instance, Kind, Record, StartRequest,
+    Instance, Kind, Record, StartRequest,
     start::{self, Candidate},
     step::{Answer, Append, Call, Outcome, StartStep, Starting},
 };
@@ -92,7 +92,7 @@ impl World {
             // Stopped: nobody starts it again.
             start::Decision::Start(_) if standing.is_some_and(|standing| standing.end.is_some()) => Ok(None),
             start::Decision::Start(start) => {
-                let kind = Kind::AttemptStarted(AttemptStart::clone(&start));
+                let kind = Kind::AttemptStarted(start);
                 let record = Record::after(newest, Timestamp(0), kind);
                 Ok(Some(Arc::new(record.map_err(|error| error.to_string())?)))
             }
