@@ -42,9 +42,10 @@ fn job(numbers: &Numbers, url: &str, from: &str, more: &[(&str, &str)], ledger: 
 async fn killed(sim: &Control, env: &Env, job: Job) -> String {
     let (process, handle) = start(sim, job).await.unwrap();
     env.sleep(Duration::from_secs(1)).await;
-    let told = handle.control().view().started_from;
+    let view = handle.control().view();
     process.kill();
-    told
+    assert!(!view.started_from.is_empty(), "it was refused: {:?}", view.failures);
+    view.started_from
 }
 
 async fn standing(env: &Env, url: &str) -> Standing {
