@@ -41,14 +41,14 @@ const SIGKILL: i32 = 9;
 /// More kills than any script has steps.
 const MOST_KILLS: u64 = 1000;
 
-/// How many processes were killed where; each is at least 1.
+/// How many processes were killed where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kills {
     /// At a step of the script, before or after a call.
     pub at_steps: u64,
     /// Of these, again during the recovery.
     pub at_recovery: u64,
-    /// Inside a commit, before or after one file or row is published.
+    /// Inside a commit, before or after one file or row is published: 0 if the sink passes no fault point there.
     pub at_publish: u64,
 }
 

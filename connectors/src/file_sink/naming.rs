@@ -7,7 +7,8 @@ use types::{AttemptId, CheckpointId, Lineage, SubtaskIndex};
 
 /// The directory, hidden from readers, in which files wait for their checkpoint.
 pub(super) const PENDING: &str = ".pending";
-/// The file that says whose the output directory is.
+/// The file that says whose the output directory is. All kinds of sinks look for it under this name: that is how one
+/// refuses the directory of another.
 pub(super) const OWNER: &str = ".tidegate";
 /// What the names of published files begin with.
 pub(super) const PART: &str = "part-";

@@ -169,7 +169,9 @@ impl Owner {
     fn parse(text: &[u8]) -> Result<Self> {
         let damaged = || Error::corrupt("damaged: restore it, or choose another output directory");
         let text = str::from_utf8(text).map_err(|_| damaged())?;
-        let version = text.lines().next().and_then(|line| line.strip_prefix(MAGIC)).ok_or_else(damaged)?;
+        let Some(version) = text.lines().next().and_then(|line| line.strip_prefix(MAGIC)) else {
+            return Err(if is_of_another_kind(text) { another_kind() } else { damaged() });
+        };
         if version != VERSION {
             return Err(Error::corrupt(format!(
                 "written by version {version} of the file sink, this one knows version {VERSION}: use that tidegate"
@@ -183,6 +185,16 @@ impl Owner {
         let owner = Self { job, sink, checkpoints: field("checkpoints ")?.to_owned() };
         if owner.text() == text { Ok(owner) } else { Err(damaged()) }
     }
+}
+
+/// Whether the text is whole, and says of another kind of sink whose the directory is: all begin and end alike.
+fn is_of_another_kind(text: &str) -> bool {
+    let parts = text.rsplit_once("checksum ").filter(|_| text.starts_with("tidegate "));
+    parts.is_some_and(|(body, checksum)| format!("{}\n", Digest::of(body.as_bytes())) == checksum)
+}
+
+fn another_kind() -> Error {
+    Error::conflict("the output directory belongs to a sink of another kind: choose an empty or a new one")
 }
 
 fn read(files: &dyn Files, path: &Path) -> io::Result<Vec<u8>> {
@@ -213,6 +225,10 @@ mod tests {
             assert_eq!(Owner::parse(&damaged).unwrap_err().kind(), ErrorKind::Corrupt, "byte {at}");
             assert_eq!(Owner::parse(&text[..at]).unwrap_err().kind(), ErrorKind::Corrupt, "cut at {at}");
         }
+        let body = "tidegate table sink 1\njob 5\n";
+        let other = format!("{body}checksum {}\n", Digest::of(body.as_bytes()));
+        assert_eq!(Owner::parse(other.as_bytes()).unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(Owner::parse(&other.as_bytes()[1..]).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 
     /// Two processes claim a new directory at once, and the winner still has the sink's old name.

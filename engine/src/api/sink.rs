@@ -201,7 +201,10 @@ pub trait Committer: Send + 'static {
         sealed: Self::Sealed,
     ) -> impl Future<Output = Result<Self::Prepared>> + Send;
 
-    /// Makes a prepared transaction visible, all of it at once, and durable.
+    /// Makes a prepared transaction visible, all of it at once, and durable. Where that takes several steps outside, it
+    /// calls `env.fault` with [`PublishBefore`](env::FaultPoint::PublishBefore) and
+    /// [`PublishAfter`](env::FaultPoint::PublishAfter) around each: there a conformance kit kills it. Once a sync has failed,
+    /// no later one of this process proves that anything is durable: `Lost`, then, in place of a second try.
     ///
     /// # Errors
     /// Like [`CommitOutcome::Retry`] for `Retryable`; other kinds end the attempt without losing the transaction.

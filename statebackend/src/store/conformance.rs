@@ -17,6 +17,7 @@ pub fn conformance(dir: &Path, mut open: impl FnMut(&Path) -> Box<dyn KeyValueSt
     an_empty_store_has_nothing(&*open(&dir.join("empty")));
     later_changes_of_a_batch_win(&mut *open(&dir.join("batch")));
     a_bulk_load_is_read_and_changed(&mut *open(&dir.join("load")));
+    much_is_kept_and_deleted(&mut *open(&dir.join("much")));
     errors_of_the_caller_come_back(&mut *open(&dir.join("errors")));
     for seed in 1..=4 {
         behaves_as_a_sorted_map(&mut *open(&dir.join(format!("random-{seed}"))), seed);
@@ -67,6 +68,25 @@ fn a_bulk_load_is_read_and_changed(store: &mut dyn KeyValueStore) {
         [Change::Delete(&[1, 0, 7]), Change::Put(&[1, 0, 8], b"changed"), Change::DeletePrefix(&[2, 1])];
     write(store, &mut model, &changes);
     check(store, &model, &[vec![], vec![1], vec![2], vec![2, 1]]);
+}
+
+/// Four megabytes are more than a store keeps in its first buffer: what is deleted then is gone all the same.
+fn much_is_kept_and_deleted(store: &mut dyn KeyValueStore) {
+    let mut model = Model::new();
+    let value = [7; 1 << 10];
+    let keys = |part: u8| (0..500_u16).map(move |number| [&[part][..], &number.to_be_bytes()].concat());
+    let parts: Vec<Vec<_>> = (0..8).map(|part| keys(part).collect()).collect();
+    for keys in &parts {
+        let puts: Vec<_> = keys.iter().map(|key| Change::Put(key, &value)).collect();
+        write(store, &mut model, &puts);
+    }
+    for keys in &parts {
+        let deletions: Vec<_> = keys.iter().step_by(3).map(|key| Change::Delete(key)).collect();
+        write(store, &mut model, &deletions);
+    }
+    write(store, &mut model, &[Change::DeletePrefix(&[3])]);
+    assert_eq!(model.len(), 7 * 333);
+    check(store, &model, &[vec![0], vec![3], vec![7], vec![]]);
 }
 
 fn errors_of_the_caller_come_back(store: &mut dyn KeyValueStore) {
