@@ -32,6 +32,9 @@ unit: setup
 # slow sink for three minutes.
 kills: setup
 	cargo build --locked --workspace --all-features --bins
+	cargo test --locked --workspace --all-features --test kills --no-run
+	@# What was built is written out first: pauses of jobs are measured, and not those of the disk.
+	sync
 	cargo test --locked --workspace --all-features --test kills -- --test-threads=1 --nocapture $(ONLY)
 
 setup:
