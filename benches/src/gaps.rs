@@ -1,5 +1,5 @@
-//! A sink that throws records away, counts them, and notes how long each batch came after the one before it: a task that stands still
-//! for a checkpoint shows as a gap.
+//! A sink that throws records away, counts them, and notes how long each batch came after the one before it: a task that
+//! stands still for a checkpoint shows as a gap.
 
 use std::{
     marker::PhantomData,

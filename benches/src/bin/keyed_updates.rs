@@ -13,6 +13,7 @@ use tidegate_benches::{
     payload::Padded,
     turns,
 };
+use tokio::runtime::Runtime;
 use types::{Error, Result};
 
 #[global_allocator]
@@ -68,12 +69,12 @@ fn main() -> ExitCode {
     })
 }
 
-/// Runs the job until it has taken its turns.
+/// Runs the job until it has taken its turns, on two runtimes as every program does.
 fn in_turns(job: Job, gaps: &Gaps, count: u32) -> Result<Figures> {
-    let runtime =
-        tokio::runtime::Runtime::new().map_err(|error| Error::io("cannot start the runtime", error))?;
-    runtime.block_on(async {
-        let env = Env::real();
+    let runtime = || Runtime::new().map_err(|error| Error::io("cannot start the runtime", error));
+    let (users, control) = (runtime()?, runtime()?);
+    control.block_on(async {
+        let env = Env::real_with(users.handle().clone());
         let (turns, result) = turns::take(job.start(&env).await?, &env, gaps, count).await?;
         Ok(Figures { turns: Some(turns), gap_ms: gaps.quantile(0.999), ..Figures::of(&result) })
     })
