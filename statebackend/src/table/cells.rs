@@ -69,6 +69,8 @@ pub(crate) trait StateTable: Any + Send {
 pub(crate) trait Slot: Default + Send + 'static {
     /// Whether draining a cell writes all of it, as one entry. Only such cells are swept.
     const IS_ONE_ENTRY: bool;
+    /// What an entry takes, roughly.
+    const ENTRY_BYTES: usize;
 
     /// Whether the slot says nothing more than a missing one would.
     fn is_vacant(&self) -> bool;
@@ -276,7 +278,7 @@ impl<S: Slot> Cells<S> {
         Self {
             first_group: groups.start,
             groups: groups.iter().map(|_| Group::default()).collect(),
-            intervals: Intervals::new(),
+            intervals: Intervals::new(S::ENTRY_BYTES),
             touched: 0,
             warm: Warm::default(),
         }

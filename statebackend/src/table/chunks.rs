@@ -10,8 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The capacity of a chunk in bytes.
 pub(crate) const CHUNK: usize = 128 << 10;
-/// How many chunks are made ready ahead at the most: 8 MiB.
-const MAX_READY: usize = 64;
+/// How many chunks there are in all before what comes next is made ready piece by piece: 512 MiB. That is a whole delta,
+/// where it can be: draining is faster than the kernel provides memory, and takes all of it in one go.
+const MAX_CHUNKS: usize = 4096;
+/// How many are made ready ahead while others are in use, which will be given back: 8 MiB.
+const READY: usize = 64;
 
 /// Empty chunks of one state. The task and the background share them; the lock is taken once a chunk, and once a slice.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +23,10 @@ pub(crate) struct Chunks(Arc<Mutex<Pool>>);
 #[derive(Debug, Default)]
 struct Pool {
     spare: Vec<Vec<u8>>,
+    /// How many are in use.
+    lent: usize,
+    /// An empty list with room for the chunks of a delta.
+    list: Vec<Vec<u8>>,
     /// Whether some are being made.
     refilling: bool,
 }
@@ -31,24 +38,34 @@ impl Chunks {
 
     /// An empty chunk.
     pub(super) fn take(&self) -> Vec<u8> {
-        let spare = self.pool().spare.pop();
+        let mut pool = self.pool();
+        pool.lent += 1;
+        let spare = pool.spare.pop();
+        drop(pool);
         spare.unwrap_or_else(|| Vec::with_capacity(CHUNK))
     }
 
+    /// An empty list, with room for the chunks that were made ready: growing one would have to ask for memory, too.
+    pub(super) fn take_list(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.pool().list)
+    }
+
     /// What is to be made ready in the background, where `bytes` are still to be drained: as much, within bounds, when
-    /// half of that is gone.
+    /// half of that is gone. What is in use will come back, and is made anew only as far ahead as the task may get to before.
     pub(super) fn refill(&self, bytes: usize) -> Option<Refill> {
-        let wanted = (bytes / CHUNK).min(MAX_READY);
-        if wanted == 0 {
+        let needed = (bytes / CHUNK).min(MAX_CHUNKS);
+        if needed == 0 {
             return None;
         }
         let mut pool = self.pool();
+        let wanted = needed.saturating_sub(pool.lent).max(needed.min(READY));
         let missing = wanted.saturating_sub(pool.spare.len());
         if pool.refilling || 2 * missing <= wanted {
             return None;
         }
         pool.refilling = true;
-        Some(Refill { chunks: self.clone(), missing })
+        let list = if pool.list.capacity() < needed { needed + needed / 4 } else { 0 };
+        Some(Refill { chunks: self.clone(), missing, list })
     }
 
     /// Takes the chunks of a delta whose run is written. Called in the background: what is too much is freed there.
@@ -59,9 +76,13 @@ impl Chunks {
         });
         let enough = chunks.len();
         let mut pool = self.pool();
+        pool.lent = pool.lent.saturating_sub(enough);
         chunks.append(&mut pool.spare);
         let rest = chunks.split_off(enough);
-        pool.spare = chunks;
+        let list = std::mem::replace(&mut pool.spare, chunks);
+        if pool.list.capacity() < list.capacity() {
+            pool.list = list;
+        }
         drop(pool);
         drop(rest);
     }
@@ -76,7 +97,10 @@ impl Chunks {
             chunk.clear();
             chunk
         });
-        self.pool().spare.extend(full);
+        let mut pool = self.pool();
+        let before = pool.spare.len();
+        pool.spare.extend(full);
+        pool.lent = pool.lent.saturating_sub(pool.spare.len() - before);
     }
 
     /// How many chunks wait to be used.
@@ -91,13 +115,20 @@ impl Chunks {
 pub struct Refill {
     chunks: Chunks,
     missing: usize,
+    /// Room in a list that is to be made, too.
+    list: usize,
 }
 
 impl Refill {
     /// Makes the chunks, one after the other, each ready to be used as soon as it is made.
     pub fn run(self) {
+        // Writing to memory has the kernel provide its pages here; zeros would need no writing.
+        let mut list: Vec<Vec<u8>> = (0..self.list).map(|_| Vec::new()).collect();
+        list.clear();
+        if self.list > 0 {
+            self.chunks.pool().list = list;
+        }
         for _ in 0..self.missing {
-            // Writing to it has the kernel provide its pages here; zeros would need no writing.
             let mut chunk = vec![u8::MAX; CHUNK];
             chunk.clear();
             self.chunks.pool().spare.push(chunk);
@@ -194,7 +225,31 @@ mod tests {
         source.refill(8 * CHUNK).expect("less than half is left").run();
         assert_eq!(source.spare(), 8);
         source.refill(10_000 * CHUNK).expect("more is needed").run();
-        assert_eq!(source.spare(), MAX_READY);
+        assert_eq!(source.spare(), MAX_CHUNKS - source.pool().lent);
+    }
+
+    #[test]
+    fn what_will_come_back_is_not_made_a_second_time() {
+        let source = Chunks::default();
+        source.refill(200 * CHUNK).expect("there is none").run();
+        let first = delta(&source, 199);
+        let (left, lent) = (source.spare(), source.pool().lent);
+        assert!(left < 5 && (195..200).contains(&lent), "{left} are left, {lent} in use");
+        source.refill(200 * CHUNK).expect("few are left").run();
+        assert_eq!(source.spare(), READY, "as far ahead as it may get meanwhile");
+        assert!(source.pool().list.capacity() >= 200, "the next delta's list");
+        drop(first);
+        assert_eq!((source.spare(), source.pool().lent), (lent, 0));
+    }
+
+    #[test]
+    fn a_list_with_room_serves_again() {
+        let source = Chunks::default();
+        source.refill(200 * CHUNK).expect("there is none").run();
+        for _ in 0..3 {
+            drop(delta(&source, 199));
+            assert!(source.pool().list.capacity() >= 199);
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(crate) struct Line<'a> {
 
 /// Chunks do not grow: a full one is left and the next one begun. The first is small, since most deltas are.
 const FIRST_CHUNK: usize = 8 << 10;
-/// Chunks that a delta's list has room for, once it has more than the first: 128 MiB.
+/// Chunks that a delta's list has room for at least, once it has more than the first.
 const MANY_CHUNKS: usize = 1024;
 /// More than the two bytes of the group, a tag and three lengths.
 const HEAD_MAX: usize = 2 + 1 + 3 * 5;
@@ -98,11 +98,15 @@ impl Drained {
         self.is_whole = is_whole;
     }
 
-    /// Bytes that `cells` more will take, roughly: as those before, or where these are few, as small ones.
-    pub(super) fn estimate(&self, cells: usize) -> usize {
+    /// Bytes that an entry with a value of a type takes, roughly: with the head and the key, which are short.
+    pub(super) const fn of_value<T>() -> usize {
+        Self::LEAST - size_of::<u64>() + size_of::<T>()
+    }
+
+    /// Bytes that `cells` more will take, roughly: as those before, or where these are few, `each` of them.
+    pub(super) fn estimate(&self, cells: usize, each: usize) -> usize {
         let entries = self.entries as usize;
-        let each =
-            if self.chunks.len() > 2 { self.chunks.len() * CHUNK / entries.max(1) } else { Self::LEAST };
+        let each = if self.chunks.len() > 2 { self.chunks.len() * CHUNK / entries.max(1) } else { each };
         cells.saturating_mul(each)
     }
 
@@ -221,7 +225,9 @@ impl Drained {
     fn begin_chunk(&mut self, len: usize) {
         if self.chunks.len() == 1 {
             // The delta is not small. Growing this list frees memory, which an allocator may take for the time to clean up.
+            let list = std::mem::replace(&mut self.chunks, self.source.take_list());
             self.chunks.reserve(MANY_CHUNKS);
+            self.chunks.extend(list);
         }
         self.chunks.push(match len {
             _ if self.chunks.is_empty() => Vec::with_capacity(FIRST_CHUNK.max(len)),

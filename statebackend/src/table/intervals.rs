@@ -39,6 +39,8 @@ pub(crate) struct Intervals {
     graves: Vec<Box<dyn Grave>>,
     /// The memory that intervals are drained into.
     chunks: Chunks,
+    /// What an entry takes, roughly.
+    entry_bytes: usize,
     /// The memory of dirty lists that are drained.
     pub(super) spare: Spare<u64>,
     /// The newest interval that is swept for all that lived at its end, or 0.
@@ -48,6 +50,8 @@ pub(crate) struct Intervals {
     pub(super) has_store: bool,
 }
 
+/// Intervals that are under way at the most, unless the store fails: a flip then makes no room for its own.
+const USUAL_QUEUE: usize = 4;
 /// What is no larger is dropped at once.
 const GRAVE_MIN: usize = 256;
 
@@ -127,17 +131,21 @@ impl Work {
 }
 
 impl Intervals {
-    pub(super) fn new() -> Self {
+    /// Nothing yet of a state of which an entry takes about so many bytes.
+    pub(super) fn new(entry_bytes: usize) -> Self {
         let chunks = Chunks::default();
+        let mut queue = VecDeque::with_capacity(USUAL_QUEUE);
+        queue.push_back(Work::new(&chunks, usize::MAX));
         Self {
             open: 1,
-            queue: VecDeque::from([Work::new(&chunks, usize::MAX)]),
+            queue,
             failure: None,
             epoch_base: 0,
             items: 0,
             living: 0,
             graves: Vec::new(),
             chunks,
+            entry_bytes,
             spare: Spare::default(),
             newest_full: 0,
             has_store: false,
@@ -294,7 +302,8 @@ impl Intervals {
 
     /// Memory to be made ready in the background.
     pub(super) fn refill(&self) -> Option<Refill> {
-        self.chunks.refill(self.queue.iter().map(|work| work.drained.estimate(work.pending)).sum())
+        let works = self.queue.iter();
+        self.chunks.refill(works.map(|work| work.drained.estimate(work.pending, self.entry_bytes)).sum())
     }
 
     pub(super) fn take_oldest(&mut self) -> Drained {

@@ -6,6 +6,7 @@
 use types::{Bincode, Codec, Error, KeyGroupRange, Result};
 
 use super::{
+    Drained,
     cells::{Cells, Place, Progress, Recorder, Slot},
     intervals::{Interval, Intervals},
     resident::CellTable,
@@ -106,6 +107,7 @@ impl<T: Data> ListSlot<T> {
 
 impl<T: Data> Slot for ListSlot<T> {
     const IS_ONE_ENTRY: bool = false;
+    const ENTRY_BYTES: usize = Drained::of_value::<T>();
 
     fn is_vacant(&self) -> bool {
         self.items.is_empty() && self.dirty == 0

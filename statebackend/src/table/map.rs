@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use types::{Bincode, Codec, KeyBytes, KeyGroupRange, Result};
 
 use super::{
+    Drained,
     cells::{Cells, Place, Progress, Recorder, Slot},
     intervals::{Grave, Interval, Intervals},
     pieces::Pieces,
@@ -237,6 +238,7 @@ fn drain_changes<V: Data>(
 
 impl<V: Data> Slot for MapSlot<V> {
     const IS_ONE_ENTRY: bool = false;
+    const ENTRY_BYTES: usize = Drained::of_value::<V>();
 
     fn is_vacant(&self) -> bool {
         self.entries.is_empty() && self.changes.is_empty() && self.detached.is_empty()

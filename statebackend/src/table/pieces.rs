@@ -19,7 +19,10 @@ impl<T> Default for Pieces<T> {
 /// while nothing comes back at all.
 #[derive(Debug)]
 pub(crate) struct Spare<T> {
+    /// Has room for all that are in use: it grows when a piece is taken, and not where it comes back.
     pieces: Vec<Vec<T>>,
+    /// Pieces in use.
+    lent: usize,
     /// How many came back since the last turn, and between the two turns before.
     returned: usize,
     wanted: usize,
@@ -27,7 +30,7 @@ pub(crate) struct Spare<T> {
 
 impl<T> Default for Spare<T> {
     fn default() -> Self {
-        Self { pieces: Vec::new(), returned: 0, wanted: 0 }
+        Self { pieces: Vec::new(), lent: 0, returned: 0, wanted: 0 }
     }
 }
 
@@ -43,10 +46,13 @@ impl<T> Spare<T> {
     }
 
     fn take(&mut self) -> Option<Vec<T>> {
+        self.lent += 1;
+        self.pieces.reserve(self.lent);
         self.pieces.pop()
     }
 
     fn give_back(&mut self, piece: Vec<T>) {
+        self.lent = self.lent.saturating_sub(usize::from(piece.capacity() > 0));
         if piece.capacity() < Pieces::<T>::PIECE {
             return;
         }
@@ -175,6 +181,21 @@ mod tests {
             fill(1024, &mut spare);
         }
         assert_eq!(spare.pieces.len(), 1);
+    }
+
+    #[test]
+    fn a_piece_that_comes_back_makes_nothing_grow() {
+        let mut spare = Spare::default();
+        let lists = [(); 3].map(|()| {
+            let mut pieces = Pieces::default();
+            (0..7 * 1024).for_each(|item| pieces.push_with(item, &mut spare));
+            pieces
+        });
+        let room = spare.pieces.capacity();
+        for mut pieces in lists {
+            while pieces.pop_with(&mut spare).is_some() {}
+        }
+        assert_eq!((spare.pieces.len(), spare.pieces.capacity(), spare.lent), (21, room, 0));
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl StateTable for TimerTable {
 
     fn refill(&self) -> Option<Refill> {
         let intervals = self.intervals.iter();
-        self.chunks.refill(intervals.map(|it| it.drained.estimate(it.changed.len())).sum())
+        self.chunks.refill(intervals.map(|it| it.drained.estimate(it.changed.len(), Drained::LEAST)).sum())
     }
 }
 

@@ -5,6 +5,7 @@
 use types::{Bincode, Codec, Error, KeyGroup, KeyGroupRange, Result};
 
 use super::{
+    Drained,
     cells::{Cells, Place, Progress, Recorder, Slot},
     intervals::{Interval, Intervals},
     resident::CellTable,
@@ -92,6 +93,7 @@ impl<T: Data> ValueSlot<T> {
 
 impl<T: Data> Slot for ValueSlot<T> {
     const IS_ONE_ENTRY: bool = true;
+    const ENTRY_BYTES: usize = Drained::of_value::<T>();
 
     fn is_vacant(&self) -> bool {
         self.value.is_none() && self.dirty == 0
