@@ -57,8 +57,7 @@ impl Client {
         if let Some(name) = named {
             return Ok(name);
         }
-        let mut names: Vec<_> =
-            self.get::<JobList>("/jobs").await?.jobs.into_iter().map(|job| job.name).collect();
+        let mut names = self.names().await?;
         match (names.pop(), names.is_empty()) {
             (Some(name), true) => Ok(name),
             (Some(last), false) => {
@@ -67,6 +66,11 @@ impl Client {
             }
             (None, _) => Err(Error::invalid_job(format!("there is no job at {}", self.address))),
         }
+    }
+
+    /// The names of the jobs that there are.
+    pub(crate) async fn names(&self) -> Result<Vec<String>> {
+        Ok(self.get::<JobList>("/jobs").await?.jobs.into_iter().map(|job| job.name).collect())
     }
 
     /// Reads.

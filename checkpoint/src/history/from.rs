@@ -4,7 +4,7 @@
 use env::Env;
 use types::{Digest, ErrorKind, Lineage, Result};
 
-use super::standing::Standing;
+use super::standing::{Restores, Standing};
 use crate::savepoint::SnapshotLocation;
 
 /// What the user wants to start from (`--from`).
@@ -44,21 +44,32 @@ impl From {
     }
 
     /// What `text` (`--from PATH`) means for the job whose checkpoints are, or will be, at `url`. A snapshot may be deleted at
-    /// any time: whoever still names it goes on with what began from it.
+    /// any time: whoever still names it goes on with what began from it. The same where it is damaged or cannot be reached,
+    /// and the line has a checkpoint of its own.
     ///
     /// # Errors
-    /// As [`SnapshotLocation::resolve`].
+    /// As [`SnapshotLocation::resolve`]; what is wrong with the newest history record at `url` if the snapshot is not there.
     pub async fn named(env: &Env, text: &str, url: Option<&str>) -> Result<Self> {
-        match (SnapshotLocation::resolve(env, text).await, url) {
-            (Ok(location), _) => Ok(Self::Snapshot(location)),
-            (Err(gone), Some(url)) if gone.kind() == ErrorKind::InvalidJob => {
-                let newest = SnapshotLocation::newest_record(env, url).await.ok().flatten();
-                let origin = newest.map(|newest| newest.standing.attempt.origin.clone());
-                let origin = origin.filter(|it| it.named.as_deref() == Some(text));
-                let manifest = origin.and_then(|it| it.restored.manifest().map(|it| it.digest));
-                manifest.map(|manifest| Self::Gone { manifest, named: text.to_owned() }).ok_or(gone)
+        let (error, url) = match (SnapshotLocation::resolve(env, text).await, url) {
+            (Ok(location), _) => return Ok(Self::Snapshot(location)),
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(url)) => (error, url),
+        };
+        let is_gone = error.kind() == ErrorKind::InvalidJob;
+        let newest = match SnapshotLocation::newest_record(env, url).await {
+            Ok(Some(newest)) => newest,
+            // What is wrong with the job's own directory comes first: it may be all that is needed.
+            Err(own) if is_gone && own.kind() != ErrorKind::InvalidJob => return Err(own),
+            Ok(None) | Err(_) => return Err(error),
+        };
+        let standing = &newest.standing;
+        let needs_it = matches!(standing.restore_point(), Restores::Foreign(_));
+        let origin = Some(&standing.attempt.origin).filter(|it| it.named.as_deref() == Some(text));
+        match origin.and_then(|it| it.restored.manifest()) {
+            Some(manifest) if is_gone || !needs_it => {
+                Ok(Self::Gone { manifest: manifest.digest, named: text.to_owned() })
             }
-            (Err(error), _) => Err(error),
+            _ => Err(error),
         }
     }
 

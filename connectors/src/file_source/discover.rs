@@ -100,6 +100,18 @@ pub(super) fn moved(path: &str, from: &str, to: &str) -> Result<String> {
     })
 }
 
+/// Whether [`find`] takes files at `path` or below it, if `place` is a file or a directory. What a pattern matches hangs on
+/// the names of the files.
+pub(super) fn reads(place: &str, path: &Path) -> bool {
+    let below = path.strip_prefix(place);
+    below.is_ok_and(|below| !below.iter().any(|part| part.to_str().is_some_and(is_hidden)))
+}
+
+/// Whether a file or directory of this name is passed over.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with(['.', '_'])
+}
+
 fn matches(pattern: &str, path: &str) -> bool {
     Pattern::new(pattern).is_ok_and(|pattern| pattern.matches_with(path, MATCHING))
 }
@@ -166,7 +178,7 @@ impl Search<'_> {
         match meta.kind {
             FileKind::Dir => {
                 for entry in self.enter(path)? {
-                    let hidden = name(&entry).is_some_and(|name| name.starts_with(['.', '_']));
+                    let hidden = name(&entry).is_some_and(is_hidden);
                     if !hidden {
                         self.take(&entry)?;
                     }

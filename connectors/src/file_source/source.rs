@@ -1,6 +1,6 @@
 //! [`FileSource`]: what is to be read and how; [`super::discover`] finds it, [`FileReader`] reads it.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, path::Path};
 
 use engine::api::source::{Boundedness, Source, SourceContext};
 use env::Env;
@@ -132,6 +132,10 @@ where
     async fn place(&self, env: &Env) -> Result<Option<String>> {
         let (files, path) = (env.files(), self.path.clone());
         env.blocking("file source place", move || discover::place(&*files, &path)).await?.map(Some)
+    }
+
+    fn reads(&self, place: &str, path: &Path) -> bool {
+        discover::reads(place, path)
     }
 
     fn moved(&self, split: FileSplit, from: &str, to: &str) -> Result<FileSplit> {

@@ -34,10 +34,12 @@ fn a_place_that_is_read_or_written_otherwise_is_refused() {
             assert_eq!(error.kind(), ErrorKind::InvalidJob, "{error}");
             assert_says(&error, texts);
         }
-        // Nothing of these is read.
-        for (input, output, checkpoints) in
-            [(pattern, "/in/out", "/one"), ("/in/a.txt", "/in/two", "/in/two/three")]
-        {
+        // Nothing of these is read; what the first leaves, the others would read if it were.
+        for (input, output, checkpoints) in [
+            ("/in", "/in/_out", "/in/.own"),
+            (pattern, "/in/out", "/one"),
+            ("/in/a.txt", "/in/two", "/in/two/three"),
+        ] {
             run(sim, job(input, output, &[("checkpoints.url", checkpoints)])).await.unwrap();
         }
     });

@@ -1,7 +1,7 @@
 //! Sources, sinks and exchanges with their types erased, one dynamic call per batch: what the graph holds and tasks run.
 //! The adapters from the public traits stand in `operators/source.rs`, `operators/sink.rs`, `operators/exchange.rs`.
 
-use std::any::Any;
+use std::{any::Any, path::Path};
 
 use checkpoint::manifest::ListPart;
 use env::{BoxFuture, Env};
@@ -39,6 +39,8 @@ pub trait AnySource: Send + Sync {
     fn validate(&self) -> Result<()>;
     /// See [`Source::place`](super::source::Source::place).
     fn place<'a>(&'a self, env: &'a Env) -> BoxFuture<'a, Result<Option<String>>>;
+    /// See [`Source::reads`](super::source::Source::reads).
+    fn reads(&self, place: &str, path: &Path) -> bool;
     /// See [`Source::moved`](super::source::Source::moved).
     ///
     /// # Errors

@@ -1,6 +1,13 @@
 //! Running a job: [`Job::main`] for programs, [`Job::run`] for the result, [`Job::start`] for a handle.
 
-use std::{ffi::OsString, path::Path, process::ExitCode, time::Duration};
+use std::{
+    ffi::OsString,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    thread::available_parallelism,
+    time::Duration,
+};
 
 use checkpoint::{barrier::CheckpointMode, restart::RestartStrategy};
 use env::Env;
@@ -19,10 +26,13 @@ use crate::{
     task::guard,
 };
 
-/// How long a thread for blocking work waits for more: longer than most jobs let pass between two checkpoints.
-const KEEP_ALIVE: Duration = Duration::from_secs(600);
-/// As many of them there are at the most: each keeps some memory of the work that it has done.
-const BLOCKING_THREADS: usize = 64;
+/// Threads for the blocking work of checkpoints at least; more on a machine of more cores.
+const BLOCKING_MIN: usize = 4;
+/// How many there are for that of sources, sinks and functions at the most: it may wait for a disk or a network that does
+/// not answer, and must not keep the checkpoints waiting.
+const USERS_BLOCKING: usize = 64;
+/// How long such a thread waits for more: it stays.
+const KEEP_ALIVE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// When and where checkpoints are taken, for [`Job::checkpoints`].
 #[derive(Clone, Debug, Default)]
@@ -193,8 +203,20 @@ impl Job {
 /// to go on whatever the user's functions do.
 fn with_runtime<T>(work: impl AsyncFnOnce(Env) -> Result<T>) -> Result<T> {
     guard::one_line_panics();
-    let users = runtime("tidegate-task", None)?;
-    let control = runtime("tidegate", Some(1))?;
+    let users = started(
+        Builder::new_multi_thread()
+            .thread_name("tidegate-task")
+            .max_blocking_threads(USERS_BLOCKING)
+            .thread_keep_alive(KEEP_ALIVE),
+    )?;
+    let control = started(
+        Builder::new_multi_thread()
+            .thread_name("tidegate")
+            .worker_threads(1)
+            .max_blocking_threads(blocking_threads())
+            .thread_keep_alive(KEEP_ALIVE),
+    )?;
+    start_blocking_threads(&control);
     let result = control.block_on(async { work(Env::real_with(users.handle().clone())).await });
     // What still runs in the background (an upload of an attempt that has ended) is of no use to anybody.
     users.shutdown_timeout(Duration::from_millis(100));
@@ -202,18 +224,26 @@ fn with_runtime<T>(work: impl AsyncFnOnce(Env) -> Result<T>) -> Result<T> {
     result
 }
 
-fn runtime(name: &str, threads: Option<usize>) -> Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    if let Some(threads) = threads {
-        builder.worker_threads(threads);
+fn started(builder: &mut Builder) -> Result<Runtime> {
+    builder.enable_all().build().map_err(|error| Error::io("cannot start the runtime", error))
+}
+
+fn blocking_threads() -> usize {
+    available_parallelism().map_or(BLOCKING_MIN, |cores| cores.get().max(BLOCKING_MIN))
+}
+
+/// Starts all threads for the blocking work of checkpoints. Each keeps some memory of what it has done, and work goes round: so a job's memory
+/// is after a few checkpoints what it stays, however many requests wait for a disk at the same time later.
+#[expect(clippy::disallowed_methods, reason = "the world itself is being made")]
+fn start_blocking_threads(runtime: &Runtime) {
+    let gate = Arc::new(Mutex::new(()));
+    // Held, so that none is free for the next one's work.
+    let closed = gate.lock();
+    for _ in 0..blocking_threads() {
+        let gate = Arc::clone(&gate);
+        runtime.spawn_blocking(move || drop(gate.lock()));
     }
-    builder
-        .thread_name(name)
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .thread_keep_alive(KEEP_ALIVE)
-        .build()
-        .map_err(|error| Error::io("cannot start the runtime", error))
+    drop(closed);
 }
 
 /// Reads the command line of a program that has flags of its own. A mistake ends the program: one line that says what is

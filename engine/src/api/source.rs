@@ -4,7 +4,7 @@
 //! [`SplitReader`] for it. At a barrier the runtime stores [`SplitReader::position`]; after a failure the reader is
 //! opened again from there.
 
-use std::{fmt::Debug, future::Future};
+use std::{fmt::Debug, future::Future, path::Path};
 
 use env::Env;
 use serde::{Serialize, de::DeserializeOwned};
@@ -79,6 +79,13 @@ pub trait Source: Clone + Send + Sync + 'static {
     fn place(&self, env: &Env) -> impl Future<Output = Result<Option<String>>> + Send {
         let _nowhere = env;
         std::future::ready(Ok(None))
+    }
+
+    /// Whether a start would read what is at `path`, a file or a directory, where the source is at `place`, as
+    /// [`place`](Self::place) said: no job may write there.
+    fn reads(&self, place: &str, path: &Path) -> bool {
+        let _nothing = (place, path);
+        false
     }
 
     /// A split as it is after everything at the place `from` has moved to `to`: what [`place`](Self::place) said when the

@@ -169,7 +169,8 @@ impl JobManager {
             Err(damage) => Some(damage),
             Ok(None) => None,
             Ok(Some(older)) => {
-                compatible::check(&self.plan, &older.manifest, &self.start.allow_dropped_state, &older.name)?;
+                let dropped = self.dropped(&older.manifest, Some(standing));
+                compatible::check(&self.plan, &older.manifest, &dropped, &older.name)?;
                 let mut elsewhere = self.elsewhere_in(&older)?;
                 elsewhere.retain(|it| !it.is_sink);
                 places::refuse(&elsewhere, &older.name)?;

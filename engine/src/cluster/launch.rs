@@ -128,7 +128,10 @@ impl JobManager {
                     let dropped = self.dropped(manifest, Some(history.standing()));
                     compatible::check(&self.plan, manifest, &dropped, "the snapshot to restore")?;
                 }
-                let moved = manifest.clone().map(|manifest| self.moved(manifest)).transpose()?;
+                let moved = match manifest.clone() {
+                    Some(manifest) => Some(self.moved(manifest).await?),
+                    None => None,
+                };
                 (self.attempt_plan(&info, self.tasks()), self.deploy(&info, moved.as_deref()).await?)
             }
         };
@@ -285,13 +288,14 @@ impl JobManager {
         Ok(Some(line))
     }
 
-    /// The operators whose state may be dropped from `manifest`, on top of `standing` if that line of history goes on: not
-    /// those that it has dropped already.
-    fn dropped(&self, manifest: &Manifest, standing: Option<&Standing>) -> BTreeSet<Uid> {
+    /// The operators whose state may be dropped from `manifest`, on top of `standing` if that line of history goes on: those
+    /// that it dropped before, too, where they are still there, and they need not be there.
+    pub(super) fn dropped(&self, manifest: &Manifest, standing: Option<&Standing>) -> BTreeSet<Uid> {
         let before = standing.map(|it| &*it.attempt.origin.dropped).unwrap_or_default();
         let is_there = |uid: &Uid| manifest.operators.iter().any(|it| it.uid == *uid);
-        let all = self.start.allow_dropped_state.iter();
-        all.filter(|uid| is_there(uid) || !before.contains(uid)).cloned().collect()
+        let asked =
+            self.start.allow_dropped_state.iter().filter(|uid| is_there(uid) || !before.contains(uid));
+        asked.chain(before.iter().filter(|uid| is_there(uid))).cloned().collect()
     }
 
     async fn check_held(&mut self, info: &AttemptInfo, expected: &Expected) -> Result<()> {

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::Arc,
 };
 
@@ -13,7 +14,7 @@ use checkpoint::{
 };
 use types::{Error, ErrorKind, Result, Uid};
 
-use super::job_manager::JobManager;
+use super::{job_manager::JobManager, user_tasks::UserTasks};
 use crate::{
     graph::logical::VertexKind,
     recovery::places::{self, Elsewhere},
@@ -44,12 +45,21 @@ impl JobManager {
         let mut found = BTreeMap::new();
         for vertex in &self.plan.graph.vertices {
             let Some(uid) = &vertex.uid else { continue };
+            let (env, name) = (self.env.clone(), format!("the place of {uid}"));
+            // A function of the user's: whoever cancels does not wait for it.
+            let mut tasks = UserTasks::new(&self.env);
             let place = match &vertex.kind {
-                VertexKind::Source(source) => source.place(&self.env),
-                VertexKind::Sink(sink) => sink.place(&self.env),
+                VertexKind::Source(source) => {
+                    let source = Arc::clone(source);
+                    tasks.run(name, async move { source.place(&env).await }).await
+                }
+                VertexKind::Sink(sink) => {
+                    let sink = Arc::clone(sink);
+                    tasks.run(name, async move { sink.place(&env).await }).await
+                }
                 _ => continue,
             };
-            let place = place.await.map_err(|error| error.context(format!("{} {uid}", vertex.kind_name)))?;
+            let place = place.map_err(|error| error.context(format!("{} {uid}", vertex.kind_name)))?;
             found.extend(place.map(|place| (uid.clone(), place)));
         }
         if let Some(unknown) = self.start.allow_moved.iter().find(|uid| !found.contains_key(uid)) {
@@ -63,7 +73,16 @@ impl JobManager {
             let mut vertices = self.plan.graph.vertices.iter();
             vertices.any(|it| it.uid.as_ref() == Some(uid) && matches!(it.kind, VertexKind::Sink(_)))
         };
-        places::refuse_overlap(&found, is_sink, self.store.local_dir().as_deref())?;
+        let reads = |uid: &Uid, path: &Path| {
+            let place = found.get(uid).map_or("", String::as_str);
+            self.plan.graph.vertices.iter().filter(|it| it.uid.as_ref() == Some(uid)).any(|it| {
+                match &it.kind {
+                    VertexKind::Source(source) => source.reads(place, path),
+                    _ => false,
+                }
+            })
+        };
+        places::refuse_overlap(&found, is_sink, reads, self.store.local_dir().as_deref())?;
         self.places = found;
         Ok(())
     }
@@ -183,15 +202,21 @@ impl JobManager {
     ///
     /// # Errors
     /// As [`check_places`](Self::check_places); what the sources say.
-    pub(super) fn moved(&self, manifest: Arc<Manifest>) -> Result<Arc<Manifest>> {
+    pub(super) async fn moved(&self, manifest: Arc<Manifest>) -> Result<Arc<Manifest>> {
         let mut elsewhere = self.elsewhere(&manifest)?;
         elsewhere.retain(|it| !it.is_sink);
         places::refuse(&elsewhere, &format!("checkpoint {}", manifest.checkpoint))?;
-        let mut manifest = manifest;
-        if !self.start.allow_moved.is_empty() {
-            places::apply(&self.plan, Arc::make_mut(&mut manifest), &self.places)?;
+        if self.start.allow_moved.is_empty() {
+            return Ok(manifest);
         }
-        Ok(manifest)
+        let (plan, places) = (Arc::clone(&self.plan), self.places.clone());
+        let mut tasks = UserTasks::new(&self.env);
+        let moved = tasks.run("moving the splits".to_owned(), async move {
+            let mut manifest = manifest;
+            places::apply(&plan, Arc::make_mut(&mut manifest), &places)?;
+            Ok(manifest)
+        });
+        moved.await
     }
 
     fn elsewhere(&self, manifest: &Manifest) -> Result<Vec<Elsewhere>> {

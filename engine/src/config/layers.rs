@@ -139,7 +139,8 @@ impl Reading<'_> {
                 }
                 value => plain(value).map_err(|wrong| self.mistake(line, &format!("{name} {wrong}")))?,
             };
-            let shown = self.text[value.span()].to_owned();
+            // On one line, as a message is.
+            let shown = self.text[value.span()].split_whitespace().collect::<Vec<_>>().join(" ");
             self.entries.push(Entry { line, name, text, shown });
         }
         Ok(())

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     future::{Future, poll_fn},
+    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -63,6 +64,10 @@ impl<S: Source> AnySource for Erased<S> {
 
     fn place<'a>(&'a self, env: &'a Env) -> BoxFuture<'a, Result<Option<String>>> {
         Box::pin(guard::caught(async move { self.0.place(env).await }))
+    }
+
+    fn reads(&self, place: &str, path: &Path) -> bool {
+        self.0.reads(place, path)
     }
 
     fn moved(&self, split: &SplitState, from: &str, to: &str) -> Result<SplitState> {

@@ -63,14 +63,15 @@ pub(crate) fn elsewhere(
     Ok(found)
 }
 
-/// Refuses output and checkpoints that the next start would read as input, and output among the checkpoints, in the
-/// directory `checkpoints`.
+/// Refuses output and checkpoints that the next start would read as input, as a source that `reads` what is there says, and
+/// output among the checkpoints, in the directory `checkpoints`.
 ///
 /// # Errors
 /// `InvalidJob` naming both places.
 pub(crate) fn refuse_overlap(
     places: &BTreeMap<Uid, String>,
     is_sink: impl Fn(&Uid) -> bool,
+    reads: impl Fn(&Uid, &Path) -> bool,
     checkpoints: Option<&Path>,
 ) -> Result<()> {
     // What is no path of a file or directory has no other below it.
@@ -86,7 +87,7 @@ pub(crate) fn refuse_overlap(
     let own = checkpoints.map(|dir| (format!("checkpoints go to {}", dir.display()), dir));
     for (what, written) in outputs.chain(own) {
         let mut sources = places().filter(|(uid, _)| !is_sink(uid));
-        if let Some((uid, input)) = sources.find(|(_, input)| written.starts_with(input)) {
+        if let Some((uid, input)) = sources.find(|(uid, _)| reads(uid, written)) {
             return Err(Error::invalid_job(format!(
                 "{what}, and source {uid} reads all that is in {input}, that too: give a directory outside of it"
             )));

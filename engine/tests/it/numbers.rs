@@ -28,6 +28,7 @@ pub(crate) struct Numbers {
     pause: Duration,
     bounded: bool,
     find: Arc<dyn Fn() -> Result<()> + Send + Sync>,
+    at: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     failure: Arc<Failure>,
     emitted: Arc<AtomicU64>,
     trace: Option<(&'static str, Control)>,
@@ -44,6 +45,7 @@ impl Numbers {
             pause: Duration::ZERO,
             bounded: true,
             find: Arc::new(|| Ok(())),
+            at: Arc::new(|| None),
             failure: Arc::new(|_| None),
             emitted: Arc::default(),
             trace: None,
@@ -68,6 +70,12 @@ impl Numbers {
     /// Asks `find` when it is to find its splits.
     pub(crate) fn found_by(mut self, find: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
         self.find = Arc::new(find);
+        self
+    }
+
+    /// Asks `at` where they are.
+    pub(crate) fn placed_by(mut self, at: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        self.at = Arc::new(at);
         self
     }
 
@@ -135,6 +143,10 @@ impl Source for Numbers {
 
     fn boundedness(&self) -> Boundedness {
         if self.bounded { Boundedness::Bounded } else { Boundedness::Unbounded }
+    }
+
+    async fn place(&self, _env: &Env) -> Result<Option<String>> {
+        Ok((self.at)())
     }
 
     async fn discover(&self, _context: &SourceContext) -> Result<Vec<NumberSplit>> {

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
     time::Duration,
@@ -258,6 +258,43 @@ fn a_start_is_cancelled_though_a_source_does_not_return() {
     });
 }
 
+#[test]
+fn a_start_is_cancelled_though_a_source_does_not_say_where_it_is() {
+    cancelled_meanwhile(|job, stay| {
+        let numbers = Numbers::endless(1).placed_by(move || {
+            stay();
+            None
+        });
+        job.source("numbers", numbers).sink("out", Nowhere);
+    });
+}
+
+/// Waiting for a disk or a network that does not answer keeps no checkpoint waiting.
+#[test]
+fn what_functions_wait_for_keeps_no_thread_from_checkpoints() {
+    let (users, _) = runtimes(1);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let control = builder.worker_threads(1).max_blocking_threads(1).enable_all().build().unwrap();
+    let (release, may) = mpsc::sync_channel::<()>(1);
+    control.block_on(async {
+        let env = Env::real_with(users.handle().clone());
+        let (waits, waiting) = tokio::sync::oneshot::channel();
+        let inside = env.clone();
+        let asking = env.spawn_user("asks", async move {
+            let waiting = inside.blocking("waits", move || {
+                waits.send(()).unwrap();
+                let _released = may.recv();
+            });
+            waiting.await.unwrap();
+        });
+        waiting.await.unwrap();
+        let own = env.timeout(Duration::from_secs(20), env.blocking("own", || 7)).await;
+        drop(release);
+        assert_eq!(own.expect("it has a thread").unwrap(), 7);
+        asking.join().await.unwrap();
+    });
+}
+
 /// Does not open.
 #[derive(Clone)]
 struct Unopened(Arc<dyn Fn() + Send + Sync>);
@@ -292,19 +329,19 @@ fn a_slow_task_ends_in_the_middle_of_a_batch_and_its_job_goes_on() {
     control.block_on(async {
         let env = Env::real_with(users.handle().clone());
         let job = with_settings(Job::new("subject"), &settings).unwrap();
-        let (clock, begun) = (env.clone(), Arc::<tokio::sync::Notify>::default());
+        let (clock, begun) = (env.clone(), Arc::<AtomicBool>::default());
         let begins = Arc::clone(&begun);
         let slow = job.source("slow", Numbers::new(1, 1_000_000)).disable_chaining().map(move |number| {
-            begins.notify_one();
+            begins.store(true, Ordering::Relaxed);
             let begin = clock.now();
             while clock.now().since(begin) < Duration::from_millis(20) {}
             number
         });
         slow.name("slow map").sink("out", Nowhere);
-        job.source("fails", Numbers::endless(1).failing(|_| Some(Error::user("it fails"))))
-            .sink("side", Nowhere);
+        // It waits for the other one, which has hardly begun its first batch then.
+        let fails = move |_| begun.load(Ordering::Relaxed).then(|| Error::user("it fails"));
+        job.source("fails", Numbers::endless(1).failing(fails)).sink("side", Nowhere);
         let handle = job.start(&env).await.unwrap();
-        begun.notified().await;
         let control = handle.control().clone();
         let error = handle.join().await.unwrap_err();
         assert_says(&error, ErrorKind::User, &["it fails"]);

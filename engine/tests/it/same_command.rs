@@ -267,24 +267,8 @@ fn state_is_dropped_once() {
     simulate(async |sim, env| {
         let (first, second) = (Ledger::default(), Ledger::default());
         leave_savepoint(sim, &env, job(&endless(), "/first", "auto", &[], &first)).await;
-        let renamed = |from: &str| {
-            let settings = [
-                ("checkpoints.url", "/second"),
-                ("checkpoints.interval", "100ms"),
-                ("allow-dropped-state", "count"),
-                ("restart", "fixed-delay:1:10ms"),
-                ("from", from),
-            ];
-            let job = with_settings(Job::new("subject"), &settings).unwrap();
-            job.source("numbers", endless())
-                .key_by(|number| number % KEYS)
-                .count("total")
-                .map(|(key, count)| Row(Kind::Count, key, count))
-                .sink("out", second.clone());
-            job
-        };
         for from in ["/savepoint", "/savepoint", "auto"] {
-            let (process, handle) = start(sim, renamed(from)).await.unwrap();
+            let (process, handle) = start(sim, renamed("/second", from, &DROP, &second)).await.unwrap();
             env.sleep(Duration::from_millis(500)).await;
             sim.arm(FaultPoint::CompletedRecordBefore, 1, FaultAction::Fail(ErrorKind::Retryable));
             env.sleep(Duration::from_millis(500)).await;
@@ -294,6 +278,123 @@ fn state_is_dropped_once() {
         assert_gapless(&second, 500);
         let error = run(sim, with_unknown(&second)).await.unwrap_err();
         assert_says(&error, ErrorKind::InvalidJob, &["--allow-dropped-state cuont"]);
+    });
+}
+
+const DROP: [(&str, &str); 1] = [("allow-dropped-state", "count")];
+
+/// A job that counts under another name than [`job`].
+fn renamed(url: &str, from: &str, more: &[(&str, &str)], ledger: &Ledger<Row>) -> Job {
+    let settings = [
+        ("checkpoints.url", url),
+        ("checkpoints.interval", "100ms"),
+        ("restart", "fixed-delay:1:10ms"),
+        ("from", from),
+    ];
+    let job = with_settings(Job::new("subject"), &[&settings, more].concat()).unwrap();
+    job.source("numbers", endless())
+        .key_by(|number| number % KEYS)
+        .count("total")
+        .map(|(key, count)| Row(Kind::Count, key, count))
+        .sink("out", ledger.clone());
+    job
+}
+
+/// The older checkpoint that a job falls back to holds none of it either.
+#[test]
+fn state_that_was_dropped_does_not_keep_a_job_from_falling_back() {
+    simulate(async |sim, env| {
+        let (first, second) = (Ledger::default(), Ledger::default());
+        leave_savepoint(sim, &env, job(&endless(), "/first", "auto", &[], &first)).await;
+        let (process, _handle) = start(sim, renamed("/second", "/savepoint", &DROP, &second)).await.unwrap();
+        env.sleep(Duration::from_millis(500)).await;
+        second.set_moods(Moods { retry: 1.0, ..Moods::default() });
+        env.sleep(Duration::from_millis(300)).await;
+        process.kill();
+        second.set_moods(Moods::default());
+        let left = standing(&env, "/second").await;
+        let [.., before, newest] = left.completed.as_slice() else { panic!("{:?}", left.completed) };
+        assert_eq!(left.unconfirmed.len(), 1);
+        damage_all(sim, "/second", [newest.manifest.path.as_str()]);
+        let told = killed(sim, &env, renamed("/second", "/savepoint", &DROP, &second)).await;
+        assert!(told.contains(&format!("continues from checkpoint {} ", before.checkpoint)), "{told}");
+        assert_gapless(&second, 300);
+    });
+}
+
+/// Before the first checkpoint the snapshot is restored once more, and what it holds dropped once more.
+#[test]
+fn what_was_accepted_is_not_asked_for_again_before_the_first_checkpoint() {
+    simulate(async |sim, env| {
+        let (first, second) = (Ledger::default(), Ledger::default());
+        leave_savepoint(sim, &env, job(&endless(), "/first", "auto", &[], &first)).await;
+        let refused = run(sim, renamed("/second", "/savepoint", &[], &second)).await.unwrap_err();
+        assert_says(&refused, ErrorKind::IncompatibleState, &["count", "--allow-dropped-state"]);
+        let (process, handle) = start(sim, renamed("/second", "/savepoint", &DROP, &second)).await.unwrap();
+        env.sleep(Duration::from_millis(50)).await;
+        assert_eq!(handle.control().view().checkpoints.completed, 0);
+        process.kill();
+        for from in ["auto", "/savepoint"] {
+            let (process, handle) = start(sim, renamed("/second", from, &[], &second)).await.unwrap();
+            env.sleep(Duration::from_millis(50)).await;
+            let view = handle.control().view();
+            assert_eq!(
+                (view.failures.len(), view.checkpoints.completed),
+                (0, 0),
+                "{from}: {:?}",
+                view.failures
+            );
+            process.kill();
+        }
+        killed(sim, &env, renamed("/second", "auto", &[], &second)).await;
+        assert_gapless(&second, 300);
+    });
+}
+
+/// Changes one byte in the middle of each file.
+fn damage_all<'a>(sim: &Control, directory: &str, files: impl IntoIterator<Item = &'a str>) {
+    for file in files {
+        let flip = |bytes: &mut Vec<u8>| {
+            let at = bytes.len() / 2;
+            bytes[at] ^= 1;
+        };
+        sim.disk().damage(&Path::new(directory).join(file), flip).unwrap();
+    }
+}
+
+/// What the line began from is not needed any more; what is wrong with the job's own directory is told as what it is.
+#[test]
+fn it_goes_on_though_what_it_began_from_is_damaged() {
+    simulate(async |sim, env| {
+        let (first, second) = (Ledger::default(), Ledger::default());
+        leave_savepoint(sim, &env, job(&endless(), "/first", "auto", &[], &first)).await;
+        let again = || job(&endless(), "/second", "/savepoint", &[], &second);
+        let (process, _handle) = start(sim, again()).await.unwrap();
+        env.sleep(Duration::from_millis(50)).await;
+        process.kill();
+        let names = |directory: &str| -> Vec<String> {
+            image(&env, directory).into_keys().map(|path| path.to_str().unwrap().to_owned()).collect()
+        };
+        let savepoint = names("/savepoint");
+        let flip = || damage_all(sim, "/", savepoint.iter().map(String::as_str));
+        flip();
+        let needed = run(sim, again()).await.unwrap_err();
+        assert_says(&needed, ErrorKind::Corrupt, &["/savepoint"]);
+        flip();
+        killed(sim, &env, again()).await;
+        flip();
+        let told = killed(sim, &env, again()).await;
+        assert!(told.contains(": continues from checkpoint "), "{told}");
+        for file in &savepoint {
+            env.files().remove_file(Path::new(file)).unwrap();
+        }
+        let told = killed(sim, &env, again()).await;
+        assert!(told.contains(": continues from checkpoint "), "{told}");
+        let newest = names("/second").into_iter().filter(|name| name.contains("/history/")).max().unwrap();
+        damage_all(sim, "/", [&*newest]);
+        let own = run(sim, again()).await.unwrap_err();
+        let file = newest.rsplit('/').next().unwrap();
+        assert_says(&own, ErrorKind::Corrupt, &[file]);
     });
 }
 

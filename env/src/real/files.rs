@@ -70,9 +70,18 @@ struct RealLock {
 
 impl FileLock for RealLock {}
 
-/// Whoever only looks who holds a lock has it for a moment: looks before it counts as held, and the time between them.
-const LOOKS: u32 = 3;
+/// Whoever only looks who holds a lock shares it for a moment: looks before it counts as held, and the time between them.
+const LOOKS: u32 = 500;
 const LOOK: Duration = Duration::from_millis(2);
+
+/// Whether the lock could be had at once.
+fn locked(file: &File, how: FlockOperation) -> io::Result<bool> {
+    match flock(file, how) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
 
 /// What the holder of a lock wrote.
 fn holder_in(file: File) -> io::Result<String> {
@@ -161,13 +170,14 @@ impl Files for RealFiles {
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn FileLock>, String>> {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut looks = LOOKS;
-        while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        while !locked(&file, FlockOperation::NonBlockingLockExclusive)? {
             looks -= 1;
-            match error {
-                rustix::io::Errno::WOULDBLOCK if looks > 0 => std::thread::sleep(LOOK),
-                rustix::io::Errno::WOULDBLOCK => return holder_in(file).map(Err),
-                error => return Err(error.into()),
+            if looks == 0 || !locked(&file, FlockOperation::NonBlockingLockShared)? {
+                return holder_in(file).map(Err);
             }
+            // Nobody holds it: others look.
+            flock(&file, FlockOperation::Unlock)?;
+            std::thread::sleep(LOOK);
         }
         file.set_len(0)?;
         file.write_all(holder.as_bytes())?;
@@ -179,12 +189,9 @@ impl Files for RealFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            // Freed with the file, at once.
-            Ok(()) => Ok(None),
-            Err(rustix::io::Errno::WOULDBLOCK) => holder_in(file).map(Some),
-            Err(error) => Err(error.into()),
-        }
+        // Freed with the file, at once.
+        let is_free = locked(&file, FlockOperation::NonBlockingLockShared)?;
+        if is_free { Ok(None) } else { holder_in(file).map(Some) }
     }
 
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {

@@ -107,7 +107,9 @@ impl World for RealWorld {
     }
 
     fn run_blocking(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<()>> {
-        run_blocking(&self.runtime, name, work)
+        // Those of the user's tasks wait for each other only.
+        let runtime = Handle::try_current();
+        run_blocking(runtime.as_ref().unwrap_or(&self.runtime), name, work)
     }
 
     fn yield_now(&self) -> BoxFuture<'static, ()> {

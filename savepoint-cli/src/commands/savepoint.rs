@@ -34,12 +34,16 @@ pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Resul
     let request = SavepointRequest { dir: dir.map(|dir| absolute(&dir)).transpose()? };
     let what = "copying a checkpoint";
     let taken: Result<SavepointTaken> = client.post(&path(&job, "/savepoint"), request, what).await;
-    output.show(&taken.map_err(
-        |error| match only.filter(|_| error.message().starts_with("there is no job")) {
-            Some(word) => Error::new(error.kind(), format!("{error}; a directory is written ./{word}")),
-            None => error,
-        },
-    )?)
+    match (taken, only) {
+        (Err(error), Some(word)) if names_no_job(&client, &word).await => {
+            Err(Error::new(error.kind(), format!("{error}; a directory is written ./{word}")))
+        }
+        (taken, _) => output.show(&taken?),
+    }
+}
+
+async fn names_no_job(client: &Client, word: &String) -> bool {
+    client.names().await.is_ok_and(|names| !names.contains(word))
 }
 
 /// The directory as the job must be told it: the job runs elsewhere.

@@ -203,7 +203,9 @@ impl AttemptRow {
         let end = match (&self.ended, &self.ended_at, self.running) {
             (Some(ended), Some(at), _) => format!("{ended} at {at}"),
             (_, _, Some(true)) => format!("running ({process})"),
-            (_, _, Some(false)) => format!("died without an end ({process})"),
+            (_, _, Some(false)) => {
+                format!("not running, and its end is not recorded: it has failed or died ({process})")
+            }
             (_, _, None) => format!("its end is not recorded ({process})"),
         };
         format!("last attempt {attempt} of lineage {lineage}, started {started}, {end}\n")

@@ -9,7 +9,7 @@ use std::{
 };
 
 use checkpoint::{
-    history::{CompletedCheckpoint, EndKind, Restores, Standing},
+    history::{CompletedCheckpoint, EndKind, Restores, Standing, fallback},
     manifest::Manifest,
     savepoint::SnapshotLocation,
     snapshots::{self, Progress, Severity},
@@ -235,10 +235,15 @@ impl Verification {
             Some(whole) if Some(whole) == newest => {
                 format!("a start goes on from checkpoint {whole}, the newest, which is whole")
             }
-            Some(whole) => format!(
-                "the newest checkpoint that is whole is {whole}: a start goes back to it by itself if no sink has \
+            Some(whole) if newest.is_some_and(|newest| goes_back_to(standing, newest) == Some(whole)) => {
+                format!(
+                    "the newest checkpoint that is whole is {whole}: a start goes back to it by itself if no sink has \
                  committed anything newer, and says what can be done if one has"
-            ),
+                )
+            }
+            Some(whole) => {
+                format!("the newest checkpoint that is whole is {whole}: a start says what can be done")
+            }
             None => "no checkpoint here is whole: a start says what can be done".to_owned(),
         }
     }
@@ -269,6 +274,14 @@ fn runs(manifests: &BTreeMap<String, Arc<Manifest>>) -> Vec<&Run> {
 /// The message without the file that it begins with: the file stands before it already.
 fn within(file: &str, message: &str) -> String {
     message.strip_prefix(file).map_or(message, |rest| rest.trim_start_matches([',', ':', ' '])).to_owned()
+}
+
+/// What a start goes back to by itself, if that is possible, where checkpoint `damaged` cannot be restored.
+fn goes_back_to(standing: &Standing, damaged: CheckpointId) -> Option<CheckpointId> {
+    match fallback::instead(standing, damaged) {
+        Some(Restores::Own(own)) => Some(own.checkpoint),
+        _ => None,
+    }
 }
 
 impl Report for Verified {

@@ -106,9 +106,11 @@ fn directories_are_sent_as_the_job_must_see_them() {
     // One word is the job's name, and may have been meant as a directory.
     let message = r#"there is no job \"there\" here: this process runs \"job\""#;
     let unknown = (404, format!(r#"{{"error":{{"kind":"invalid-job","message":"{message}"}}}}"#));
-    let (ran, _) = against(&["savepoint", "there"], std::slice::from_ref(&unknown));
+    let (ran, _) = against(&["savepoint", "there"], &[unknown.clone(), jobs(&["job"])]);
     ran.refused(2, &["this process runs \"job\"; a directory is written ./there"]);
-    let (ran, _) = against(&["savepoint", "there", "here"], &[unknown]);
+    let (ran, _) = against(&["savepoint", "there", "here"], std::slice::from_ref(&unknown));
+    assert!(!ran.err.contains("is written"), "{}", ran.err);
+    let (ran, _) = against(&["savepoint", "job"], &[unknown, jobs(&["job"])]);
     assert!(!ran.err.contains("is written"), "{}", ran.err);
 }
 

@@ -235,12 +235,20 @@ fn an_attempt_that_runs_is_told_from_one_that_died() {
     fs::remove_file(directory.file("history/00000000000000000006")).unwrap();
     fs::remove_file(directory.file("latest")).unwrap();
     let dead = run(&directory, &["snapshots", "ck"]);
-    assert!(dead.good().contains(", died without an end (pid "), "{}", dead.out);
+    assert!(
+        dead.good().contains(", not running, and its end is not recorded: it has failed or died (pid "),
+        "{}",
+        dead.out
+    );
     let lock = directory.files.lock(&directory.file("job.lock"), "somebody").unwrap().ok().unwrap();
     let live = run(&directory, &["snapshots", "ck"]);
     assert!(live.good().contains(", running (pid "), "{}", live.out);
     drop(lock);
-    assert!(run(&directory, &["snapshots", "ck"]).good().contains(", died without an end (pid "));
+    assert!(
+        run(&directory, &["snapshots", "ck"])
+            .good()
+            .contains(", not running, and its end is not recorded: it has failed or died (pid ")
+    );
 }
 
 #[test]

@@ -25,6 +25,8 @@ struct Pool {
     spare: Vec<Vec<u8>>,
     /// How many are in use.
     lent: usize,
+    /// How many the next delta needs, as was said last.
+    needed: usize,
     /// An empty list with room for the chunks of a delta.
     list: Vec<Vec<u8>>,
     /// Whether some are being made.
@@ -54,10 +56,11 @@ impl Chunks {
     /// half of that is gone. What is in use will come back, and is made anew only as far ahead as the task may get to before.
     pub(super) fn refill(&self, bytes: usize) -> Option<Refill> {
         let needed = (bytes / CHUNK).min(MAX_CHUNKS);
+        let mut pool = self.pool();
+        pool.needed = needed;
         if needed == 0 {
             return None;
         }
-        let mut pool = self.pool();
         let wanted = needed.saturating_sub(pool.lent).max(needed.min(READY));
         let missing = wanted.saturating_sub(pool.spare.len());
         if pool.refilling || 2 * missing <= wanted {
@@ -74,11 +77,12 @@ impl Chunks {
             chunk.clear();
             chunk.capacity() == CHUNK
         });
-        let enough = chunks.len();
         let mut pool = self.pool();
-        pool.lent = pool.lent.saturating_sub(enough);
+        pool.lent = pool.lent.saturating_sub(chunks.len());
+        // What is made ready for the next delta is not too much.
+        let enough = chunks.len().max(pool.needed.saturating_sub(pool.lent));
         chunks.append(&mut pool.spare);
-        let rest = chunks.split_off(enough);
+        let rest = chunks.split_off(enough.min(chunks.len()));
         let list = std::mem::replace(&mut pool.spare, chunks);
         if pool.list.capacity() < list.capacity() {
             pool.list = list;
@@ -239,7 +243,9 @@ mod tests {
         assert_eq!(source.spare(), READY, "as far ahead as it may get meanwhile");
         assert!(source.pool().list.capacity() >= 200, "the next delta's list");
         drop(first);
-        assert_eq!((source.spare(), source.pool().lent), (lent, 0));
+        assert_eq!((source.spare(), source.pool().lent), (200, 0), "as many as the next delta needs");
+        drop(delta(&source, 1));
+        assert_eq!(source.spare(), 200, "also after one that needed few");
     }
 
     #[test]

@@ -103,11 +103,14 @@ impl Drained {
         Self::LEAST - size_of::<u64>() + size_of::<T>()
     }
 
+    /// What an entry takes, where there are enough to tell.
+    pub(super) fn entry_bytes(&self) -> Option<usize> {
+        (self.chunks.len() > 2).then(|| self.chunks.len() * CHUNK / (self.entries as usize).max(1))
+    }
+
     /// Bytes that `cells` more will take, roughly: as those before, or where these are few, `each` of them.
     pub(super) fn estimate(&self, cells: usize, each: usize) -> usize {
-        let entries = self.entries as usize;
-        let each = if self.chunks.len() > 2 { self.chunks.len() * CHUNK / entries.max(1) } else { each };
-        cells.saturating_mul(each)
+        cells.saturating_mul(self.entry_bytes().unwrap_or(each))
     }
 
     /// How many of the entries are tombstones.

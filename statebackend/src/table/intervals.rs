@@ -39,7 +39,7 @@ pub(crate) struct Intervals {
     graves: Vec<Box<dyn Grave>>,
     /// The memory that intervals are drained into.
     chunks: Chunks,
-    /// What an entry takes, roughly.
+    /// What an entry takes, roughly: as in the last delta that was not small.
     entry_bytes: usize,
     /// The memory of dirty lists that are drained.
     pub(super) spare: Spare<u64>,
@@ -308,6 +308,10 @@ impl Intervals {
 
     pub(super) fn take_oldest(&mut self) -> Drained {
         debug_assert!(self.queue.len() > 1, "the open interval is never taken");
-        self.queue.pop_front().unwrap_or_default().into_drained()
+        let drained = self.queue.pop_front().unwrap_or_default().into_drained();
+        if let Some(each) = drained.entry_bytes() {
+            self.entry_bytes = each;
+        }
+        drained
     }
 }

@@ -77,7 +77,10 @@ impl<T> Pieces<T> {
 
     #[inline]
     pub(crate) fn push(&mut self, item: T) {
-        self.push_with(item, &mut Spare::default());
+        if self.last.len() >= Self::PIECE && self.last.len() == self.last.capacity() {
+            self.full.push(std::mem::replace(&mut self.last, Vec::with_capacity(Self::PIECE)));
+        }
+        self.last.push(item);
     }
 
     /// Pushes; a piece that is needed is taken from `spare` if there is one.
