@@ -26,8 +26,9 @@ const RECORDS: u64 = 18_000;
 const BATCHES: [usize; 3] = [1, 100, 1_024];
 /// Records between source and sink at the most, whatever the size of batches.
 const UNDER_WAY_MAX: u64 = 6_144;
-/// Each job takes as many checkpoints before its memory is watched: by then each of its threads has what it needs.
-const CHECKPOINTS: usize = 10;
+/// Each job takes as many checkpoints before its memory is watched: by then all kinds of background work have been done, the
+/// merge of merged runs among them, and each thread has what it needs.
+const CHECKPOINTS: usize = 12;
 /// What a checkpoint may take beside the time in which the sink takes what is ahead of its barrier.
 const CHECKPOINT_SLACK: Duration = Duration::from_secs(2);
 const CANCEL_MAX: Duration = Duration::from_secs(1);
