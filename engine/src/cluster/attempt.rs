@@ -509,6 +509,9 @@ impl Running<'_> {
         while let Some(event) = events.pop() {
             let now = self.attempt.env.now();
             let decisions = self.attempt.coordinator.step(now, event);
+            // Who is answered below may look at once.
+            let statistics = self.attempt.coordinator.statistics().clone();
+            self.attempt.view.update(|view| view.checkpoints = statistics);
             if let Some(course) = self.attempt.coordinator.course() {
                 self.go(|live| live.follow(course));
             }
@@ -526,7 +529,6 @@ impl Running<'_> {
         }
         let statistics = self.attempt.coordinator.statistics().clone();
         self.tell_failures(&statistics);
-        self.attempt.view.update(|view| view.checkpoints = statistics);
     }
 
     /// One line when checkpoints begin to fail, and one when they complete again: what failed in between is in the view.
