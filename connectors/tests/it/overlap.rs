@@ -20,6 +20,7 @@ fn a_place_that_is_read_or_written_otherwise_is_refused() {
                 "/checkpoints",
                 &["sink copies writes to /checkpoints, where", "--checkpoints"][..],
             ),
+            ("/in", "/checkpoints/out", "/checkpoints", &["sink copies writes to /checkpoints/out, where"]),
             (
                 "/in",
                 "/in",

@@ -241,17 +241,15 @@ impl Workshop {
         restored: CheckpointId,
         done: &Done,
     ) -> Result<Head> {
-        let context = SourceContext {
-            uid: uid_of(vertex)?,
-            env: self.env.clone(),
-            subtask: id.subtask,
-            parallelism: chain.parallelism,
-        };
+        let uid = uid_of(vertex)?;
+        let metrics = self.metrics.operator(uid.as_str(), id.subtask);
+        let context =
+            SourceContext { uid, env: self.env.clone(), subtask: id.subtask, parallelism: chain.parallelism };
         let reader = source.reader(context);
         let rate = self.options.task.source_rate;
         let pace = rate.map(|rate| Pace::new(&self.env, f64::from(rate) / f64::from(chain.parallelism)));
         let (injector, records) = (Injector::new(restored), Arc::clone(&done.records));
-        Ok(Head::Source(SourceHead::new(reader, injector, pace, source.boundedness(), records)))
+        Ok(Head::Source(SourceHead::new(reader, injector, pace, source.boundedness(), records, metrics)))
     }
 
     async fn sink(
@@ -267,6 +265,7 @@ impl Workshop {
         let present = present.ok_or_else(|| Error::internal(format!("a {} has no uid", vertex.kind_name)))?;
         let context = present.context(&self.env, &self.info, id.subtask, &*self.store);
         let here = |error: Error| error.context(format!("sink {}", context.uid));
+        let metrics = self.metrics.operator(context.uid.as_str(), id.subtask);
         let writer = sink.writer(context.clone()).await.map_err(here)?;
         let committer = match sink.committer(context.clone()) {
             None => None,
@@ -277,7 +276,7 @@ impl Workshop {
                 Some(work)
             }
         };
-        Ok(SinkTail::new(writer, context, committer))
+        Ok(SinkTail::new(writer, context, committer, metrics))
     }
 
     fn outputs(

@@ -77,7 +77,8 @@ pub(crate) fn refuse_overlap(
     // What is no path of a file or directory has no other below it.
     let places = || places.iter().filter(|(_, place)| place.starts_with('/'));
     let sinks = || places().filter(|(uid, _)| is_sink(uid));
-    if let Some((uid, place)) = sinks().find(|(_, place)| Some(Path::new(place.as_str())) == checkpoints) {
+    let is_among = |place: &str| checkpoints.is_some_and(|dir| Path::new(place).starts_with(dir));
+    if let Some((uid, place)) = sinks().find(|(_, place)| is_among(place)) {
         return Err(Error::invalid_job(format!(
             "sink {uid} writes to {place}, where the checkpoints go: give it another directory, or another --checkpoints"
         )));

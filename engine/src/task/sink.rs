@@ -13,6 +13,7 @@ use crate::{
         erased::{AnyCommitter, AnySealed, AnyWriter},
         sink::{CommitOutcome, SinkContext, TransactionId},
     },
+    metrics::OperatorMetrics,
     record::AnyBatch,
 };
 
@@ -47,6 +48,7 @@ pub(crate) struct SinkTail {
     writer: Writer,
     pub(crate) context: SinkContext,
     committer: Option<Sender<Message<CommitterWork>>>,
+    metrics: OperatorMetrics,
 }
 
 impl SinkTail {
@@ -54,8 +56,9 @@ impl SinkTail {
         writer: Box<dyn AnyWriter>,
         context: SinkContext,
         committer: Option<Sender<Message<CommitterWork>>>,
+        metrics: OperatorMetrics,
     ) -> Self {
-        Self { writer: Writer::Free(writer), context, committer }
+        Self { writer: Writer::Free(writer), context, committer, metrics }
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -69,6 +72,7 @@ impl SinkTail {
 
     /// Begins to write a batch; only when not busy.
     pub(crate) fn write(&mut self, batch: Box<dyn AnyBatch>) {
+        self.metrics.records_in(batch.len() as u64);
         self.begin(|mut writer| {
             Box::pin(async move {
                 let result = guard::caught(writer.write(batch)).await;

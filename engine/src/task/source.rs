@@ -20,6 +20,7 @@ use crate::{
         pace::Pace,
         source::Boundedness,
     },
+    metrics::OperatorMetrics,
     operators::source::decode_splits,
 };
 
@@ -35,6 +36,7 @@ pub(crate) struct SourceHead {
     ended: bool,
     /// Records emitted in this attempt.
     records: Arc<AtomicU64>,
+    metrics: OperatorMetrics,
 }
 
 impl SourceHead {
@@ -44,6 +46,7 @@ impl SourceHead {
         pace: Option<Pace>,
         boundedness: Boundedness,
         records: Arc<AtomicU64>,
+        metrics: OperatorMetrics,
     ) -> Self {
         Self {
             reader,
@@ -54,6 +57,7 @@ impl SourceHead {
             no_more: false,
             ended: false,
             records,
+            metrics,
         }
     }
 
@@ -77,6 +81,8 @@ impl SourceHead {
     /// Notes that so many records came.
     pub(crate) fn emitted(&mut self, records: u64) {
         self.records.fetch_add(records, Ordering::Relaxed);
+        self.metrics.records_in(records);
+        self.metrics.records_out(records);
         if let Some(pace) = &mut self.pace {
             pace.emitted(records);
         }

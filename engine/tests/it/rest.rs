@@ -127,6 +127,15 @@ fn the_job_is_shown_and_takes_checkpoints() {
         ] {
             assert!(page.lines().any(|shown| shown.starts_with(line)), "{line} is missing in {page}");
         }
+        // All that a checkpoint holds went through the sources, and was taken by the sinks.
+        for counter in
+            ["out_total{operator=\"numbers\"", "in_total{operator=\"count\"", "in_total{operator=\"out\""]
+        {
+            let name = format!("tidegate_operator_records_{counter}");
+            let shown = page.lines().filter_map(|line| line.strip_prefix(&name)?.rsplit(' ').next());
+            let records: u64 = shown.map(|number| number.parse::<u64>().unwrap()).sum();
+            assert!(records > 0, "{counter} in {page}");
+        }
         assert!(page.ends_with("# EOF\n") && page.matches("# EOF").count() == 1, "{page}");
         job.post("/jobs/a%20job/cancel", json!({})).await;
         job.handle.join().await.unwrap();

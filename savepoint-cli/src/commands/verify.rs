@@ -222,7 +222,7 @@ impl Verification {
     /// What a start comes to, since something needed is wrong.
     fn what_now(&self, standing: &Standing, whole: Option<CheckpointId>) -> String {
         if self.verified.problems.iter().any(|problem| problem.file.starts_with(paths::HISTORY)) {
-            return "no start goes on until the history record is put back".to_owned();
+            return "put the history record back: until then a start may be refused".to_owned();
         }
         if standing.end.as_ref().is_some_and(|end| end.kind == EndKind::Finished) {
             return "the job has finished, so only a start with --from may need them".to_owned();

@@ -212,7 +212,7 @@ fn verify_says_what_a_start_comes_to() {
         (&[first][..], "ck", "damaged: a start goes on from checkpoint 2, the newest, which is whole"),
         (&[second], "ck", "the newest checkpoint that is whole is 1: a start goes back to it by itself if"),
         (&both, "ck", "no checkpoint here is whole: a start says what can be done"),
-        (&[record], "ck", "no start goes on until the history record is put back"),
+        (&[record], "ck", "put the history record back: until then a start may be refused"),
         (&["attempt-0/runs/count/1-1.run"], "ck@1", "it cannot be started from; choose another snapshot"),
     ] {
         let directory = Directory::new();

@@ -3,17 +3,18 @@
 //!
 //! Fresh memory is costly on a task: the kernel clears each page at its first use, two megabytes at once where the
 //! allocator asks for large pages, and an allocator that gives memory back from time to time does so in the middle of a
-//! slice. Kept is as much as the last delta with entries took: what is too much is freed where its run was written. A
-//! delta without entries needs no run and ends on the task, so it frees nothing.
+//! slice. Kept is as much as the last delta with entries took, or two of the next one will take, one being drained and one
+//! being written: what is too much is freed where a run was written. A delta without entries needs no run and ends on the
+//! task, so it frees nothing.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The capacity of a chunk in bytes.
 pub(crate) const CHUNK: usize = 128 << 10;
-/// How many chunks there are in all before what comes next is made ready piece by piece: 512 MiB. That is a whole delta,
-/// where it can be: draining is faster than the kernel provides memory, and takes all of it in one go.
+/// How many chunks are made ready ahead at the most: 512 MiB. That is a whole delta, where it can be: draining is faster than
+/// the kernel provides memory, and takes all of it in one go.
 const MAX_CHUNKS: usize = 4096;
-/// How many are made ready ahead while others are in use, which will be given back: 8 MiB.
+/// How many are made ready ahead where two deltas are in use, which will be given back: 8 MiB.
 const READY: usize = 64;
 
 /// Empty chunks of one state. The task and the background share them; the lock is taken once a chunk, and once a slice.
@@ -25,8 +26,9 @@ struct Pool {
     spare: Vec<Vec<u8>>,
     /// How many are in use.
     lent: usize,
-    /// How many the next delta needs, as was said last.
+    /// How many the next delta needs, as was said last, and the most since chunks came back.
     needed: usize,
+    most_needed: usize,
     /// An empty list with room for the chunks of a delta.
     list: Vec<Vec<u8>>,
     /// Whether some are being made.
@@ -53,15 +55,18 @@ impl Chunks {
     }
 
     /// What is to be made ready in the background, where `bytes` are still to be drained: as much, within bounds, when
-    /// half of that is gone. What is in use will come back, and is made anew only as far ahead as the task may get to before.
+    /// half of that is gone. Where there are enough for two deltas, those in use will come back, and new ones are made only as
+    /// far ahead as the task may get to before.
     pub(super) fn refill(&self, bytes: usize) -> Option<Refill> {
         let needed = (bytes / CHUNK).min(MAX_CHUNKS);
         let mut pool = self.pool();
         pool.needed = needed;
+        pool.most_needed = pool.most_needed.max(needed);
         if needed == 0 {
             return None;
         }
-        let wanted = needed.saturating_sub(pool.lent).max(needed.min(READY));
+        // One delta is being drained while the one before it is being written.
+        let wanted = (2 * needed).saturating_sub(pool.lent).clamp(needed.min(READY), needed);
         let missing = wanted.saturating_sub(pool.spare.len());
         if pool.refilling || 2 * missing <= wanted {
             return None;
@@ -79,8 +84,9 @@ impl Chunks {
         });
         let mut pool = self.pool();
         pool.lent = pool.lent.saturating_sub(chunks.len());
-        // What is made ready for the next delta is not too much.
-        let enough = chunks.len().max(pool.needed.saturating_sub(pool.lent));
+        // One delta is being drained while the one before it is being written.
+        let enough = chunks.len().max((2 * pool.most_needed).saturating_sub(pool.lent));
+        pool.most_needed = pool.needed;
         chunks.append(&mut pool.spare);
         let rest = chunks.split_off(enough.min(chunks.len()));
         let list = std::mem::replace(&mut pool.spare, chunks);
@@ -229,7 +235,7 @@ mod tests {
         source.refill(8 * CHUNK).expect("less than half is left").run();
         assert_eq!(source.spare(), 8);
         source.refill(10_000 * CHUNK).expect("more is needed").run();
-        assert_eq!(source.spare(), MAX_CHUNKS - source.pool().lent);
+        assert_eq!(source.spare(), MAX_CHUNKS);
     }
 
     #[test]
@@ -240,12 +246,22 @@ mod tests {
         let (left, lent) = (source.spare(), source.pool().lent);
         assert!(left < 5 && (195..200).contains(&lent), "{left} are left, {lent} in use");
         source.refill(200 * CHUNK).expect("few are left").run();
-        assert_eq!(source.spare(), READY, "as far ahead as it may get meanwhile");
+        assert_eq!(source.spare(), 200, "another delta is drained while this one is written");
         assert!(source.pool().list.capacity() >= 200, "the next delta's list");
-        drop(first);
-        assert_eq!((source.spare(), source.pool().lent), (200, 0), "as many as the next delta needs");
+        let second = delta(&source, 199);
+        source.refill(200 * CHUNK).expect("few are left").run();
+        assert_eq!(source.spare(), READY, "as far ahead as it may get meanwhile");
+        drop((first, second));
+        let all = source.spare();
+        assert!((398..=400).contains(&all), "{all} for two deltas");
+        for _ in 0..3 {
+            let (first, second) = (delta(&source, 199), delta(&source, 199));
+            assert!(source.refill(200 * CHUNK).is_none_or(|refill| refill.missing <= READY));
+            drop((first, second));
+        }
         drop(delta(&source, 1));
-        assert_eq!(source.spare(), 200, "also after one that needed few");
+        let kept = (source.spare(), source.pool().lent);
+        assert!(kept.0 >= 398 && kept.1 == 0, "{kept:?}, also after one that needed few");
     }
 
     #[test]
