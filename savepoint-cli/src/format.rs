@@ -42,11 +42,6 @@ pub(crate) fn span(ms: u64) -> String {
     humantime::format_duration(Duration::from_millis(exact)).to_string()
 }
 
-/// `1 file`, `3 files`
-pub(crate) fn count(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
 /// A value, or `-` where there is none.
 pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, knows a clock, or is asynchronous.
 
 mod codec;
+mod count;
 mod error;
 mod id;
 mod key_bytes;
@@ -15,6 +16,7 @@ mod snapshot_file;
 mod time;
 
 pub use codec::{Bincode, Codec};
+pub use count::count;
 pub use error::{Error, ErrorKind, Result};
 pub use id::{AttemptId, CheckpointId, JobId, Lineage, RecordNumber, SubtaskIndex, Uid};
 pub use key_bytes::KeyBytes;

@@ -133,9 +133,6 @@ pub fn old_records(
     milestones: Milestones,
 ) -> Vec<RecordNumber> {
     let last = milestones.at_or_below(newest);
-    let records = listing.iter().filter_map(|entry| match paths::kind(&entry.path) {
-        PathKind::Record(number) => Some(number),
-        _ => None,
-    });
+    let records = listing.iter().filter_map(|entry| paths::record_number(&entry.path));
     records.filter(|&number| number < last && !milestones.contain(number)).collect()
 }

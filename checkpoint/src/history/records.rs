@@ -67,16 +67,21 @@ impl Records {
         self.until_decision(&mut starting).await
     }
 
-    /// Begins a search for the newest record. The hint is read first, so that what it names must be found.
+    /// Begins a search for the newest record, which must find what the hint names and what is listed: both are read
+    /// first. The search needs neither, but a record that has vanished would end it early, and so a job would go on
+    /// from an old checkpoint.
     pub(super) async fn begin(&self) -> Result<Starting> {
-        Ok(Starting::new(self.milestones, self.hint().await?.ok()))
+        let list = || self.store.list(paths::HISTORY);
+        let listing = self.retry.run(&self.env, "list the history", list).await?;
+        let listed = listing.iter().filter_map(|entry| paths::record_number(&entry.path)).max();
+        Ok(Starting::new(self.milestones, listed.max(self.hint().await?.ok())))
     }
 
     /// Goes on until `starting` asks for a decision on the newest record.
     pub(super) async fn until_decision(&self, starting: &mut Starting) -> Result<Option<Arc<Record>>> {
         match self.advance(starting).await? {
             StartStep::Decide(newest) => Ok(newest),
-            StartStep::LostRecord { hint, tail } => Err(self.lost_record(hint, tail)),
+            StartStep::LostRecord { hint, tail } => Err(self.lost_record(hint, tail).await?),
             step @ (StartStep::Call(_) | StartStep::Started(_)) => {
                 Err(Error::internal(format!("a search for the newest record ended with {step:?}")))
             }
@@ -153,15 +158,21 @@ impl Records {
         ))
     }
 
-    fn lost_record(&self, hint: RecordNumber, tail: Option<RecordNumber>) -> Error {
+    /// The error that names what has vanished: the newest record that is known of, or the milestone that leads to it.
+    async fn lost_record(&self, known: RecordNumber, tail: Option<RecordNumber>) -> Result<Error> {
+        let path = paths::record(known);
+        let len = self.retry.run(&self.env, "search the history", || self.store.len(&path)).await?;
+        let (lost, why) = match len {
+            None => (known, format!("{} says that it existed", paths::LATEST)),
+            Some(_) => (self.milestones.at_or_below(known), format!("{path} cannot be found without it")),
+        };
         let found = tail.map_or_else(|| "none".to_owned(), paths::record);
-        Error::corrupt(format!(
-            "history record {} in {} is missing: {} says that it existed, the newest one found is {found}; put it back, \
-             or start from a checkpoint with --from into an empty checkpoint directory",
-            paths::record(hint),
+        Ok(Error::corrupt(format!(
+            "history record {} in {} is missing: {why}, the newest one found is {found}; put it back, or start from a \
+             checkpoint with --from into an empty checkpoint directory",
+            paths::record(lost),
             self.store.url(),
-            paths::LATEST,
-        ))
+        )))
     }
 }
 

@@ -136,9 +136,9 @@ pub enum StartStep {
     Decide(Option<Arc<Record>>),
     /// This start record is in the history: the attempt owns the job.
     Started(Arc<Record>),
-    /// The hint names a record above the newest one: a record was lost.
+    /// A record above the newest one is known to have existed: one was lost.
     LostRecord {
-        /// What the hint names.
+        /// The newest one known of.
         hint: RecordNumber,
         /// What was found.
         tail: Option<RecordNumber>,
@@ -146,7 +146,7 @@ pub enum StartStep {
 }
 
 impl Starting {
-    /// Begins to look for the newest record, near `hint` if there is one. The hint must have been read before.
+    /// Begins to look for the newest record, near `hint` if there is one: the newest known to have existed before.
     #[must_use]
     pub fn new(milestones: Milestones, hint: Option<RecordNumber>) -> Self {
         Self { milestones, hint, phase: StartPhase::Finding(TailSearch::new(milestones, hint)) }

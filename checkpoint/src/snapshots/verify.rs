@@ -185,14 +185,8 @@ impl<'a> Verification<'a> {
 
     /// Reads every record that should be there; returns the newest that can be read.
     async fn history(&mut self, records: &Records) -> Result<Option<Record>> {
-        let listed: BTreeSet<_> = self
-            .listing
-            .iter()
-            .filter_map(|entry| match paths::kind(&entry.path) {
-                PathKind::Record(number) => Some(number),
-                _ => None,
-            })
-            .collect();
+        let listed: BTreeSet<_> =
+            self.listing.iter().filter_map(|entry| paths::record_number(&entry.path)).collect();
         let hint = records.hint().await?;
         let named = hint.as_ref().ok().copied();
         if listed.is_empty() && named.is_none() {
@@ -215,7 +209,8 @@ impl<'a> Verification<'a> {
                     newest = Some(record);
                 }
                 Ok(None) => {
-                    let what = "the history record is missing: a search for the newest one may end before it";
+                    let what =
+                        "the history record is missing: a process that was taken over could write it anew";
                     self.report.problem(Severity::Needed, path, what);
                 }
                 // The newest record restates what holds. Of the others it matters that they are there.

@@ -90,15 +90,21 @@ pub fn kind(path: &str) -> PathKind {
     if path == LATEST || path == LOCK || path.starts_with(PROBE) {
         return PathKind::Aside;
     }
-    if let Some(digits) = path.strip_prefix(HISTORY) {
-        let number = (digits.len() == DIGITS).then(|| number(digits)).flatten();
-        return number.map_or(PathKind::Unknown, |number| PathKind::Record(RecordNumber(number)));
+    if path.starts_with(HISTORY) {
+        return record_number(path).map_or(PathKind::Unknown, PathKind::Record);
     }
     let attempt = path.strip_prefix("attempt-").and_then(|rest| rest.split_once('/'));
     match attempt.and_then(|(digits, _)| number(digits)) {
         Some(attempt) => PathKind::Attempt(AttemptId(attempt)),
         None => PathKind::Unknown,
     }
+}
+
+/// The number of the history record that a path names, if it names one.
+#[must_use]
+pub fn record_number(path: &str) -> Option<RecordNumber> {
+    let digits = path.strip_prefix(HISTORY).filter(|digits| digits.len() == DIGITS)?;
+    number(digits).map(RecordNumber)
 }
 
 /// Whether a path read from a file may be used: `[0-9a-z._/-]+`, no empty part, no `.` or `..`.

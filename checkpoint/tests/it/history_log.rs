@@ -274,6 +274,37 @@ fn a_hint_ahead_of_the_newest_record_is_a_lost_record() {
     });
 }
 
+/// Without the hint and with any one record gone, a start must not take an older one for the newest.
+#[test]
+fn a_hole_in_the_history_never_ends_the_search_early() {
+    in_store(10, async |env, store| {
+        let mut job = Job::start(&env, &store).await.unwrap();
+        for _ in 0..6 {
+            job.checkpoint().await.unwrap();
+        }
+        let records = records(&env, &store);
+        let newest = job.history.newest().number;
+        let last = records.milestones().at_or_below(newest);
+        assert!(last.0 > 0 && newest.0 > last.0 + 1, "record {newest} above milestone {last}");
+        store.delete(paths::LATEST).await.unwrap();
+        for number in (0..newest.0).map(RecordNumber) {
+            let path = paths::record(number);
+            let Some(bytes) = store.get(&path).await.unwrap() else { continue };
+            store.delete(&path).await.unwrap();
+            match records.newest().await {
+                Ok(found) => assert_eq!(found.map(|found| found.number), Some(newest), "without {path}"),
+                Err(lost) => {
+                    assert_eq!(number, last, "only the last milestone is needed: {lost}");
+                    let what = format!("history record {path} in {} is missing", store.url());
+                    assert!(lost.message().starts_with(&what), "{lost}");
+                }
+            }
+            store.put(&path, vec![bytes]).await.unwrap();
+        }
+        assert_eq!(records.newest().await.unwrap().unwrap().number, newest);
+    });
+}
+
 #[test]
 fn the_lock_of_a_local_directory_names_its_holder() {
     Simulation::new(9).run(async |env| {

@@ -13,7 +13,7 @@ use checkpoint::{barrier::CheckpointMode, restart::RestartStrategy};
 use env::Env;
 use statebackend::RunCompression;
 use tokio::runtime::{Builder, Runtime};
-use types::{Error, ErrorKind, Result};
+use types::{Error, ErrorKind, Result, count};
 
 use super::job::Job;
 use crate::{
@@ -329,13 +329,9 @@ fn summary(name: &str, result: &JobResult) -> String {
         count(result.records, "record"),
         result.records as f64 / seconds.max(1e-9),
         count(result.checkpoints, "checkpoint"),
-        count(result.restarts.into(), "restart"),
+        count(result.restarts, "restart"),
         Duration::from_micros(result.snapshots.longest_pause_us).as_secs_f64() * 1e3,
     )
-}
-
-fn count(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use serde_json::{Value, json};
-use types::Shape;
+use types::{Shape, count};
 
 use super::{
     logical::{Port, Vertex},
@@ -35,10 +35,10 @@ impl Plan {
     fn write(&self, text: &mut String) -> fmt::Result {
         writeln!(
             text,
-            "job {}: {} tasks, {} slots, max parallelism {}",
+            "job {}: {}, {}, max parallelism {}",
             self.job_name,
-            self.chains.iter().map(|chain| chain.parallelism).sum::<u32>(),
-            self.slots(),
+            count(self.chains.iter().map(|chain| chain.parallelism).sum::<u32>(), "task"),
+            count(self.slots(), "slot"),
             self.max_parallelism.0
         )?;
         for (index, chain) in self.chains.iter().enumerate() {

@@ -7,7 +7,7 @@ use checkpoint::{
     history::{Restores, Standing, Unconfirmed},
     storage::paths::SAVEPOINT_MANIFEST,
 };
-use types::{Error, ErrorKind, Result, Uid};
+use types::{Error, ErrorKind, Result, Uid, count};
 
 /// Refuses a start from a copy in `directory`: nobody would commit there what it leaves pending, nor here.
 ///
@@ -111,7 +111,7 @@ fn total(unconfirmed: &[Unconfirmed]) -> String {
     for (sink, transactions) in unconfirmed.iter().filter_map(Unconfirmed::prepared).flatten() {
         *all.entry(sink).or_default() += transactions;
     }
-    let text = |(sink, transactions)| format!("{} of sink {sink}", count(transactions));
+    let text = |(sink, transactions)| format!("{} of sink {sink}", count(transactions, "transaction"));
     let mut texts: Vec<_> = all.into_iter().map(text).collect();
     if let Some(it) = unconfirmed.iter().find(|it| it.prepared().is_none()) {
         texts.push(format!(
@@ -120,8 +120,4 @@ fn total(unconfirmed: &[Unconfirmed]) -> String {
         ));
     }
     texts.join(", ")
-}
-
-fn count(transactions: usize) -> String {
-    format!("{transactions} transaction{}", if transactions == 1 { "" } else { "s" })
 }

@@ -304,7 +304,9 @@ fn a_stop_that_fails_never_showed_an_end() {
     slow(async |sim, env| {
         let seen = Seen::default();
         let handle = seen.start(sim, job(endless(), &seen, &[("checkpoints.tolerable-failures", "9")])).await;
-        env.sleep(Duration::from_secs(1)).await;
+        while seen.states() != [Created, Running] {
+            env.sleep(Duration::from_millis(1)).await;
+        }
         sim.set_store_faults(StoreFaults { refuse: 1.0, ..StoreFaults::default() });
         handle.control().ask(Ask::Stop { drain: false, savepoint: None }).await.unwrap_err();
         env.sleep(Duration::from_secs(1)).await;

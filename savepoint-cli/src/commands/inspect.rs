@@ -12,10 +12,10 @@ use checkpoint::{
 use env::{Env, Store};
 use serde::Serialize;
 use statebackend::{StateSummary, summarize};
-use types::{Digest, Result, Shape};
+use types::{Digest, Result, Shape, count};
 
 use crate::{
-    format::{bytes, count, or_dash, table, time},
+    format::{bytes, or_dash, table, time},
     output::{Output, Report},
     progress::{Bar, waiting},
     size::{Files, Size, files, lengths},

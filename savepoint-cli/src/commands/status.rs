@@ -2,13 +2,13 @@
 
 use env::Env;
 use types::{
-    Result,
+    Result, count,
     rest::{CheckpointDetails, JobDetails, TaskDetails},
 };
 
 use crate::{
     client::{Address, Client, path},
-    format::{bytes, count, or_dash, span, table},
+    format::{bytes, or_dash, span, table},
     output::{Output, Report},
 };
 
@@ -44,7 +44,7 @@ impl Report for JobDetails {
             (Some(attempt), Some(lineage)) => format!("attempt {attempt} of lineage {lineage}"),
             _ => "no attempt yet".to_owned(),
         };
-        let restarts = count(self.restarts.into(), "restart");
+        let restarts = count(self.restarts, "restart");
         let mut text = format!(
             "job {}: {}, up {}, {attempt}, {restarts}\n",
             self.name,

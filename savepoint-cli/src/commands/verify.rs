@@ -18,10 +18,10 @@ use checkpoint::{
 use env::{Env, Store};
 use serde::Serialize;
 use statebackend::verify_run;
-use types::{CheckpointId, Error, ErrorKind, Result, Run, SnapshotFile};
+use types::{CheckpointId, Error, ErrorKind, Result, Run, SnapshotFile, count};
 
 use crate::{
-    format::{bytes, count},
+    format::bytes,
     offline::{Named, named},
     output::{Output, Report},
     progress::Bar,
@@ -61,7 +61,7 @@ pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Resul
     if verified.whole {
         return Ok(());
     }
-    let damaged = count(verified.problems.len() as u64, "needed file");
+    let damaged = count(verified.problems.len(), "needed file");
     Err(Error::corrupt(format!("{}: {damaged} missing or damaged: {}", args.place, verified.what_now)))
 }
 

@@ -186,7 +186,7 @@ fn verify_names_every_damaged_file() {
     remove(&directory.file(old));
     let ran = run(&directory, &["verify", "ck"]);
     ran.refused(9, &["ck: 1 needed file missing or damaged"]);
-    assert!(ran.out.contains("a search for the newest one may end before it"), "{}", ran.out);
+    assert!(ran.out.contains("a process that was taken over could write it anew"), "{}", ran.out);
     // A snapshot is judged by its own files.
     let directory = Directory::new();
     flip(&directory.file("attempt-0/runs/count/0-2.run"));
