@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR
 # A toolchain that rustup has installed is found even where the shell's profile was not read.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo test lint unit kills setup
+.PHONY: demo test lint unit kills setup setup-all
 
 demo: setup
 	cargo build --locked -p tidegate --example word_count -p tidegate-savepoint-cli --bin tidegate \
@@ -18,19 +18,18 @@ demo: setup
 test: lint unit kills
 	@echo "all tests passed"
 
-lint: setup
-	scripts/setup.sh rustfmt clippy
+lint: setup-all
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 
 # Everything but the kills of real processes, which take their time from the clock and so run alone.
-unit: setup
+unit: setup-all
 	cargo test --locked --workspace --all-features --lib --bins --examples --test it
 	cargo test --locked --workspace --all-features --doc
 
 # ONLY=name runs one of them; TIDEGATE_SEED=number replays it; TIDEGATE_BACKPRESSURE_SECONDS=180 watches a job behind a
 # slow sink for three minutes.
-kills: setup
+kills: setup-all
 	cargo build --locked --workspace --all-features --bins
 	cargo test --locked --workspace --all-features --test kills --no-run
 	@# What was built is written out first: pauses of jobs are measured, and not those of the disk.
@@ -39,3 +38,7 @@ kills: setup
 
 setup:
 	@scripts/setup.sh
+
+# What all features need as well. RocksDB is C++ and takes a quarter of an hour to compile, once.
+setup-all:
+	@scripts/setup.sh rocksdb rustfmt clippy

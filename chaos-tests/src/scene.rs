@@ -18,6 +18,14 @@ use crate::{
 
 /// How long a life may take to end by itself, many times what it needs.
 const END_LIMIT: Duration = Duration::from_secs(60);
+/// The backends that a job's lives take in turn: each restores what another one wrote.
+const BACKENDS: &[&str] = &[
+    "filesystem",
+    #[cfg(feature = "rocksdb")]
+    "rocksdb",
+    #[cfg(feature = "sled")]
+    "sled",
+];
 
 /// A job's surroundings, in a temporary directory that goes with it.
 pub struct Scene {
@@ -56,7 +64,8 @@ impl Scene {
         self.folder.path().join(name)
     }
 
-    /// The command that starts the job; the same flags each time but for the parallelism.
+    /// The command that starts the job; the same flags each time but for the parallelism, and the backend, which is another
+    /// one in each life.
     #[must_use]
     pub fn command(&self, parallelism: u64) -> Command {
         self.command_at(parallelism, "off")
@@ -70,6 +79,10 @@ impl Scene {
         command.arg("--output").arg(self.path("output"));
         command.arg("--checkpoints").arg(self.path("checkpoints"));
         command.args(["--interval", "50ms", "--rest", rest, "--parallelism", &parallelism.to_string()]);
+        // Little memory, so that cells leave for the stores all the time.
+        let backend = BACKENDS[self.lives as usize % BACKENDS.len()];
+        command.args(["--state", backend, "--set", "state.memory=64KiB"]);
+        command.arg("--set").arg(format!("state.directory={}", self.path("state").display()));
         // Runs are merged and files are collected as often as can be.
         command.args(["--set", "snapshot.merge-fan-in=2", "--set", "checkpoints.retained=2"]);
         command

@@ -18,6 +18,8 @@ pub use channel::{Closed, Limits, Message, Receiver, Sender, TrySend, Weight, ch
 pub use fault::FaultPoint;
 pub use files::{FileKind, FileLock, FileMeta, Files, ReadFile, WriteFile};
 #[cfg(any(test, feature = "test-util"))]
+pub use real::files as real_files;
+#[cfg(any(test, feature = "test-util"))]
 pub use store::store_conformance;
 pub use store::{Created, MemoryLimit, Payload, Store, StoreEntry, StoreWriter, absolute, is_volatile};
 pub use world::{BoxFuture, Connection, Env, Listener, Monotonic, Rng, TaskHandle, World};

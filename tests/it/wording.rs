@@ -20,9 +20,9 @@ const MACHINE_PATHS: [&str; 3] = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), 
 
 /// Words for which the list in `docs/STYLE.md` has a better one.
 const BANNED_WORDS: [&str; 3] = ["slave", "whitelist", "blacklist"];
-/// Endings of names that say nothing, and the two names of Flink's that have one.
+/// Endings of names that say nothing, and the names of Flink's and RocksDB's that have one.
 const BANNED_ENDINGS: [&str; 3] = ["Handler", "Processor", "Manager"];
-const NAMES_OF_FLINK: [&str; 2] = ["JobManager", "TaskManager"];
+const NAMES_OF_OTHERS: [&str; 3] = ["JobManager", "TaskManager", "WriteBufferManager"];
 
 /// Hosts that a file may link to: public, and there for good.
 const HOSTS: [&str; 12] = [
@@ -90,7 +90,7 @@ fn banned_word(line: &str) -> Option<String> {
     line.split(|c: char| !c.is_alphanumeric()).find_map(|word| {
         let banned = BANNED_WORDS.contains(&word.to_lowercase().as_str());
         let ending = BANNED_ENDINGS.iter().any(|ending| word.ends_with(ending) && word != *ending);
-        let ours = NAMES_OF_FLINK.iter().any(|name| word.ends_with(name));
+        let ours = NAMES_OF_OTHERS.iter().any(|name| word.ends_with(name));
         (banned || (ending && !ours)).then(|| word.to_owned())
     })
 }

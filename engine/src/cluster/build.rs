@@ -42,6 +42,7 @@ use crate::{
         sink::{SinkTail, spawn_committer},
         source::SourceHead,
         upload::Uploads,
+        working::Working,
     },
 };
 
@@ -55,6 +56,8 @@ pub(crate) struct RuntimeOptions {
     /// Bytes that one channel holds at the most.
     pub(crate) channel_bytes: usize,
     pub(crate) merge: MergePolicy,
+    /// The stores behind keyed state, if it is not all in memory.
+    pub(crate) working: Option<Arc<Working>>,
     pub(crate) compression: RunCompression,
     /// How long a task that is told to end may stay in a function.
     pub(crate) cancellation_timeout: Option<Duration>,
@@ -199,6 +202,7 @@ impl Workshop {
             reports: Reports { id, sender: self.reports.clone() },
             store: Arc::clone(&self.store),
             uploads: self.uploads.clone(),
+            working: self.options.working.clone(),
             options: self.options.task.clone(),
             cancellation: self.cancellation.clone(),
             load: Load::new(&self.metrics, &self.plan.job_name, id, self.env.now()),

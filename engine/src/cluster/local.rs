@@ -1,7 +1,7 @@
 //! Everything in one process: a JobManager and a TaskManager joined by links, REST beside them. The one place where a
 //! job's settings become a running cluster.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use checkpoint::{
     history::{From, JobLock},
@@ -12,7 +12,10 @@ use checkpoint::{
     },
 };
 use env::{Env, Limits, MemoryLimit, Message, Sender, Store, TaskHandle, channel};
-use statebackend::MergePolicy;
+use statebackend::{
+    MergePolicy,
+    store::{MemoryUse, StoreSettings, Stores},
+};
 use tokio::sync::oneshot;
 use types::{Error, Result};
 
@@ -33,7 +36,7 @@ use crate::{
     graph::{physical::Plan, validate::exactly_once_sinks},
     metrics::Metrics,
     rest::RestServer,
-    task::{message::TaskTotals, run::TaskOptions},
+    task::{message::TaskTotals, run::TaskOptions, working::Working},
 };
 
 /// A running job.
@@ -54,6 +57,7 @@ pub struct JobControl {
     metrics: Metrics,
     plan: Arc<Plan>,
     checkpoint_url: Option<Arc<str>>,
+    working: Option<Arc<Working>>,
 }
 
 impl JobControl {
@@ -91,6 +95,12 @@ impl JobControl {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The memory of working state, where it is not all in memory.
+    #[must_use]
+    pub fn memory_use(&self) -> Option<MemoryUse> {
+        self.working.as_ref().map(|working| working.memory_use())
     }
 
     /// The job's plan.
@@ -174,12 +184,13 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
     let (to_job_manager, from_tasks) = link::<ToJobManager>(env);
     let (requests, request_receiver) = channel(env, Limits::items(64));
     let fingerprint = plan.fingerprint();
+    let working = working(env, &settings, &plan).await?;
 
     let task_manager = TaskManager {
         env: env.clone(),
         plan: Arc::clone(&plan),
         fingerprint,
-        options: options(&settings),
+        options: options(&settings, working.clone()),
         store: Arc::clone(&store),
         metrics: metrics.clone(),
         slots: plan.slots(),
@@ -224,7 +235,7 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         rest: None,
     };
     let open_requests = Requests::new(request_receiver);
-    let control = JobControl { env: env.clone(), requests, view, metrics, plan, checkpoint_url };
+    let control = JobControl { env: env.clone(), requests, view, metrics, plan, checkpoint_url, working };
     let rest = match &settings.rest {
         RestAddress::At(address) => {
             // The process that is taken over holds it until it finds itself fenced.
@@ -305,7 +316,20 @@ async fn from(env: &Env, settings: &Settings) -> Result<From> {
     }
 }
 
-fn options(settings: &Settings) -> RuntimeOptions {
+/// The stores behind keyed state, for backends that have them.
+async fn working(env: &Env, settings: &Settings, plan: &Plan) -> Result<Option<Arc<Working>>> {
+    let Some(name) = settings.backend.store() else { return Ok(None) };
+    let (memory, options) = (settings.state_memory, &settings.state_options);
+    let stores = Stores::new(name, &StoreSettings { memory, stores: plan.keyed_subtasks(), options })
+        .map_err(|error| error.context(format!("--state {name}")))?;
+    let temporary = || env.var("TMPDIR").unwrap_or_else(|| "/tmp".to_owned());
+    let root = PathBuf::from(settings.state_directory.clone().unwrap_or_else(temporary));
+    let (world, job) = (env.clone(), plan.job_name.clone());
+    let start = move || Working::start(&world, &root, stores, &job);
+    Ok(Some(Arc::new(env.blocking("make a directory for working state", start).await??)))
+}
+
+fn options(settings: &Settings, working: Option<Arc<Working>>) -> RuntimeOptions {
     RuntimeOptions {
         task: TaskOptions {
             batch_records: settings.batch_records,
@@ -317,6 +341,7 @@ fn options(settings: &Settings) -> RuntimeOptions {
         mode: settings.checkpoints.mode,
         channel_records: settings.channel_records,
         channel_bytes: settings.channel_bytes,
+        working,
         compression: settings.compression,
         cancellation_timeout: settings.cancellation_timeout,
         merge: MergePolicy {

@@ -30,7 +30,7 @@ pub struct JobArgs {
     /// Key groups; fixed by the first checkpoint
     #[arg(long, value_name = "N")]
     max_parallelism: Option<String>,
-    /// State backend: memory or filesystem
+    /// State backend: memory, filesystem, rocksdb or sled
     #[arg(long, value_name = "BACKEND")]
     state: Option<String>,
     /// Where checkpoints go; without it none are taken

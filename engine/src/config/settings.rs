@@ -1,6 +1,9 @@
 //! All settings of a job, and the table that gives each its name and its parser.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use checkpoint::{barrier::CheckpointMode, coordinator, restart::RestartStrategy};
 use statebackend::RunCompression;
@@ -8,7 +11,7 @@ use types::{Error, Result, Uid};
 
 use super::{
     names,
-    values::{boolean, bytes, count, duration, optional, restart, some_time},
+    values::{boolean, bytes, count, duration, optional, restart, some_time, store_options},
 };
 
 /// The presets of working state and checkpoint storage, under the names that users know.
@@ -19,6 +22,27 @@ pub enum Backend {
     /// State in memory, checkpoints at a URL.
     #[default]
     Filesystem,
+    /// State in RocksDB on local disk, with decoded cells in front of it; checkpoints at a URL.
+    RocksDb,
+    /// The same with sled.
+    Sled,
+    /// The same with a sorted map in memory: what the path through a store is tested with.
+    #[cfg(feature = "test-util")]
+    SortedMap,
+}
+
+impl Backend {
+    /// The store behind the tables, if there is one.
+    #[must_use]
+    pub fn store(self) -> Option<&'static str> {
+        match self {
+            Self::Memory | Self::Filesystem => None,
+            Self::RocksDb => Some("rocksdb"),
+            Self::Sled => Some("sled"),
+            #[cfg(feature = "test-util")]
+            Self::SortedMap => Some("sorted-map"),
+        }
+    }
 }
 
 /// Where REST listens.
@@ -39,6 +63,12 @@ pub struct Settings {
     pub max_parallelism: Option<u32>,
     /// Working state and checkpoint storage.
     pub backend: Backend,
+    /// Where the working state of backends on disk is, in a directory of each process. `None`: where temporary files go.
+    pub state_directory: Option<String>,
+    /// Bytes of memory that backends on disk may take in this process: cells, blocks and write buffers.
+    pub state_memory: usize,
+    /// Options of the store, by its own names.
+    pub state_options: BTreeMap<String, String>,
     /// Where checkpoints go. `None`: no checkpoints.
     pub checkpoint_url: Option<String>,
     /// Bytes that checkpoints in memory may take, all together.
@@ -101,6 +131,9 @@ impl Default for Settings {
             parallelism: None,
             max_parallelism: None,
             backend: Backend::Filesystem,
+            state_directory: None,
+            state_memory: 512 << 20,
+            state_options: BTreeMap::new(),
             checkpoint_url: None,
             memory_max_size: 64 << 20,
             checkpoints: coordinator::Settings::default(),
@@ -170,8 +203,14 @@ settings! {
         |settings, text| settings.parallelism = Some(count(text)?);
     "max-parallelism", "key groups; fixed by the first checkpoint (128)",
         |settings, text| settings.max_parallelism = Some(count(text)?);
-    "state.backend", "memory or filesystem (filesystem)",
+    "state.backend", "memory, filesystem, rocksdb or sled (filesystem)",
         |settings, text| settings.backend = backend(text)?;
+    "state.directory", "where rocksdb and sled keep the working state, each process in a directory of its own (that of temporary files)",
+        |settings, text| settings.state_directory = Some(text.to_owned());
+    "state.memory", "bytes that rocksdb and sled may take in memory, the cells in front of them included (512MiB)",
+        |settings, text| settings.state_memory = bytes(text)?;
+    "state.options", "NAME=VALUE;NAME=VALUE: options of rocksdb or sled by their own names, over good ones (none)",
+        |settings, text| settings.state_options = store_options(text)?;
     "checkpoints.url", "where checkpoints go: a directory or file:///DIR (none: no checkpoints)",
         |settings, text| settings.checkpoint_url = Some(text.to_owned());
     "checkpoints.interval", "from one trigger to the next, e.g. 500ms, 10s; off for none (10s with a URL)",
@@ -312,6 +351,10 @@ fn backend(text: &str) -> Result<Backend> {
     match text {
         "memory" => Ok(Backend::Memory),
         "filesystem" => Ok(Backend::Filesystem),
+        "rocksdb" => Ok(Backend::RocksDb),
+        "sled" => Ok(Backend::Sled),
+        #[cfg(feature = "test-util")]
+        "sorted-map" => Ok(Backend::SortedMap),
         _ => Err(Error::invalid_job("there is no such backend")),
     }
 }

@@ -1,6 +1,6 @@
 //! The texts of settings: numbers, times, sizes, restart strategies. Each error says what may stand there.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use checkpoint::restart::{ExponentialDelay, FailureRate, FixedDelay, RestartStrategy};
 use types::{Error, Result};
@@ -59,6 +59,27 @@ pub(super) fn bytes(text: &str) -> Result<usize> {
         .checked_mul(unit)
         .filter(|it| *it > 0)
         .ok_or_else(|| Error::invalid_job("expected a number of 1 byte or more that this machine can count"))
+}
+
+/// `NAME=VALUE;NAME=VALUE`; a value may hold more of them in braces.
+pub(super) fn store_options(text: &str) -> Result<BTreeMap<String, String>> {
+    let mut depth = 0_usize;
+    let parts = text.split(|letter: char| {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        letter == ';' && depth == 0
+    });
+    let parts = parts.map(str::trim).filter(|part| !part.is_empty());
+    let options = parts.map(|part| match part.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err(Error::invalid_job(format!("expected NAME=VALUE, not {part:?}"))),
+    });
+    options.collect()
 }
 
 /// `NAME` or `NAME:VALUE:...`; values left out are the defaults.

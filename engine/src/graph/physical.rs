@@ -77,6 +77,16 @@ impl Plan {
         self.max_parallelism.range(subtask, self.chains[chain].parallelism)
     }
 
+    /// How many subtasks keep keyed state.
+    #[must_use]
+    pub fn keyed_subtasks(&self) -> usize {
+        let of_chain = |chain: &Chain| {
+            let keyed = chain.vertices.iter().filter(|&&id| !self.vertex(id).key_shape.is_empty()).count();
+            keyed * chain.parallelism as usize
+        };
+        self.chains.iter().map(of_chain).sum()
+    }
+
     /// How many slots the job needs: one for each parallel slice of its widest chain.
     #[must_use]
     pub fn slots(&self) -> u32 {

@@ -5,6 +5,7 @@ use axum::{
     http::header::CONTENT_TYPE,
     response::{IntoResponse, Response},
 };
+use statebackend::store::MemoryUse;
 use types::rest::{CheckpointCounts, JobDetails, TaskDetails};
 
 use super::{Served, job::word};
@@ -18,13 +19,13 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const END: &str = "# EOF\n";
 
 pub(super) async fn page(State(served): State<Served>) -> Response {
-    let of_job = of_job(&served.picture()).encode();
+    let of_job = of_job(&served.picture(), served.control.memory_use()).encode();
     let of_job = of_job.strip_suffix(END).unwrap_or(&of_job).to_owned();
     ([(CONTENT_TYPE, OPEN_METRICS)], of_job + &served.control.metrics().encode()).into_response()
 }
 
 /// A registry made for one page: what is gone (tasks of an older attempt) does not stay in it.
-fn of_job(job: &JobDetails) -> Metrics {
+fn of_job(job: &JobDetails, memory: Option<MemoryUse>) -> Metrics {
     let page = Page { metrics: Metrics::default(), job: &job.name };
     for state in states() {
         let is_it = u64::from(state == job.state);
@@ -34,6 +35,12 @@ fn of_job(job: &JobDetails) -> Metrics {
     page.set("job_restarts", "Attempts started after failures", &[], job.restarts.into());
     page.checkpoints(&job.checkpoints);
     job.tasks.iter().for_each(|task| page.task(task));
+    if let Some(MemoryUse { tables, blocks, write_buffers, evicted_cells }) = memory {
+        page.set("state_tables_bytes", "Cells in front of the stores, roughly", &[], tables as u64);
+        page.set("state_evicted_cells", "Cells that have left for the stores", &[], evicted_cells);
+        page.set("state_blocks_bytes", "Blocks of the stores in memory", &[], blocks as u64);
+        page.set("state_write_buffers_bytes", "What the stores have not written", &[], write_buffers as u64);
+    }
     page.metrics
 }
 

@@ -119,8 +119,13 @@ impl Running {
         }
         let step = Stopwatch::start(&self.task.env);
         let mut left = 0;
-        for (_, keyed) in self.task.chain.keyed() {
-            left += keyed.drain(self.task.options.slice_cells)?;
+        let Task { chain, durable, id, options, .. } = &mut self.task;
+        for (at, keyed) in chain.keyed() {
+            left += keyed.drain(options.slice_cells).map_err(|error| {
+                let vertex = durable.iter().find(|vertex| vertex.role == Role::Operator(at));
+                let operator = vertex.map_or("", |vertex| vertex.uid.as_str());
+                error.context(format!("operator {operator}, subtask {}", id.subtask))
+            })?;
         }
         self.undrained = left;
         self.refill();

@@ -22,3 +22,4 @@ pub(crate) mod sink;
 mod snapshot;
 pub(crate) mod source;
 pub(crate) mod upload;
+pub(crate) mod working;

@@ -79,6 +79,14 @@ pub(crate) async fn open_and_restore(
                 operator.restore_lists(given.lists).map_err(in_place)?;
                 if let Some(keyed) = operator.keyed() {
                     keyed.set_full_from(task.uploads.policy.replace_from);
+                    if let Some(working) = task.working.clone() {
+                        let (attempt, operator, subtask) =
+                            (task.attempt, vertex.uid.clone(), task.id.subtask);
+                        let open = move || working.open(attempt, &operator, subtask);
+                        let opened = task.env.blocking("open a state store", open).await;
+                        let (store, share) = opened.and_then(|opened| opened).map_err(in_place)?;
+                        keyed.use_store(store, share);
+                    }
                     statebackend::restore(&task.env, &*task.store, &given.runs, keyed)
                         .await
                         .map_err(in_place)?;

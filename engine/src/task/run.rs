@@ -25,6 +25,7 @@ use super::{
     snapshot::Snapshots,
     source::SourceHead,
     upload::{UploadEvent, Uploads},
+    working::Working,
 };
 use crate::{
     api::erased::ReaderEvent,
@@ -86,6 +87,7 @@ pub(crate) struct Task {
     pub(crate) reports: Reports,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) uploads: Uploads,
+    pub(crate) working: Option<Arc<Working>>,
     pub(crate) options: TaskOptions,
     pub(crate) cancellation: Cancellation,
     pub(crate) load: Load,

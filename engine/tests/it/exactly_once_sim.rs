@@ -17,7 +17,7 @@ use crate::{
     ledger::{Ledger, Moods, counted},
     numbers::Numbers,
     windows::{FIFTHS, Windows},
-    world::{Death, Kind, Row, live, with_settings},
+    world::{Death, Kind, Row, live, live_watched, with_settings},
 };
 
 /// How many seeds a plain test run takes.
@@ -44,6 +44,8 @@ struct Scenario {
     panics_at: Option<u64>,
     /// Whether a run that holds all that lives replaces the older ones, however small it is.
     replaces: bool,
+    /// Whether the last process has its state in a store.
+    ends_stored: bool,
     lives: Vec<Life>,
 }
 
@@ -51,6 +53,8 @@ struct Scenario {
 #[derive(Clone, Copy, Debug)]
 struct Life {
     parallelism: u32,
+    /// Whether its state is in a store behind small tables.
+    stored: bool,
     end: Ending,
     crash: bool,
 }
@@ -74,6 +78,7 @@ fn draw_life(rng: &mut Rng) -> Life {
             Ending::After(Duration::from_millis(rng.random_range(0..2_500)))
         },
         crash: rng.random_bool(0.3),
+        stored: rng.random_bool(0.4),
     }
 }
 
@@ -88,7 +93,7 @@ impl Scenario {
             let latency = Duration::from_millis(rng.random_range(0..60));
             Moods { latency, retry: rng.random_range(0.0..0.3), lose_reply: rng.random_range(0.0..0.3) }
         };
-        let lives = (0..rng.random_range(1..5)).map(|_| draw_life(rng)).collect();
+        let lives = (0..rng.random_range(2..6)).map(|_| draw_life(rng)).collect();
         Self {
             seed,
             splits: rng.random_range(1..=4),
@@ -106,6 +111,7 @@ impl Scenario {
             moods,
             panics_at: rng.random_bool(0.3).then(|| rng.random_range(0..100)),
             replaces: rng.random_bool(0.4),
+            ends_stored: rng.random_bool(0.5),
             lives,
         }
     }
@@ -120,10 +126,12 @@ impl Scenario {
         sources
     }
 
-    fn job(&self, parallelism: u32, outputs: &Outputs, panics: bool) -> Result<Job> {
+    fn job(&self, parallelism: u32, stored: bool, outputs: &Outputs, panics: bool) -> Result<Job> {
         let interval = format!("{}ms", self.interval.as_millis());
         let settings = [
             ("parallelism", &*parallelism.to_string()),
+            ("state.backend", if stored { "sorted-map" } else { "filesystem" }),
+            ("state.memory", "1"),
             ("checkpoints.url", self.url),
             ("checkpoints.interval", &*interval),
             ("checkpoints.max-concurrent", &*self.concurrent.to_string()),
@@ -189,6 +197,8 @@ struct Run {
     trace: u64,
     faults: BTreeMap<FaultPoint, u64>,
     deaths: u32,
+    /// Cells that left small tables for the stores behind them.
+    evicted: u64,
 }
 
 fn run(seed: u64) -> Run {
@@ -196,14 +206,14 @@ fn run(seed: u64) -> Run {
     let _told = Told(&scenario);
     let sim = Simulation::new(seed).with_limit(Duration::from_secs(3_600));
     let outputs = Outputs::default();
-    let deaths = sim.run(async |observer| {
+    let (deaths, evicted) = sim.run(async |observer| {
         let deaths = suffer(&sim, &observer, &scenario, &outputs).await;
-        finish(&sim, &scenario, &outputs).await;
+        let evicted = finish(&sim, &scenario, &outputs).await;
         check(&observer, &scenario, &outputs).await;
         collect(&sim, &scenario).await;
-        deaths
+        (deaths, evicted)
     });
-    Run { trace: sim.trace_hash(), faults: sim.faults(), deaths }
+    Run { trace: sim.trace_hash(), faults: sim.faults(), deaths, evicted }
 }
 
 /// The phase of faults: one life after the other. Returns how many ended by force.
@@ -223,7 +233,7 @@ async fn suffer(sim: &Simulation, observer: &Env, scenario: &Scenario, outputs: 
                 sim.arm(point, nth, action);
             }
         }
-        let job = scenario.job(life.parallelism, outputs, true).unwrap();
+        let job = scenario.job(life.parallelism, life.stored, outputs, true).unwrap();
         match observer.timeout(limit, live(job, &own, &process)).await {
             Some(Death::Killed) => deaths += 1,
             Some(Death::Ended(Err(error))) => {
@@ -238,8 +248,8 @@ async fn suffer(sim: &Simulation, observer: &Env, scenario: &Scenario, outputs: 
     deaths
 }
 
-/// The phase of healing: nothing goes wrong any more, and the job must finish.
-async fn finish(sim: &Simulation, scenario: &Scenario, outputs: &Outputs) {
+/// The phase of healing: nothing goes wrong any more, and the job must finish. Returns how many cells were evicted.
+async fn finish(sim: &Simulation, scenario: &Scenario, outputs: &Outputs) -> u64 {
     sim.set_store_faults(StoreFaults::default());
     for output in [&outputs.counts, &outputs.rows] {
         output.set_moods(Moods::default());
@@ -247,11 +257,14 @@ async fn finish(sim: &Simulation, scenario: &Scenario, outputs: &Outputs) {
     // Points that no life has reached are still armed, and go off one by one.
     for _ in 0..=scenario.lives.len() {
         let (process, own) = sim.process("job");
-        match live(scenario.job(2, outputs, false).unwrap(), &own, &process).await {
+        let mut control = None;
+        let job = scenario.job(2, scenario.ends_stored, outputs, false).unwrap();
+        match live_watched(job, &own, &process, |it| control = Some(it.clone())).await {
             Death::Killed => {}
             Death::Ended(result) => {
                 assert_eq!(result.unwrap().status, tidegate_engine::cluster::status::JobStatus::Finished);
-                return;
+                let memory = control.and_then(|it| it.memory_use());
+                return memory.map_or(0, |memory| memory.evicted_cells);
             }
         }
     }
@@ -327,10 +340,11 @@ fn whatever_dies_the_output_is_that_of_a_run_without_faults() {
         return;
     }
     let mut hits: BTreeMap<FaultPoint, u64> = BTreeMap::new();
-    let mut deaths = 0;
+    let (mut deaths, mut evicting) = (0, 0);
     for seed in 0..SEEDS {
         let run = run(seed);
         deaths += run.deaths;
+        evicting += u64::from(run.evicted > 0);
         for (point, count) in run.faults {
             *hits.entry(point).or_default() += count;
         }
@@ -338,6 +352,7 @@ fn whatever_dies_the_output_is_that_of_a_run_without_faults() {
     let seldom = |point| hits.get(&point).copied().unwrap_or(0) < SEEDS;
     assert!(!seldom(FaultPoint::MergeAfter), "runs were merged too seldom: {hits:?}");
     assert!(!seldom(FaultPoint::DeleteAfter), "files were collected too seldom: {hits:?}");
+    assert!(evicting > SEEDS / 10, "cells left for stores in {evicting} runs only");
     assert!(u64::from(deaths) > SEEDS, "only {deaths} processes died");
 }
 

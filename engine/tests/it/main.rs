@@ -46,4 +46,5 @@ mod states;
 mod stops;
 mod take_over;
 mod windows;
+mod working_state;
 mod world;

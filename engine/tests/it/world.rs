@@ -9,6 +9,7 @@ use env::{
 use serde::{Deserialize, Serialize};
 use tidegate_engine::{
     cluster::job_manager::JobResult,
+    cluster::local::JobControl,
     prelude::{Job, JobHandle},
 };
 use types::{Error, ErrorKind, Result};
@@ -47,7 +48,21 @@ pub(crate) fn with_settings(job: Job, settings: &[(&str, &str)]) -> Result<Job> 
 
 /// Runs `job` in `process` until it ends or the process dies.
 pub(crate) async fn live(job: Job, env: &Env, process: &Process) -> Death {
-    let run = async { job.start(env).await?.join().await };
+    live_watched(job, env, process, |_| {}).await
+}
+
+/// The same, and whoever watches is given what controls the job.
+pub(crate) async fn live_watched(
+    job: Job,
+    env: &Env,
+    process: &Process,
+    watch: impl FnOnce(&JobControl),
+) -> Death {
+    let run = async {
+        let handle = job.start(env).await?;
+        watch(handle.control());
+        handle.join().await
+    };
     let ended = tokio::select! {
         biased;
         () = process.died() => return Death::Killed,

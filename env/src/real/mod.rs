@@ -30,6 +30,13 @@ use crate::{
     world::joined,
 };
 
+/// The machine's files without the rest of the real world: for tests of what works on files itself.
+#[cfg(any(test, feature = "test-util"))]
+#[must_use]
+pub fn files() -> Arc<dyn Files> {
+    Arc::new(RealFiles)
+}
+
 pub(crate) struct RealWorld {
     start: Instant,
     runtime: Handle,

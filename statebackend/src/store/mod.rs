@@ -1,5 +1,5 @@
-//! The stores of bytes that may stand behind the typed table: one folder each, with the same files (`open read write
-//! bulk_load`), each an implementation of [`KeyValueStore`].
+//! The stores of bytes that may stand behind the typed table: one folder each, with the same files (`kind open
+//! read write bulk_load`), each an implementation of [`KeyValueStore`].
 //!
 //! Only [`KeyedState`](crate::KeyedState) calls them. A store is a working copy: it holds what left the table, without a
 //! log, and is thrown away at recovery, when it is filled again from the runs. So the one promise it must keep is that
@@ -8,9 +8,17 @@
 mod batch;
 #[cfg(feature = "test-util")]
 mod conformance;
+#[cfg(any(feature = "rocksdb", feature = "sled"))]
+mod directory;
 mod key;
+mod memory;
+#[cfg(feature = "rocksdb")]
+pub mod rocksdb;
+#[cfg(feature = "sled")]
+pub mod sled;
 #[cfg(feature = "test-util")]
 pub mod sorted_map;
+mod stores;
 
 use std::ops::ControlFlow;
 
@@ -21,6 +29,8 @@ pub use batch::{Change, KeyBatch, SortedEntries, WriteBatch};
 pub use conformance::conformance;
 pub use key::successor;
 pub(crate) use key::{StoreKey, push_store_key};
+pub use memory::{TableMemory, TableShare};
+pub use stores::{MemoryUse, StoreSettings, Stores};
 
 /// The direction of a [`KeyValueStore::scan`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,15 +20,21 @@ use crate::{
     declare::{Declared, StateKind},
     key::KeyRef,
     run::entry::{Entry, EntryKind},
-    store::{KeyBatch, KeyValueStore, Order, SortedEntries, StoreKey, WriteBatch, push_store_key},
+    store::{
+        KeyBatch, KeyValueStore, Order, SortedEntries, StoreKey, TableShare, WriteBatch, push_store_key,
+    },
 };
+
+/// Whatever a share says, so many cells may be resident, besides those of the batch at hand.
+const LEAST_CELLS: usize = 8;
 
 /// The store behind the tables.
 pub(crate) struct Backing {
     store: Box<dyn KeyValueStore>,
     /// For each table, the rank of its state's name: states are sorted as in a run.
     ranks: Vec<u16>,
-    /// How many cells may be resident.
+    limit: Limit,
+    /// How many cells may be resident, by the limit and by what they took when they were counted last.
     bound: usize,
     /// About how many are, counted up since the last exact count.
     resident: usize,
@@ -62,6 +68,12 @@ impl Backing {
     }
 }
 
+/// What bounds the cells in memory.
+enum Limit {
+    Cells(usize),
+    Bytes(TableShare),
+}
+
 /// A value of a map that is passed by: one of the table, or the bytes of the store.
 pub(crate) enum Seen<'a, V> {
     /// A resident value.
@@ -81,23 +93,35 @@ impl KeyedState {
         store: Box<dyn KeyValueStore>,
         cells: usize,
     ) -> Self {
-        let mut ranks = vec![0; declared.states.len()];
-        for (rank, (index, _)) in (0..).zip(declared.sorted()) {
+        let mut state = Self::new(declared, groups, first);
+        state.put_before(store, Limit::Cells(cells));
+        state
+    }
+
+    /// Puts the tables, which must be empty, before an empty `store`: from now on they take about as much memory as
+    /// `share` says. Timers are not counted.
+    pub fn use_store(&mut self, store: Box<dyn KeyValueStore>, share: TableShare) {
+        self.put_before(store, Limit::Bytes(share));
+    }
+
+    fn put_before(&mut self, store: Box<dyn KeyValueStore>, limit: Limit) {
+        let mut ranks = vec![0; self.declared.states.len()];
+        for (rank, (index, _)) in (0..).zip(self.declared.sorted()) {
             ranks[usize::from(index)] = rank;
         }
-        let mut state = Self::new(declared, groups, first);
-        state.tables.iter_mut().for_each(|table| table.use_store());
-        state.backing = Some(Box::new(Backing {
+        self.tables.iter_mut().for_each(|table| table.use_store());
+        self.backing = Some(Box::new(Backing {
             store,
             ranks,
-            bound: cells,
+            limit,
+            bound: 0,
             resident: 0,
             hand: (0, 0),
             evicted: 0,
             reads: KeyBatch::default(),
             writes: WriteBatch::default(),
         }));
-        state
+        self.count_residents();
     }
 
     /// How many cells have left for the store, since the beginning: for metrics.
@@ -302,8 +326,9 @@ impl KeyedState {
         if backing.resident <= backing.bound {
             return Ok(());
         }
-        let bound = backing.bound;
-        let resident = self.resident_cells();
+        self.count_residents();
+        let Some(backing) = &self.backing else { return Ok(()) };
+        let (resident, bound) = (backing.resident, backing.bound);
         if resident > bound {
             // Some more than need be, so that it is not needed at once again.
             let mut excess = resident - (bound - bound / 8);
@@ -319,11 +344,29 @@ impl KeyedState {
                 }
             }
         }
-        let resident = self.resident_cells();
-        if let Some(backing) = &mut self.backing {
-            backing.resident = resident;
-        }
+        self.count_residents();
         Ok(())
+    }
+
+    /// Counts the resident cells, and says how many there may be.
+    fn count_residents(&mut self) {
+        let Self { tables, backing: Some(backing), .. } = self else { return };
+        let (mut residents, mut bytes) = (0, 0);
+        for table in &*tables {
+            // The least share is a cell of each table: so the mean is known before there is any.
+            let count = table.residents();
+            residents += count;
+            bytes += (count + 1) * table.resident_bytes();
+        }
+        backing.resident = residents;
+        backing.bound = match &mut backing.limit {
+            Limit::Cells(cells) => *cells,
+            Limit::Bytes(share) => {
+                share.set_used(bytes);
+                let each = bytes / (residents + tables.len()).max(1);
+                (share.bytes() / each.max(1)).max(LEAST_CELLS)
+            }
+        };
     }
 
     /// Drains about `count` cells before their time: those of flipped checkpoints, then of the open interval, where they
@@ -366,6 +409,9 @@ impl KeyedState {
             };
         }
         backing.evicted += evicted as u64;
+        if let Limit::Bytes(share) = &backing.limit {
+            share.note_evicted(evicted);
+        }
         evicted
     }
 }

@@ -131,6 +131,11 @@ impl Work {
 }
 
 impl Intervals {
+    /// What an entry takes when it is drained, roughly.
+    pub(super) fn entry_bytes(&self) -> usize {
+        self.entry_bytes
+    }
+
     /// Nothing yet of a state of which an entry takes about so many bytes.
     pub(super) fn new(entry_bytes: usize) -> Self {
         let chunks = Chunks::default();

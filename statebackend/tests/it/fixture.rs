@@ -1,6 +1,7 @@
 //! A subtask without an engine: state, a store, and the list of runs that a checkpoint would hold.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, LazyLock},
 };
@@ -9,7 +10,7 @@ use env::{Env, Files, Store, sim::Simulation};
 use statebackend::{
     Declared, KeyRef, KeyedContext, KeyedState, ListState, MapState, RunCompression, StateDeclarations,
     ValueState, restore, run_of,
-    store::{KeyValueStore, sorted_map::SortedMapStore},
+    store::{self, KeyValueStore, sorted_map::SortedMapStore},
     write_run,
 };
 use tempfile::TempDir;
@@ -25,7 +26,21 @@ pub(crate) type Open = fn(Arc<dyn Files>, &Path) -> Box<dyn KeyValueStore>;
 
 /// Every store that may stand behind the tables. All tests of what stands there run with each: a new one gets its line
 /// here.
-pub(crate) const STORES: &[(&str, Open)] = &[("sorted map", |_, _| Box::new(SortedMapStore::open()))];
+pub(crate) const STORES: &[(&str, Open)] = &[
+    ("sorted map", |_, _| Box::new(SortedMapStore::open())),
+    #[cfg(feature = "rocksdb")]
+    ("rocksdb", |_, dir| on_disk("rocksdb", dir)),
+    #[cfg(feature = "sled")]
+    ("sled", |_, dir| on_disk("sled", dir)),
+];
+
+/// A store that reaches its files itself, with little memory.
+#[cfg(any(feature = "rocksdb", feature = "sled"))]
+fn on_disk(name: &str, dir: &Path) -> Box<dyn KeyValueStore> {
+    let settings = store::StoreSettings { memory: 8 << 20, stores: 1, options: &BTreeMap::new() };
+    let stores = store::Stores::new(name, &settings).unwrap();
+    stores.open(env::real_files(), dir).unwrap()
+}
 
 /// Few groups, so that each holds several keys.
 pub(crate) const MAX: MaxParallelism = MaxParallelism(8);

@@ -16,5 +16,6 @@ mod one_hash;
 mod ranges;
 mod stored;
 mod stored_maps;
+mod stores;
 mod sweeps;
 mod whole;

@@ -1,6 +1,7 @@
 //! A sorted map in memory as a store: what the path through a store is tested with, and the folder to copy for a new one.
 
 mod bulk_load;
+mod kind;
 mod open;
 mod read;
 mod write;
@@ -8,6 +9,8 @@ mod write;
 use std::collections::BTreeMap;
 
 use types::Result;
+
+pub(super) use kind::SortedMapKind;
 
 use super::{Answer, KeyBatch, KeyValueStore, Order, SortedEntries, Visit, WriteBatch};
 

@@ -113,6 +113,8 @@ pub(crate) trait CachedTable: StateTable {
     fn is_oldest_stored(&mut self) -> bool;
     /// Cells, elements and entries that take memory.
     fn residents(&self) -> usize;
+    /// About how many bytes one of them takes.
+    fn resident_bytes(&self) -> usize;
     /// Key groups.
     fn group_count(&self) -> usize;
     /// Evicts up to about `count` residents of the `group`-th key group that owe nothing, and were not asked for since
@@ -249,6 +251,12 @@ impl<T: CellTable> CachedTable for T {
 
     fn residents(&self) -> usize {
         self.inner().cells() + self.inner().items()
+    }
+
+    fn resident_bytes(&self) -> usize {
+        // Hash tables are between seven eighths and half full.
+        let cell = size_of::<Cell<T::Slot>>().max(T::Slot::ITEM_BYTES);
+        cell * 3 / 2 + self.inner().intervals.entry_bytes()
     }
 
     fn group_count(&self) -> usize {

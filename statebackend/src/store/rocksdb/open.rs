@@ -1,0 +1,36 @@
+//! Opening an empty store in a directory that is wiped.
+
+use std::{path::Path, sync::Arc};
+
+use env::Files;
+use rocksdb::{ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, WriteOptions};
+use types::{Error, Result};
+
+use super::{RocksDbKind, RocksDbStore, error::error};
+use crate::store::directory::StoreDirectory;
+
+/// Where the database is, below the directory of the store.
+const DATABASE: &str = "db";
+/// Where files are written that are to become part of it.
+const LOADS: &str = "loads";
+
+impl RocksDbStore {
+    /// An empty store in `dir`, which is made if need be, loses all that it held, and goes with the store.
+    ///
+    /// # Errors
+    /// `Unavailable` if the directory cannot be used, with its path and the remedy; `InvalidJob` for options that
+    /// contradict each other.
+    pub fn open(kind: &RocksDbKind, files: Arc<dyn Files>, dir: &Path) -> Result<Self> {
+        let directory = StoreDirectory::make(Arc::clone(&files), dir)?;
+        let loads = dir.join(LOADS);
+        files.create_dir_all(&loads).map_err(|error| Error::io(loads.display(), error))?;
+        let options = kind.options()?;
+        // Named, since only a family with a handle can be asked for many keys at once.
+        let family = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
+        let opened = DB::open_cf_descriptors(&options, dir.join(DATABASE), [family]);
+        let db = opened.map_err(|it| error(dir, "be opened", &it))?;
+        let mut write_options = WriteOptions::default();
+        write_options.disable_wal(true);
+        Ok(Self { db, options, write_options, loads: (loads, 0), directory, _kind: kind.clone() })
+    }
+}

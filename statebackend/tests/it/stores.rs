@@ -1,0 +1,74 @@
+//! Stores by name, with what they share and with options of their own.
+
+use std::collections::BTreeMap;
+
+use statebackend::store::{KeyBatch, SortedEntries, StoreSettings, Stores};
+use types::{ErrorKind, Result};
+
+fn stores(name: &str, memory: usize, options: &[(&str, &str)]) -> Result<Stores> {
+    let options: BTreeMap<_, _> =
+        options.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Stores::new(name, &StoreSettings { memory, stores: 2, options: &options })
+}
+
+fn assert_refused(name: &str, options: &[(&str, &str)], texts: &[&str]) {
+    let error = stores(name, 1 << 20, options).map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidJob, "{error}");
+    assert!(texts.iter().all(|text| error.to_string().contains(text)), "{error}");
+}
+
+#[test]
+fn a_name_that_is_none_and_options_that_are_none_are_refused() {
+    assert_refused("floppy", &[], &["without the state backend floppy", "feature"]);
+    #[cfg(feature = "rocksdb")]
+    {
+        assert_refused("rocksdb", &[("max_open_files", "7"), ("no_such", "1")], &["no_such"]);
+        assert_refused("rocksdb", &[("max_open_files", "many")], &["max_open_files", "many"]);
+        assert_refused("rocksdb", &[("block_based_table_factory", "{no_such=1}")], &["no_such"]);
+    }
+    #[cfg(feature = "sled")]
+    {
+        assert_refused("sled", &[("mode", "fast")], &["mode", "fast", "high-throughput"]);
+        assert_refused("sled", &[("segment_size", "1000")], &["segment_size", "power of two"]);
+        assert_refused("sled", &[("cache", "1")], &["cache"]);
+    }
+}
+
+/// Also where options replace a part of those that the memory stands in.
+#[cfg(feature = "rocksdb")]
+#[test]
+fn all_rocksdb_stores_of_a_process_keep_one_bound() {
+    const BOUND: usize = 8 << 20;
+    for options in [&[][..], &[("block_based_table_factory", "{block_size=8192}"), ("max_open_files", "64")]]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let stores = stores("rocksdb", 2 * BOUND, options).unwrap();
+        let mut opened: Vec<_> =
+            ["one", "two"].map(|name| stores.open(env::real_files(), &dir.path().join(name)).unwrap()).into();
+        assert!(stores.memory_use().blocks < 1 << 20, "{:?}", stores.memory_use());
+        for store in &mut opened {
+            let keys: Vec<_> = (0..20_000_u32).map(u32::to_be_bytes).collect();
+            let mut entries = SortedEntries::default();
+            keys.iter().for_each(|key| entries.push(key, &[7; 500]));
+            store.bulk_load(&entries).unwrap();
+            for some in keys.chunks(1000) {
+                let mut batch = KeyBatch::default();
+                some.iter().for_each(|key| batch.push(key));
+                store
+                    .read(&batch, &mut |_, value| {
+                        assert_eq!(value, Some(&[7; 500][..]));
+                        Ok(())
+                    })
+                    .unwrap();
+            }
+        }
+        let taken = stores.memory_use().blocks;
+        assert!((BOUND / 2..BOUND + BOUND / 8).contains(&taken), "{taken} bytes of blocks, {options:?}");
+        drop(opened);
+        assert_eq!(
+            env::real_files().read_dir(dir.path()).unwrap().len(),
+            0,
+            "directories go with their stores"
+        );
+    }
+}
