@@ -163,7 +163,7 @@ impl Records {
         let path = paths::record(known);
         let len = self.retry.run(&self.env, "search the history", || self.store.len(&path)).await?;
         let (lost, why) = match len {
-            None => (known, format!("{} says that it existed", paths::LATEST)),
+            None => (known, format!("{} says that it existed, or it was listed just now", paths::LATEST)),
             Some(_) => (self.milestones.at_or_below(known), format!("{path} cannot be found without it")),
         };
         let found = tail.map_or_else(|| "none".to_owned(), paths::record);

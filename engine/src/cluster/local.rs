@@ -57,7 +57,7 @@ pub struct JobControl {
     metrics: Metrics,
     plan: Arc<Plan>,
     checkpoint_url: Option<Arc<str>>,
-    working: Option<Arc<Working>>,
+    stores: Option<Stores>,
 }
 
 impl JobControl {
@@ -100,7 +100,7 @@ impl JobControl {
     /// The memory of working state, where it is not all in memory.
     #[must_use]
     pub fn memory_use(&self) -> Option<MemoryUse> {
-        self.working.as_ref().map(|working| working.memory_use())
+        self.stores.as_ref().map(Stores::memory_use)
     }
 
     /// The job's plan.
@@ -155,6 +155,7 @@ impl JobHandle {
 /// checkpoint directory or the REST address cannot be used.
 pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<JobHandle> {
     check_guarantees(&plan, &settings)?;
+    let stores = stores(&settings, &plan)?;
     let plan = Arc::new(plan);
     // Opening the store makes its directory.
     let from = from(env, &settings).await?;
@@ -184,13 +185,15 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
     let (to_job_manager, from_tasks) = link::<ToJobManager>(env);
     let (requests, request_receiver) = channel(env, Limits::items(64));
     let fingerprint = plan.fingerprint();
-    let working = working(env, &settings, &plan).await?;
-
+    let working = match &stores {
+        Some(stores) => Some(working(env, &settings, stores.clone(), &plan).await?),
+        None => None,
+    };
     let task_manager = TaskManager {
         env: env.clone(),
         plan: Arc::clone(&plan),
         fingerprint,
-        options: options(&settings, working.clone()),
+        options: options(&settings, working),
         store: Arc::clone(&store),
         metrics: metrics.clone(),
         slots: plan.slots(),
@@ -235,7 +238,7 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         rest: None,
     };
     let open_requests = Requests::new(request_receiver);
-    let control = JobControl { env: env.clone(), requests, view, metrics, plan, checkpoint_url, working };
+    let control = JobControl { env: env.clone(), requests, view, metrics, plan, checkpoint_url, stores };
     let rest = match &settings.rest {
         RestAddress::At(address) => {
             // The process that is taken over holds it until it finds itself fenced.
@@ -317,16 +320,20 @@ async fn from(env: &Env, settings: &Settings) -> Result<From> {
 }
 
 /// The stores behind keyed state, for backends that have them.
-async fn working(env: &Env, settings: &Settings, plan: &Plan) -> Result<Option<Arc<Working>>> {
+fn stores(settings: &Settings, plan: &Plan) -> Result<Option<Stores>> {
     let Some(name) = settings.backend.store() else { return Ok(None) };
     let (memory, options) = (settings.state_memory, &settings.state_options);
-    let stores = Stores::new(name, &StoreSettings { memory, stores: plan.keyed_subtasks(), options })
-        .map_err(|error| error.context(format!("--state {name}")))?;
-    let temporary = || env.var("TMPDIR").unwrap_or_else(|| "/tmp".to_owned());
+    let stores = Stores::new(name, &StoreSettings { memory, stores: plan.keyed_subtasks(), options });
+    stores.map(Some).map_err(|error| error.context(format!("--state {name}")))
+}
+
+/// A place for them.
+async fn working(env: &Env, settings: &Settings, stores: Stores, plan: &Plan) -> Result<Arc<Working>> {
+    let temporary = || env.var("TMPDIR").unwrap_or_else(|| "/var/tmp".to_owned());
     let root = PathBuf::from(settings.state_directory.clone().unwrap_or_else(temporary));
     let (world, job) = (env.clone(), plan.job_name.clone());
     let start = move || Working::start(&world, &root, stores, &job);
-    Ok(Some(Arc::new(env.blocking("make a directory for working state", start).await??)))
+    Ok(Arc::new(env.blocking("make a directory for working state", start).await??))
 }
 
 fn options(settings: &Settings, working: Option<Arc<Working>>) -> RuntimeOptions {

@@ -205,9 +205,9 @@ settings! {
         |settings, text| settings.max_parallelism = Some(count(text)?);
     "state.backend", "memory, filesystem, rocksdb or sled (filesystem)",
         |settings, text| settings.backend = backend(text)?;
-    "state.directory", "where rocksdb and sled keep the working state, each process in a directory of its own (that of temporary files)",
+    "state.directory", "where rocksdb and sled keep the working state, each process in a directory of its own; on a disk, and not in memory (TMPDIR, or /var/tmp)",
         |settings, text| settings.state_directory = Some(text.to_owned());
-    "state.memory", "bytes that rocksdb and sled may take in memory, the cells in front of them included (512MiB)",
+    "state.memory", "bytes that rocksdb and sled may take in memory, the cells in front of them included, but not what changed since the last checkpoint, encoded (512MiB)",
         |settings, text| settings.state_memory = bytes(text)?;
     "state.options", "NAME=VALUE;NAME=VALUE: options of rocksdb or sled by their own names, over good ones (none)",
         |settings, text| settings.state_options = store_options(text)?;
@@ -320,6 +320,14 @@ impl Settings {
             return Err(Error::invalid_job(
                 "checkpoints.interval is set but there is no place for checkpoints: add --checkpoints DIR",
             ));
+        }
+        if let Some(name) = self.backend.store()
+            && self.checkpoints.interval.is_none()
+        {
+            return Err(Error::invalid_job(format!(
+                "--state {name} keeps what changes in memory until a checkpoint takes it, and the job takes none: add \
+                 --checkpoints DIR, and an --interval"
+            )));
         }
         self.checkpoints.check()?;
         if let Some(restart) = &self.restart {

@@ -11,13 +11,15 @@ use std::{
 
 use env::{Env, FileLock, Files};
 use rand::RngExt;
-use statebackend::store::{KeyValueStore, MemoryUse, Stores, TableShare};
+use statebackend::store::{KeyValueStore, Stores, TableShare};
 use types::{AttemptId, Error, ErrorKind, Result, SubtaskIndex, Uid};
 
 /// What the directories of processes are called, before a number.
 const PREFIX: &str = "tidegate-state-";
-/// Locked as long as the process lives.
-const LOCK: &str = "process.lock";
+/// What the name of a directory's lock ends with.
+const LOCK: &str = "lock";
+/// How often another name is tried.
+const TRIES: u32 = 10;
 
 /// The stores of a process, in its directory.
 #[derive(Debug)]
@@ -45,23 +47,26 @@ impl Working {
     /// `Unavailable` if no directory can be made there.
     pub(crate) fn start(env: &Env, root: &Path, stores: Stores, job: &str) -> Result<Self> {
         let files = env.files();
-        let unusable = |path: &Path, error: std::io::Error| {
-            Error::io(path.display(), error)
+        let unusable = |error: std::io::Error| {
+            Error::io(root.display(), error)
                 .context("cannot make a directory for working state")
                 .with_kind(ErrorKind::Unavailable)
                 .with_advice("make its directory writable, or choose another with state.directory")
         };
-        files.create_dir_all(root).map_err(|error| unusable(root, error))?;
-        remove_dead(&*files, root);
-        let name = format!("working state of pid {} at {}", env.process_id(), env.wall());
-        let path = root.join(format!("{PREFIX}{:016x}", env.rng(&name).random::<u64>()));
-        files.create_dir_all(&path).map_err(|error| unusable(&path, error))?;
+        files.create_dir_all(root).map_err(unusable)?;
         let holder = format!("pid {}, job {job}", env.process_id());
-        let lock = files.lock(&path.join(LOCK), &holder).map_err(|error| unusable(&path, error))?;
-        let lock = lock.map_err(|holder| {
-            Error::conflict(format!("{} is held by another process ({holder})", path.display()))
-        })?;
-        Ok(Self { stores, dir: ProcessDirectory { files, path, lock: Some(lock) } })
+        remove_dead(&*files, root, &holder);
+        for tried in 0..TRIES {
+            let name = format!("working state of pid {} at {}, try {tried}", env.process_id(), env.wall());
+            let path = root.join(format!("{PREFIX}{:016x}", env.rng(&name).random::<u64>()));
+            if let Some(dir) = ProcessDirectory::make(&files, &path, &holder).map_err(unusable)? {
+                return Ok(Self { stores, dir });
+            }
+        }
+        Err(Error::unavailable(format!(
+            "others remove every directory for working state in {} at once; choose another with state.directory",
+            root.display()
+        )))
     }
 
     /// Opens the store of an operator's subtask; blocks.
@@ -75,25 +80,39 @@ impl Working {
         let store = self.stores.open(Arc::clone(&self.dir.files), &dir)?;
         Ok((store, self.stores.tables().share()))
     }
+}
 
-    /// The memory that it takes.
-    pub(crate) fn memory_use(&self) -> MemoryUse {
-        self.stores.memory_use()
+impl ProcessDirectory {
+    /// Makes it, its lock first; `None` if another process took it for dead meanwhile.
+    fn make(files: &Arc<dyn Files>, path: &Path, holder: &str) -> std::io::Result<Option<Self>> {
+        let place = lock_of(path);
+        let Ok(lock) = files.lock(&place, holder)? else { return Ok(None) };
+        // Whoever looked between the file's creation and its lock has removed it.
+        if !matches!(files.lock_holder(&place), Ok(Some(found)) if found == holder) {
+            return Ok(None);
+        }
+        files.create_dir_all(path)?;
+        Ok(Some(Self { files: Arc::clone(files), path: path.to_owned(), lock: Some(lock) }))
     }
 }
 
-/// Removes the directories of processes that live no more. What cannot be looked at belongs to somebody else.
-fn remove_dead(files: &dyn Files, root: &Path) {
-    for path in files.read_dir(root).unwrap_or_default() {
-        let is_ours =
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(PREFIX));
-        let lock = path.join(LOCK);
-        // One that has none yet is being made.
-        if is_ours
-            && matches!(files.metadata(&lock), Ok(Some(_)))
-            && matches!(files.lock_holder(&lock), Ok(None))
-        {
-            let _other_users = files.remove_dir_all(&path);
+/// The file beside a directory that is locked as long as its process lives: made before and removed after it, so that
+/// nothing is ever left that nobody may remove.
+fn lock_of(path: &Path) -> PathBuf {
+    path.with_extension(LOCK)
+}
+
+/// Removes the directories of processes that live no more. What cannot be locked belongs to the living, or to somebody
+/// else.
+fn remove_dead(files: &dyn Files, root: &Path, holder: &str) {
+    for lock in files.read_dir(root).unwrap_or_default() {
+        let name = lock.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_lock = name.starts_with(PREFIX) && lock.extension().is_some_and(|it| it == LOCK);
+        if is_lock && let Ok(Ok(held)) = files.lock(&lock, holder) {
+            // Another user's, perhaps.
+            let removed = files.remove_dir_all(&lock.with_extension(""));
+            let _left = removed.and_then(|()| files.remove_file(&lock));
+            drop(held);
         }
     }
 }
@@ -101,7 +120,8 @@ fn remove_dead(files: &dyn Files, root: &Path) {
 impl Drop for ProcessDirectory {
     fn drop(&mut self) {
         // The next start would do it as well.
-        let _left = self.files.remove_dir_all(&self.path);
+        let removed = self.files.remove_dir_all(&self.path);
+        let _left = removed.and_then(|()| self.files.remove_file(&lock_of(&self.path)));
         drop(self.lock.take());
     }
 }

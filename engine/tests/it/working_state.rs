@@ -21,10 +21,15 @@ fn job(name: &str) -> Job {
     with_settings(job, &[("checkpoints.url", &checkpoints), ("checkpoints.interval", "100ms")]).unwrap()
 }
 
-/// The directories of processes.
-fn directories(env: &Env) -> Vec<String> {
+/// What is in the place for all processes.
+fn found(env: &Env) -> Vec<String> {
     let found = env.files().read_dir(Path::new(ROOT)).unwrap_or_default();
     found.iter().map(|path| path.display().to_string()).collect()
+}
+
+/// The directories of processes, without the locks beside them.
+fn directories(env: &Env) -> Vec<String> {
+    found(env).into_iter().filter(|path| !path.ends_with(".lock")).collect()
 }
 
 #[test]
@@ -50,7 +55,7 @@ fn each_process_has_a_directory_and_a_start_removes_those_of_dead_ones() {
             handle.control().ask(Ask::Cancel).await.unwrap();
             handle.join().await.unwrap();
         }
-        assert_eq!(directories(&env), [""; 0], "they go with their processes");
+        assert_eq!(found(&env), [""; 0], "they go with their processes");
     });
 }
 
@@ -61,6 +66,9 @@ fn a_place_that_cannot_be_and_a_store_that_is_not_there_are_refused_by_name() {
         let job = with_settings(job("one"), &[("state.directory", "/file")]).unwrap();
         let refused = start(sim, job).await.map(drop).unwrap_err();
         assert_says(&refused, ErrorKind::Unavailable, &["/file", "state.directory"]);
+        let never = with_settings(self::job("one"), &[("checkpoints.interval", "off")]).unwrap();
+        let refused = start(sim, never).await.map(drop).unwrap_err();
+        assert_says(&refused, ErrorKind::InvalidJob, &["--state sorted-map", "--interval"]);
         for value in ["=1", "one", "one=1;two"] {
             let error = with_settings(self::job("one"), &[("state.options", value)]).err().unwrap();
             assert_says(&error, ErrorKind::InvalidJob, &["state.options", "NAME=VALUE"]);

@@ -15,8 +15,8 @@ use crate::{
     table::{KeyedState, TablePlace},
 };
 
-/// About how many bytes are loaded in one call.
-const LOAD_LEN: usize = 4 << 20;
+/// About how many bytes are loaded in one call: a file of RocksDB's.
+const LOAD_LEN: usize = 32 << 20;
 /// Of so many entries of a state, one value is checked.
 const CHECK_EVERY: u64 = 1024;
 

@@ -21,19 +21,27 @@ pub(super) struct StoreDirectory {
 impl StoreDirectory {
     /// Makes `path`, empty.
     pub(super) fn make(files: Arc<dyn Files>, path: &Path) -> Result<Self> {
-        let made = files.remove_dir_all(path).and_then(|()| files.create_dir_all(path));
-        made.map_err(|error| {
-            Error::io(path.display(), error)
-                .context("cannot make a directory for working state")
-                .with_kind(ErrorKind::Unavailable)
-                .with_advice(REMEDY)
-        })?;
-        Ok(Self { files, path: path.to_owned() })
+        files.remove_dir_all(path).map_err(|error| unusable(path, error))?;
+        let made = Self { files, path: path.to_owned() };
+        made.add(path)?;
+        Ok(made)
+    }
+
+    /// Makes a directory below it.
+    pub(super) fn add(&self, path: &Path) -> Result<()> {
+        self.files.create_dir_all(path).map_err(|error| unusable(path, error))
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+fn unusable(path: &Path, error: std::io::Error) -> Error {
+    Error::io(path.display(), error)
+        .context("cannot make a directory for working state")
+        .with_kind(ErrorKind::Unavailable)
+        .with_advice(REMEDY)
 }
 
 impl Drop for StoreDirectory {

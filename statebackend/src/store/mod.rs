@@ -51,8 +51,8 @@ pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;
 /// the place below the key, so that what a checkpoint's delta says of a place is what the store is told.
 ///
 /// # Errors
-/// All calls: `Unavailable` where the machine refuses (no space, no permission), with path and remedy; `Corrupt` where
-/// the store finds its own files damaged.
+/// All calls: `Unavailable` with path and remedy, also where the store finds its own files damaged. `Corrupt` is what a
+/// checkpoint is, and a store can be filled again.
 pub trait KeyValueStore: Send {
     /// Looks up all of `keys` at once and calls `found` with the number and the value of each, in any order. An error of
     /// `found` ends the call and is returned.

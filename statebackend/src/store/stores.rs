@@ -68,7 +68,9 @@ impl Stores {
             #[cfg(feature = "test-util")]
             "sorted-map" => Some(Arc::new(super::sorted_map::SortedMapKind)),
             #[cfg(feature = "rocksdb")]
-            "rocksdb" => Some(Arc::new(super::rocksdb::RocksDbKind::new(half, settings.options)?)),
+            "rocksdb" => {
+                Some(Arc::new(super::rocksdb::RocksDbKind::new(half, settings.stores, settings.options)?))
+            }
             #[cfg(feature = "sled")]
             "sled" => Some(Arc::new(super::sled::SledKind::new(half, settings.stores, settings.options)?)),
             _ => None,

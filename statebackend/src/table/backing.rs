@@ -6,7 +6,7 @@
 
 use std::{any::Any, ops::ControlFlow};
 
-use types::{CheckpointId, KeyGroup, KeyGroupRange, Result};
+use types::{CheckpointId, Error, ErrorKind, KeyGroup, KeyGroupRange, Result};
 
 use super::{
     CachedTable, KeyedState, MapTable, Need,
@@ -34,6 +34,8 @@ pub(crate) struct Backing {
     /// For each table, the rank of its state's name: states are sorted as in a run.
     ranks: Vec<u16>,
     limit: Limit,
+    /// The share when they were counted last.
+    share: usize,
     /// How many cells may be resident, by the limit and by what they took when they were counted last.
     bound: usize,
     /// About how many are, counted up since the last exact count.
@@ -56,6 +58,11 @@ impl Backing {
         let mut prefix = Vec::new();
         push_store_key(&mut prefix, self.place(index, key, &[]));
         prefix
+    }
+
+    /// Whether the share has changed since cells were counted: other subtasks have come or gone.
+    fn is_share_new(&self) -> bool {
+        matches!(&self.limit, Limit::Bytes(share) if share.bytes() != self.share)
     }
 
     fn scan(
@@ -114,6 +121,7 @@ impl KeyedState {
             store,
             ranks,
             limit,
+            share: 0,
             bound: 0,
             resident: 0,
             hand: (0, 0),
@@ -217,7 +225,7 @@ impl KeyedState {
         places.iter().for_each(|&(index, key)| reads.push_place(backing.place(index, key, sub)));
         let admit = &mut |number: usize, value: Option<&[u8]>| {
             let (index, key) = places[number];
-            tables[index].admit(key, Found::Place(sub, value))
+            tables[index].admit(key, Found::Place(sub, value)).map_err(unreadable)
         };
         let read = backing.store.read(&reads, admit);
         backing.reads = reads;
@@ -236,7 +244,7 @@ impl KeyedState {
             Ok(ControlFlow::Continue(()))
         })?;
         let before = tables[index].residents();
-        tables[index].admit(key, Found::List(&chunks))?;
+        tables[index].admit(key, Found::List(&chunks)).map_err(unreadable)?;
         backing.resident += tables[index].residents().saturating_sub(before);
         Ok(())
     }
@@ -323,7 +331,7 @@ impl KeyedState {
     /// Evicts cells if there are too many: clean ones, and if those do not suffice, changed ones that are drained early.
     fn relieve(&mut self) -> Result<()> {
         let Some(backing) = &self.backing else { return Ok(()) };
-        if backing.resident <= backing.bound {
+        if backing.resident <= backing.bound && !backing.is_share_new() {
             return Ok(());
         }
         self.count_residents();
@@ -349,7 +357,7 @@ impl KeyedState {
     }
 
     /// Counts the resident cells, and says how many there may be.
-    fn count_residents(&mut self) {
+    pub(super) fn count_residents(&mut self) {
         let Self { tables, backing: Some(backing), .. } = self else { return };
         let (mut residents, mut bytes) = (0, 0);
         for table in &*tables {
@@ -363,6 +371,7 @@ impl KeyedState {
             Limit::Cells(cells) => *cells,
             Limit::Bytes(share) => {
                 share.set_used(bytes);
+                backing.share = share.bytes();
                 let each = bytes / (residents + tables.len()).max(1);
                 (share.bytes() / each.max(1)).max(LEAST_CELLS)
             }
@@ -413,6 +422,16 @@ impl KeyedState {
             share.note_evicted(evicted);
         }
         evicted
+    }
+}
+
+/// What the store gives back cannot be decoded: the store is damaged, and no checkpoint is.
+fn unreadable(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Corrupt => error
+            .context("the store behind the table gives back what was not written")
+            .with_kind(ErrorKind::Unavailable),
+        _ => error,
     }
 }
 

@@ -136,6 +136,11 @@ impl Intervals {
         self.entry_bytes
     }
 
+    /// Takes note of one that a store has given back: the mean follows the last few dozen.
+    pub(super) fn note_entry_bytes(&mut self, bytes: usize) {
+        self.entry_bytes = (self.entry_bytes * 15 + bytes) / 16;
+    }
+
     /// Nothing yet of a state of which an entry takes about so many bytes.
     pub(super) fn new(entry_bytes: usize) -> Self {
         let chunks = Chunks::default();

@@ -151,6 +151,7 @@ impl KeyedState {
             self.next
         );
         self.next = checkpoint.next();
+        self.count_residents();
         let is_full = self.takes_all();
         self.flipped.push_back(Flipped { checkpoint, interval: self.open, next_table: 0 });
         self.open += 1;

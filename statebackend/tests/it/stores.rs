@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use statebackend::store::{KeyBatch, SortedEntries, StoreSettings, Stores};
-use types::{ErrorKind, Result};
+use statebackend::{
+    KeyedState, StateDeclarations,
+    store::{Change, KeyBatch, SortedEntries, StoreSettings, Stores, WriteBatch},
+};
+use types::{CheckpointId, ErrorKind, Result};
+
+use crate::fixture::{Context, MAX, key};
 
 fn stores(name: &str, memory: usize, options: &[(&str, &str)]) -> Result<Stores> {
     let options: BTreeMap<_, _> =
@@ -25,6 +30,9 @@ fn a_name_that_is_none_and_options_that_are_none_are_refused() {
         assert_refused("rocksdb", &[("max_open_files", "7"), ("no_such", "1")], &["no_such"]);
         assert_refused("rocksdb", &[("max_open_files", "many")], &["max_open_files", "many"]);
         assert_refused("rocksdb", &[("block_based_table_factory", "{no_such=1}")], &["no_such"]);
+        let forgets = [("compaction_style", "kCompactionStyleFIFO")];
+        assert_refused("rocksdb", &forgets, &["compaction_style", "would be lost"]);
+        assert_refused("rocksdb", &[("wal_dir", "/elsewhere")], &["wal_dir", "leave it out"]);
     }
     #[cfg(feature = "sled")]
     {
@@ -64,6 +72,15 @@ fn all_rocksdb_stores_of_a_process_keep_one_bound() {
         }
         let taken = stores.memory_use().blocks;
         assert!((BOUND / 2..BOUND + BOUND / 8).contains(&taken), "{taken} bytes of blocks, {options:?}");
+        // What is written is flushed before it takes more than its part.
+        let value = vec![3; 1000];
+        for round in 0..20_000_u32 {
+            let mut batch = WriteBatch::default();
+            batch.push(Change::Put(&round.to_be_bytes(), &value));
+            opened[round as usize % 2].write(&batch).unwrap();
+        }
+        let buffers = stores.memory_use().write_buffers;
+        assert!((1..BOUND * 3 / 4).contains(&buffers), "{buffers} bytes of write buffers, {options:?}");
         drop(opened);
         assert_eq!(
             env::real_files().read_dir(dir.path()).unwrap().len(),
@@ -71,4 +88,40 @@ fn all_rocksdb_stores_of_a_process_keep_one_bound() {
             "directories go with their stores"
         );
     }
+}
+
+/// Cells of text, of which the type says little, and shares that become smaller once others come.
+#[test]
+fn tables_keep_to_their_share_of_memory_in_bytes() {
+    const BUDGET: usize = 4 << 20;
+    let stores = stores("sorted-map", 2 * BUDGET, &[]).unwrap();
+    let mut states = StateDeclarations::new();
+    states.key::<String>();
+    let text = states.value::<String>("text");
+    let declared = states.finish().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut subtasks: Vec<_> = (0..4)
+        .map(|_| {
+            let mut state = KeyedState::new(declared.clone(), MAX.all(), CheckpointId(1));
+            state.use_store(stores.open(env::real_files(), dir.path()).unwrap(), stores.tables().share());
+            state
+        })
+        .collect();
+    let keys: Vec<_> = (0..3000).map(|number| key(&format!("key-{number}"))).collect();
+    for round in 1..=3_u64 {
+        for state in &mut subtasks {
+            for bytes in &keys {
+                let value = round.to_string().repeat(2000);
+                text.set(&mut Context { state, key: bytes }, value).unwrap();
+            }
+            state.flip(CheckpointId(round));
+            while state.drain(usize::MAX).unwrap() > 0 {}
+            state.take_sealed().unwrap();
+        }
+    }
+    let resident: usize = subtasks.iter().map(KeyedState::resident_cells).sum();
+    // Three texts of the least share, which are always there, besides.
+    assert!(resident * 2000 < BUDGET * 3 / 2, "{resident} texts of 2,000 bytes are resident");
+    assert!(stores.memory_use().tables < BUDGET * 3 / 2, "{:?}", stores.memory_use());
+    assert!(stores.memory_use().tables > BUDGET / 4, "{:?}", stores.memory_use());
 }

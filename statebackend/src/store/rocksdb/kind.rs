@@ -13,8 +13,27 @@ use crate::store::{KeyValueStore, MemoryUse, stores::StoreKind};
 const BUFFERS_PART: usize = 2;
 /// The least that is of any use: a few blocks and one small write buffer.
 const LEAST: usize = 4 << 20;
-/// A write buffer is flushed at this size at the latest.
+/// A write buffer is flushed at this size at the latest; smaller ones make files of a few blocks.
 const BUFFER_MAX: usize = 64 << 20;
+const BUFFER_MIN: usize = 256 << 10;
+/// Files that all databases may keep open: half of what a process may have, as systems are set up.
+const OPEN_FILES: usize = 512;
+const OPEN_FILES_MIN: usize = 16;
+/// What users may not set: it would break what a store promises.
+const OURS: &[&str] = &[
+    "cf_paths",
+    "comparator",
+    "create_if_missing",
+    "db_log_dir",
+    "db_paths",
+    "error_if_exists",
+    "merge_operator",
+    "prefix_extractor",
+    "ttl",
+    "wal_dir",
+];
+/// A compaction that drops the oldest entries.
+const FORGETS: &str = "FIFO";
 /// Bits per key of the filters: about one look-up in a hundred finds a block read in vain.
 const FILTER_BITS: f64 = 10.0;
 /// What can only be said so: what is not on disk at the end is of no use to anybody.
@@ -30,16 +49,18 @@ struct Shared {
     bytes: usize,
     cache: Cache,
     buffers: WriteBufferManager,
+    /// About how many databases there are.
+    stores: usize,
     given: String,
 }
 
 impl RocksDbKind {
-    /// About `bytes` for all stores together, at least 4 MiB, and options of RocksDB by their names, which are put over the
+    /// About `bytes` for all of so many `stores` together, at least 4 MiB, and options of RocksDB by their names, which are put over the
     /// default ones: `block_based_table_factory` takes `{name=value;...}`.
     ///
     /// # Errors
-    /// `InvalidJob` for an option that RocksDB does not know, or a value that it does not take.
-    pub fn new(bytes: usize, options: &BTreeMap<String, String>) -> Result<Self> {
+    /// `InvalidJob` for an option that RocksDB does not know or that is not the user's, or a value that it does not take.
+    pub fn new(bytes: usize, stores: usize, options: &BTreeMap<String, String>) -> Result<Self> {
         let bytes = bytes.max(LEAST);
         let cache = Cache::new_lru_cache(bytes);
         let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
@@ -49,18 +70,24 @@ impl RocksDbKind {
         );
         // One by one first, so that an error names the option.
         for (name, value) in options {
+            if OURS.contains(&name.as_str()) || value.contains(FORGETS) {
+                return Err(Error::invalid_job(format!(
+                    "option {name:?} of RocksDB cannot be {value:?}: state would be lost, out of order, or at another \
+                     place; leave it out"
+                )));
+            }
             parse(&mut Options::default(), &format!("{name}={value}"))
                 .map_err(|error| error.context(format!("option {name:?} of RocksDB cannot be {value:?}")))?;
         }
         let given = options.iter().map(|(name, value)| format!("{name}={value};")).collect();
-        let kind = Self(Arc::new(Shared { bytes, cache, buffers, given }));
+        let kind = Self(Arc::new(Shared { bytes, cache, buffers, stores: stores.max(1), given }));
         kind.options()?;
         Ok(kind)
     }
 
     /// The options of a store.
     pub(super) fn options(&self) -> Result<Options> {
-        let Shared { bytes, cache, buffers, given } = &*self.0;
+        let Shared { bytes, cache, buffers, stores, given } = &*self.0;
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(cache);
         blocks.set_block_size(BLOCK_LEN);
@@ -72,7 +99,12 @@ impl RocksDbKind {
         let mut options = Options::default();
         options.set_block_based_table_factory(&blocks);
         options.set_write_buffer_manager(buffers);
-        options.set_write_buffer_size((bytes / BUFFERS_PART / 2).min(BUFFER_MAX));
+        // A database that is quiet keeps what it has: all together must leave room for those that write.
+        let buffer = (bytes / BUFFERS_PART / 2 / stores).clamp(BUFFER_MIN, BUFFER_MAX);
+        options.set_write_buffer_size(buffer);
+        options.set_arena_block_size(buffer / 8);
+        options
+            .set_max_open_files(i32::try_from((OPEN_FILES / stores).max(OPEN_FILES_MIN)).unwrap_or(i32::MAX));
         options.create_if_missing(true);
         options.set_error_if_exists(true);
         options.set_compression_type(rocksdb::DBCompressionType::None);
@@ -82,7 +114,7 @@ impl RocksDbKind {
         options.set_log_level(rocksdb::LogLevel::Warn);
         options.set_stats_dump_period_sec(0);
         options.set_stats_persist_period_sec(0);
-        parse(&mut options, &format!("{OWN}{given}"))
+        parse(&mut options, &format!("{given}{OWN}"))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use env::Files;
-use rocksdb::{ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, WriteOptions};
+use rocksdb::{ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, WriteOptions};
 use types::{Error, Result};
 
 use super::{RocksDbKind, RocksDbStore, error::error};
@@ -21,14 +21,20 @@ impl RocksDbStore {
     /// `Unavailable` if the directory cannot be used, with its path and the remedy; `InvalidJob` for options that
     /// contradict each other.
     pub fn open(kind: &RocksDbKind, files: Arc<dyn Files>, dir: &Path) -> Result<Self> {
-        let directory = StoreDirectory::make(Arc::clone(&files), dir)?;
+        let directory = StoreDirectory::make(files, dir)?;
         let loads = dir.join(LOADS);
-        files.create_dir_all(&loads).map_err(|error| Error::io(loads.display(), error))?;
+        directory.add(&loads)?;
         let options = kind.options()?;
         // Named, since only a family with a handle can be asked for many keys at once.
         let family = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
         let opened = DB::open_cf_descriptors(&options, dir.join(DATABASE), [family]);
-        let db = opened.map_err(|it| error(dir, "be opened", &it))?;
+        let db = opened.map_err(|it| match it.kind() {
+            // Options that contradict each other.
+            ErrorKind::InvalidArgument | ErrorKind::NotSupported => {
+                Error::invalid_job(format!("state.options: RocksDB cannot be opened with them: {it}"))
+            }
+            _ => error(dir, "be opened", &it),
+        })?;
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
         Ok(Self { db, options, write_options, loads: (loads, 0), directory, _kind: kind.clone() })

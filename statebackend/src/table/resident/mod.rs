@@ -207,6 +207,9 @@ impl<T: CellTable> CachedTable for T {
         let cells = self.inner_mut();
         let index = cells.index(key.group);
         let intervals = &mut cells.intervals;
+        if let Found::Place(sub, Some(value)) = found {
+            intervals.note_entry_bytes(key.bytes.len() + sub.len() + value.len());
+        }
         let Group { cells, moved, .. } = &mut cells.groups[index];
         match find(cells, key) {
             Ok(mut cell) => cell.get_mut().slot.admit(found, intervals),
