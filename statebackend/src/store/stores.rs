@@ -47,16 +47,6 @@ pub struct MemoryUse {
 }
 
 impl Stores {
-    /// The names of the stores that this program was built with.
-    pub const NAMES: &[&str] = &[
-        #[cfg(feature = "rocksdb")]
-        "rocksdb",
-        #[cfg(feature = "sled")]
-        "sled",
-        #[cfg(feature = "test-util")]
-        "sorted-map",
-    ];
-
     /// Stores of the kind `name`.
     ///
     /// # Errors
