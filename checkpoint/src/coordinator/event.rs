@@ -16,7 +16,7 @@ pub struct RequestId(pub u64);
 /// What a task reports to the coordinator. This is the message itself; the engine adds attempt and task.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TaskReport {
-    /// A source task has cut, and the barrier is in its channels, behind what was pushed there.
+    /// A source task has cut, and the barrier is on its way into its channels, behind what was pushed there.
     Injected {
         /// The checkpoint.
         checkpoint: CheckpointId,

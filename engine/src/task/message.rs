@@ -49,7 +49,7 @@ impl Permitted {
 pub enum TaskReport {
     /// State restored, operators opened, reading.
     Running,
-    /// Sources: cut, and the barrier is in the channels, behind what was pushed there.
+    /// Sources: cut, and the barrier is on its way into the channels, behind what was pushed there.
     Injected(CheckpointId),
     /// The task's runs and its sink's transactions are durable; what is small comes along in `snapshot` and is durable with
     /// the manifest.
