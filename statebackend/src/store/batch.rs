@@ -1,7 +1,7 @@
 //! What goes into a store and is asked of it in one call: many small byte strings in one buffer, so that a batch costs
 //! no allocation of its own once it has been used.
 
-use types::KeyGroup;
+use types::{KeyGroup, Result};
 
 use super::{StoreKey, push_store_key};
 
@@ -90,6 +90,23 @@ impl WriteBatch {
     pub(crate) fn put_place(&mut self, place: StoreKey<'_>, value: &[u8]) {
         push_store_key(&mut self.bytes, place);
         self.close(Kind::Put, value);
+    }
+
+    /// Adds a change that puts what `encode` appends. Nothing is added if that fails.
+    pub(crate) fn put_encoded(
+        &mut self,
+        place: StoreKey<'_>,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        let begin = self.bytes.len();
+        push_store_key(&mut self.bytes, place);
+        let key_end = self.bytes.len();
+        if let Err(error) = encode(&mut self.bytes) {
+            self.bytes.truncate(begin);
+            return Err(error);
+        }
+        self.changes.push((Kind::Put, key_end, self.bytes.len()));
+        Ok(())
     }
 
     pub(crate) fn delete_place(&mut self, place: StoreKey<'_>) {

@@ -1,8 +1,8 @@
-//! [`KeyedState`] with a store behind its tables: fetching what an operation needs, telling the store what was drained,
-//! and keeping the number of resident cells within its bound.
+//! [`KeyedState`] with a store behind its tables: fetching what an operation needs, keeping the number of resident cells
+//! within its bound, and telling the store of those that leave.
 //!
-//! Order is everything: what was drained goes to the store before a cell leaves, and oldest first; and cells leave only
-//! between operations, so that what was fetched for one is there when it runs.
+//! Order is everything: the store is told what it does not have before it is asked anything; and cells leave only between
+//! operations, so that what was fetched for one is there when it runs.
 
 use std::{any::Any, ops::ControlFlow};
 
@@ -10,23 +10,24 @@ use types::{CheckpointId, Error, ErrorKind, KeyGroup, KeyGroupRange, Result};
 
 use super::{
     CachedTable, KeyedState, MapTable, Need,
-    cells::Progress,
-    drained::Line,
     keyed_state::TablePlace,
-    resident::{Found, Lack},
+    resident::{Found, Lack, Round},
 };
 use crate::{
     Data,
     declare::{Declared, StateKind},
     key::KeyRef,
-    run::entry::{Entry, EntryKind},
-    store::{
-        KeyBatch, KeyValueStore, Order, SortedEntries, StoreKey, TableShare, WriteBatch, push_store_key,
-    },
+    run::entry::Entry,
+    store::{KeyBatch, KeyValueStore, Order, SortedEntries, StoreKey, TableShare, push_store_key},
 };
 
 /// Whatever a share says, so many cells may be resident, besides those of the batch at hand.
 const LEAST_CELLS: usize = 8;
+/// So many more than must leave do, or an eighth of all, so that it is not needed at once again: no more, since the task waits
+/// for the store.
+const LEAVE_MORE: usize = 256;
+/// For each cell that is to leave, so many places are looked at for one that nobody asked for.
+const VISITS: usize = 32;
 
 /// The store behind the tables.
 pub(crate) struct Backing {
@@ -40,11 +41,10 @@ pub(crate) struct Backing {
     bound: usize,
     /// About how many are, counted up since the last exact count.
     resident: usize,
-    /// Where looking for cells to evict goes on: a table and one of its key groups.
-    hand: (usize, usize),
+    /// Where looking for cells to evict goes on: a table, one of its key groups, a place in that.
+    hand: (usize, usize, usize),
     evicted: u64,
     reads: KeyBatch,
-    writes: WriteBatch,
 }
 
 impl Backing {
@@ -116,7 +116,7 @@ impl KeyedState {
         for (rank, (index, _)) in (0..).zip(self.declared.sorted()) {
             ranks[usize::from(index)] = rank;
         }
-        self.tables.iter_mut().for_each(|table| table.use_store());
+        self.tables.iter_mut().zip(&ranks).for_each(|(table, rank)| table.use_store(*rank));
         self.backing = Some(Box::new(Backing {
             store,
             ranks,
@@ -124,10 +124,9 @@ impl KeyedState {
             share: 0,
             bound: 0,
             resident: 0,
-            hand: (0, 0),
+            hand: (0, 0, 0),
             evicted: 0,
             reads: KeyBatch::default(),
-            writes: WriteBatch::default(),
         }));
         self.count_residents();
     }
@@ -216,10 +215,11 @@ impl KeyedState {
 
     /// Reads places below keys and takes them in.
     fn read(&mut self, places: &[(usize, KeyRef<'_>)], sub: &[u8]) -> Result<()> {
-        let Self { tables, backing: Some(backing), .. } = self else { return Ok(()) };
         if places.is_empty() {
             return Ok(());
         }
+        self.tell_store()?;
+        let Self { tables, backing: Some(backing), .. } = self else { return Ok(()) };
         let mut reads = std::mem::take(&mut backing.reads);
         reads.clear();
         places.iter().for_each(|&(index, key)| reads.push_place(backing.place(index, key, sub)));
@@ -235,8 +235,7 @@ impl KeyedState {
     }
 
     fn read_list(&mut self, index: usize, key: KeyRef<'_>) -> Result<()> {
-        // Elements that were drained are taken from the store, so it must have them.
-        self.store_drained()?;
+        self.tell_store()?;
         let Self { tables, backing: Some(backing), .. } = self else { return Ok(()) };
         let mut chunks = Vec::new();
         backing.scan(&backing.prefix(index, key), Order::Ascending, |number, chunk| {
@@ -250,6 +249,7 @@ impl KeyedState {
     }
 
     fn look_beyond(&mut self, index: usize, key: KeyRef<'_>) -> Result<()> {
+        self.tell_store()?;
         let Self { tables, backing: Some(backing), .. } = self else { return Ok(()) };
         let mut beyond = false;
         backing.scan(&backing.prefix(index, key), Order::Ascending, |sub, _| {
@@ -268,12 +268,13 @@ impl KeyedState {
     /// Calls `visit` with the entries of a map in the order of their map keys, until it breaks: those of the store, and
     /// over them those of the table. Makes nothing resident, so a map may be larger than memory.
     pub(crate) fn visit_map<V: Data>(
-        &self,
+        &mut self,
         index: u16,
         key: KeyRef<'_>,
         order: Order,
         mut visit: impl FnMut(&[u8], Seen<'_, V>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
+        self.tell_store()?;
         let table = map_table::<V>(&self.tables, index);
         let mut resident = table.visit(key, order).peekable();
         let mut stopped = false;
@@ -306,29 +307,15 @@ impl KeyedState {
         Ok(())
     }
 
-    /// Tells the store what was drained and it does not have.
-    pub(super) fn store_drained(&mut self) -> Result<()> {
+    /// Tells the store what it does not have of what has left the tables. Must come before it is asked anything.
+    pub(crate) fn tell_store(&mut self) -> Result<()> {
         let Self { tables, backing: Some(backing), .. } = self else { return Ok(()) };
-        let Backing { store, ranks, writes, .. } = &mut **backing;
-        writes.clear();
-        for (table, &state) in tables.iter_mut().zip(&*ranks) {
-            table.visit_unstored(&mut |line| push_change(writes, state, line))?;
-        }
-        if !writes.is_empty() {
-            let written = store.write(writes);
-            written
-                .map_err(|error| error.context("cannot write changed state to the store behind the table"))?;
-        }
-        tables.iter_mut().for_each(|table| table.set_stored());
-        Ok(())
+        let told = tables.iter_mut().try_for_each(|table| table.tell(&mut *backing.store));
+        told.map_err(|error| error.context("cannot write changed state to the store behind the table"))
     }
 
-    /// Whether the store has all of the delta that is taken next.
-    pub(super) fn is_oldest_stored(&mut self) -> bool {
-        self.backing.is_none() || self.tables.iter_mut().all(|table| table.is_oldest_stored())
-    }
-
-    /// Evicts cells if there are too many: clean ones, and if those do not suffice, changed ones that are drained early.
+    /// Evicts cells if there are too many. Those that owe something to a checkpoint drain it early: it becomes a segment of
+    /// the coming run.
     fn relieve(&mut self) -> Result<()> {
         let Some(backing) = &self.backing else { return Ok(()) };
         if backing.resident <= backing.bound && !backing.is_share_new() {
@@ -338,21 +325,11 @@ impl KeyedState {
         let Some(backing) = &self.backing else { return Ok(()) };
         let (resident, bound) = (backing.resident, backing.bound);
         if resident > bound {
-            // Some more than need be, so that it is not needed at once again.
-            let mut excess = resident - (bound - bound / 8);
-            let clean = resident.saturating_sub(self.tables.iter().map(|table| table.changed()).sum());
-            if clean < excess {
-                self.drain_early(excess - clean)?;
-            }
-            loop {
-                self.store_drained()?;
-                excess = excess.saturating_sub(self.evict(excess));
-                if excess == 0 || self.drain_early(excess)? == 0 {
-                    break;
-                }
-            }
+            let evicted = self.evict(resident - bound + (bound / 8).min(LEAVE_MORE));
+            self.count_residents();
+            evicted?;
+            self.tell_store()?;
         }
-        self.count_residents();
         Ok(())
     }
 
@@ -378,50 +355,31 @@ impl KeyedState {
         };
     }
 
-    /// Drains about `count` cells before their time: those of flipped checkpoints, then of the open interval, where they
-    /// become a segment of the coming run. Returns how many there were.
-    fn drain_early(&mut self, count: usize) -> Result<usize> {
-        let (mut left, finished) = self.drain_all_flipped(count)?;
-        if !finished {
-            return Ok(count - left);
-        }
-        for index in 0..self.tables.len() {
-            while left > 0 && !self.tables[index].is_untouched(self.open) {
-                let Progress { spent, finished } = self.tables[index].drain_open(left).map_err(|error| {
-                    error.context(format!("state {:?}", self.declared.states[index].spec.name))
-                })?;
-                left = left.saturating_sub(spent);
-                if finished {
+    /// Evicts about `count` cells, going round all key groups of all tables.
+    fn evict(&mut self, count: usize) -> Result<()> {
+        let Self { tables, declared, backing: Some(backing), .. } = self else { return Ok(()) };
+        let groups: usize = tables.iter().map(|table| table.group_count()).sum();
+        let (mut index, mut group, bucket) = backing.hand;
+        let mut round = Round { bucket, wanted: count, evicted: 0, visits: count.saturating_mul(VISITS) };
+        let mut result = Ok(());
+        // Twice round, and the rest of the group where it begins: the second time nobody was asked for.
+        for _ in 0..=2 * groups {
+            match tables[index].evict(group, &mut round) {
+                Ok(true) if group + 1 < tables[index].group_count() => group += 1,
+                Ok(true) => (index, group) = ((index + 1) % tables.len(), 0),
+                Ok(false) => break,
+                Err(error) => {
+                    result = Err(error.context(format!("state {:?}", declared.states[index].spec.name)));
                     break;
                 }
             }
         }
-        Ok(count - left)
-    }
-
-    /// Evicts about `count` cells that owe nothing, going round all key groups of all tables as a clock's hand does: who
-    /// was asked for since it came by stays for one more round.
-    fn evict(&mut self, count: usize) -> usize {
-        let Self { tables, backing: Some(backing), .. } = self else { return 0 };
-        let groups: usize = tables.iter().map(|table| table.group_count()).sum();
-        let mut evicted = 0;
-        for _ in 0..2 * groups {
-            if evicted >= count {
-                break;
-            }
-            let (index, group) = backing.hand;
-            evicted += tables[index].evict(group, count - evicted);
-            backing.hand = if group + 1 < tables[index].group_count() {
-                (index, group + 1)
-            } else {
-                ((index + 1) % tables.len(), 0)
-            };
-        }
-        backing.evicted += evicted as u64;
+        backing.hand = (index, group, round.bucket);
+        backing.evicted += round.evicted as u64;
         if let Limit::Bytes(share) = &backing.limit {
-            share.note_evicted(evicted);
+            share.note_evicted(round.evicted);
         }
-        evicted
+        result
     }
 }
 
@@ -438,16 +396,4 @@ fn unreadable(error: Error) -> Error {
 fn map_table<V: Data>(tables: &[Box<dyn CachedTable>], index: u16) -> &MapTable<V> {
     let table: &dyn Any = &*tables[usize::from(index)];
     table.downcast_ref().expect("a handle is used with the state that was declared with it")
-}
-
-/// What a drained line means for the store. Notes are for the run alone, but for the one that empties a list.
-fn push_change(writes: &mut WriteBatch, state: u16, line: &Line<'_>) {
-    let Line { group, is_note, entry, .. } = *line;
-    let place = StoreKey { state, group, key: entry.key, sub: entry.sub };
-    match entry.kind {
-        EntryKind::Put => writes.put_place(place, entry.value),
-        EntryKind::Delete if is_note => {}
-        EntryKind::Delete => writes.delete_place(place),
-        EntryKind::Clear => writes.delete_below(state, group, entry.key),
-    }
 }

@@ -350,11 +350,11 @@ impl<S: Slot> Cells<S> {
             cells += group.cells.len();
             buckets += group.cells.num_buckets();
         }
-        let can_sweep = S::IS_ONE_ENTRY && !self.intervals.has_store;
+        let can_sweep = S::IS_ONE_ENTRY && !self.intervals.has_store();
         let whole = match cells {
             // With a store behind, more lives than has a cell. What lives of lists and maps is more than a count of cells.
             _ if can_sweep => Some(self.intervals.living()),
-            0 if !self.intervals.has_store => Some(0),
+            0 if !self.intervals.has_store() => Some(0),
             _ => None,
         };
         let changed = self.intervals.changed_in_open();
@@ -365,7 +365,7 @@ impl<S: Slot> Cells<S> {
     /// How many entries with a value are all that lives. The same whatever is drained already.
     pub(crate) fn living(&self) -> Option<usize> {
         match self.intervals.living() {
-            _ if self.intervals.has_store => None,
+            _ if self.intervals.has_store() => None,
             living if S::IS_ONE_ENTRY => Some(living),
             0 if !self.intervals.is_open_listed() => Some(0),
             _ => None,
@@ -480,7 +480,7 @@ impl<S: Slot> Group<S> {
         let progress = cell.slot.drain(at, interval, budget, intervals)?;
         if !progress.finished {
             self.dirty.push_back(interval, hash);
-        } else if cell.slot.is_vacant() && !intervals.has_store {
+        } else if cell.slot.is_vacant() && !intervals.has_store() {
             found.remove();
         }
         Ok(progress.spent.max(1))

@@ -18,8 +18,6 @@ pub(crate) struct Drained {
     scratch: Vec<u8>,
     /// Where full chunks come from, and go when the run is written.
     source: Chunks,
-    /// Up to where the store behind the table has it.
-    stored: Position,
 }
 
 /// A place between two entries: a chunk, and an offset in it.
@@ -63,15 +61,7 @@ impl Drained {
 
     /// Nothing yet; chunks will come from `source`.
     pub(crate) fn new(source: Chunks) -> Self {
-        Self {
-            chunks: Vec::new(),
-            entries: 0,
-            tombstones: 0,
-            is_whole: false,
-            scratch: Vec::new(),
-            source,
-            stored: Position::default(),
-        }
+        Self { chunks: Vec::new(), entries: 0, tombstones: 0, is_whole: false, scratch: Vec::new(), source }
     }
 
     /// The chunks; no entry crosses from one to the next.
@@ -128,10 +118,10 @@ impl Drained {
         sub: &[u8],
         value: &T,
     ) -> Result<()> {
-        self.put_encoded(group, key, sub, |out| Bincode::encode(value, out))
+        self.put_encoded(group, key, sub, |out| Bincode::encode(value, out)).map(drop)
     }
 
-    /// Writes that the place holds what `encode` appends.
+    /// Writes that the place holds what `encode` appends, and gives that back.
     #[inline]
     pub(crate) fn put_encoded(
         &mut self,
@@ -139,7 +129,7 @@ impl Drained {
         key: &[u8],
         sub: &[u8],
         encode: impl FnOnce(&mut Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<&[u8]> {
         self.scratch.clear();
         encode(&mut self.scratch)?;
         if key.len().max(sub.len()).max(self.scratch.len()) > MAX_PART {
@@ -154,7 +144,7 @@ impl Drained {
         push_put(chunk, key, sub, &value);
         self.scratch = value;
         self.entries += 1;
-        Ok(())
+        Ok(&self.scratch)
     }
 
     /// Writes that the place is empty.
@@ -192,26 +182,6 @@ impl Drained {
     /// Everything, in the order in which it was written.
     pub(crate) fn lines(&self) -> Lines<'_> {
         Lines { chunks: &self.chunks, next: Position::default() }
-    }
-
-    /// What the store does not have.
-    pub(crate) fn unstored(&self) -> Lines<'_> {
-        Lines { chunks: &self.chunks, next: self.stored }
-    }
-
-    /// Whether the store has all.
-    pub(crate) fn is_stored(&self) -> bool {
-        self.stored == self.end()
-    }
-
-    /// Remembers that the store has all.
-    pub(crate) fn set_stored(&mut self) {
-        self.stored = self.end();
-    }
-
-    fn end(&self) -> Position {
-        let chunk = self.chunks.len().saturating_sub(1);
-        Position { chunk, at: self.chunks.last().map_or(0, Vec::len) }
     }
 
     /// The chunk that has room for `len` more bytes without growing.

@@ -11,6 +11,7 @@ use super::{
     cells::Place,
     chunks::{Chunks, Refill},
     pieces::Spare,
+    resident::Outgoing,
     sweep::Sweep,
 };
 
@@ -45,9 +46,9 @@ pub(crate) struct Intervals {
     pub(super) spare: Spare<u64>,
     /// The newest interval that is swept for all that lived at its end, or 0.
     newest_full: Interval,
-    /// Whether a store stands behind the table. Then a cell stays when it is drained, also if it is vacant, until what
-    /// was drained is in the store; and what draining writes is resolved before it becomes a run.
-    pub(super) has_store: bool,
+    /// What the store behind the table has still to be told, if there is one. Then a cell stays when it is drained, also if it
+    /// is vacant, until it leaves for the store; and what draining writes is resolved before it becomes a run.
+    store: Option<Outgoing>,
 }
 
 /// Intervals that are under way at the most, unless the store fails: a flip then makes no room for its own.
@@ -105,8 +106,6 @@ impl Work {
     }
 
     fn close(&mut self, census: Census) {
-        // Cells drained early may have moved it past lists that were filled again.
-        self.next_group = 0;
         self.whole = census.whole;
         if census.is_full || !self.takes_lists() {
             self.listed = true;
@@ -158,7 +157,7 @@ impl Intervals {
             entry_bytes,
             spare: Spare::default(),
             newest_full: 0,
-            has_store: false,
+            store: None,
         }
     }
 
@@ -181,15 +180,34 @@ impl Intervals {
         self.queue.get(self.queue.len().checked_sub(back + 1)?)
     }
 
-    /// The work of all intervals, oldest first.
-    pub(crate) fn all_work(&mut self) -> impl Iterator<Item = &mut Work> {
-        self.queue.iter_mut()
+    /// The work of an interval that is not yet taken, and what the store has still to be told.
+    #[inline]
+    pub(crate) fn work_and_outgoing(&mut self, interval: Interval) -> (&mut Work, Option<&mut Outgoing>) {
+        let back = (self.open - interval) as usize;
+        let index = self.queue.len() - 1 - back;
+        (&mut self.queue[index], self.store.as_mut())
+    }
+
+    /// From now on a store stands behind the table, in which the state's name has this rank.
+    pub(super) fn use_store(&mut self, rank: u16) {
+        self.store = Some(Outgoing::new(rank));
+    }
+
+    /// Whether a store stands behind the table.
+    #[inline]
+    pub(crate) fn has_store(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// What the store has still to be told.
+    pub(crate) fn outgoing(&mut self) -> Option<&mut Outgoing> {
+        self.store.as_mut()
     }
 
     /// With a store behind, notes in the open interval that a place is empty as it begins to change.
     #[cold]
     pub(crate) fn note_empty(&mut self, at: Place<'_>, sub: &[u8]) {
-        if self.has_store {
+        if self.has_store() {
             let open = self.open;
             self.work(open).drained.note_empty(at.group, at.key, sub);
         }
@@ -230,7 +248,7 @@ impl Intervals {
     /// should it panic, there is too much and never too little.
     #[inline]
     pub(super) fn count_living(&mut self, came: usize, went: usize) {
-        debug_assert!(self.has_store || self.living + came >= went, "more went than had come");
+        debug_assert!(self.has_store() || self.living + came >= went, "more went than had come");
         self.living = (self.living + came).saturating_sub(went);
     }
 

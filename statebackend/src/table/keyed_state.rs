@@ -179,7 +179,7 @@ impl KeyedState {
     /// store, if it does not take what was drained: nothing is lost, and the next call tries again.
     pub fn drain(&mut self, cells: usize) -> Result<usize> {
         let (_, finished) = self.drain_all_flipped(cells)?;
-        self.store_drained()?;
+        self.tell_store()?;
         let undrained = self.all_tables().map(StateTable::undrained).sum();
         Ok(usize::from(!finished).max(undrained))
     }
@@ -242,9 +242,6 @@ impl KeyedState {
     pub fn take_sealed(&mut self) -> Option<(CheckpointId, Delta)> {
         let &Flipped { checkpoint, interval, next_table } = self.flipped.front()?;
         if !(next_table..self.table_count()).all(|index| self.table_at(index).is_untouched(interval)) {
-            return None;
-        }
-        if !self.is_oldest_stored() {
             return None;
         }
         self.flipped.pop_front();

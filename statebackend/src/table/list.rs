@@ -101,7 +101,7 @@ impl<T: Data> ListSlot<T> {
         recorder.intervals.count_living(0, self.items.len());
         self.items.clear();
         self.drained = 0;
-        self.cleared = self.stale || recorder.intervals.has_store;
+        self.cleared = self.stale || recorder.intervals.has_store();
     }
 }
 
@@ -125,8 +125,8 @@ impl<T: Data> Slot for ListSlot<T> {
         budget: usize,
         into: &mut Intervals,
     ) -> Result<Progress> {
-        let (epoch, has_store) = (into.epoch(interval), into.has_store);
-        let work = into.work(interval);
+        let epoch = into.epoch(interval);
+        let (work, mut store) = into.work_and_outgoing(interval);
         let mut spent = 1;
         if std::mem::take(&mut self.cleared) {
             if self.stale {
@@ -134,15 +134,22 @@ impl<T: Data> Slot for ListSlot<T> {
             } else {
                 work.drained.reset(at.group, at.key);
             }
+            if let Some(store) = &mut store {
+                store.delete_below(at);
+            }
         }
         for chunk in self.items[self.drained..].chunks(CHUNK_ELEMENTS) {
             if spent > budget {
                 return Ok(Progress { spent, finished: false });
             }
-            let sequence = if has_store { work.next_chunk() } else { self.sequence };
-            work.drained.put_encoded(at.group, at.key, &chunk_number(epoch, sequence), |out| {
+            let sequence = if store.is_some() { work.next_chunk() } else { self.sequence };
+            let sub = chunk_number(epoch, sequence);
+            let encoded = work.drained.put_encoded(at.group, at.key, &sub, |out| {
                 chunk.iter().try_for_each(|item| push_element(out, |out| Bincode::encode(item, out)))
             })?;
+            if let Some(store) = &mut store {
+                store.put_encoded(at, &sub, encoded);
+            }
             self.drained += chunk.len();
             self.sequence += 1;
             spent += 1;

@@ -30,12 +30,14 @@ pub(crate) struct MapCell<V> {
     dirty: Interval,
     /// Whether nothing of older runs shows here, so that removing the value leaves no trace.
     fresh: bool,
+    /// With a store behind: whether that has the same.
+    pub(super) stored: bool,
 }
 
 impl<V: Data> MapCell<V> {
-    /// A cell that is as older runs and the store have it.
+    /// A cell that is as older runs have it, and the store if there is one.
     pub(super) fn clean(value: Option<V>) -> Self {
-        Self { value, dirty: 0, fresh: false }
+        Self { value, dirty: 0, fresh: false, stored: true }
     }
 
     /// Drains the cell to the interval that changed it.
@@ -78,6 +80,8 @@ pub(crate) struct MapSlot<V> {
     pub(super) detached: VecDeque<Detached<V>>,
     /// With a store behind: whether it may have entries that are not here.
     pub(super) partial: bool,
+    /// With a store behind: whether all that it has is gone, and was not told so.
+    pub(super) wiped: bool,
     /// With a store behind: whether it is known to have entries that are not here. Known from when it was looked up to
     /// the next first change of an interval.
     pub(super) beyond: Option<bool>,
@@ -93,6 +97,7 @@ impl<V> Default for MapSlot<V> {
             changes: VecDeque::new(),
             detached: VecDeque::new(),
             partial: false,
+            wiped: false,
             beyond: None,
             recent: false,
         }
@@ -125,14 +130,14 @@ impl<V: Data> MapSlot<V> {
         mut recorder: Recorder<'_>,
         change: impl FnOnce(&mut Option<V>) -> R,
     ) -> R {
-        if recorder.intervals.has_store {
+        if recorder.intervals.has_store() {
             self.settle_clearing(&mut recorder);
         }
         let changes = Self::changes(&mut self.changes, self.live, &mut self.beyond, &mut recorder);
         let Recorder { at, intervals, .. } = recorder;
         let cell = self.entries.entry(KeyBytes::new(sub)).or_insert_with(|| {
             intervals.count_items(1, 0);
-            MapCell { value: None, dirty: 0, fresh: true }
+            MapCell { value: None, dirty: 0, fresh: true, stored: false }
         });
         if cell.dirty != changes.interval {
             if cell.dirty != 0
@@ -145,6 +150,7 @@ impl<V: Data> MapSlot<V> {
                 intervals.note_empty(at, sub);
             }
             cell.dirty = changes.interval;
+            cell.stored = false;
             changes.subs.push(KeyBytes::new(sub));
             intervals.work(changes.interval).pending += 1;
         }
@@ -159,25 +165,34 @@ impl<V: Data> MapSlot<V> {
         result
     }
 
-    /// With a store behind, must be called before each change of an entry: what an older interval cleared, and what it
-    /// put there since, reach the store in this order. Draining keeps it, but an entry that changes again is drained by
-    /// itself; so where a clearing waits, all that older intervals did is drained first, at once.
+    /// With a store behind, must be called before each change of an entry: what an interval drains may come in pieces, and is
+    /// resolved by the order of these. Draining keeps that of clearing and what was put since, but an entry that changes again is
+    /// drained by itself; so where a clearing waits, all that older intervals did is drained first, at once.
     fn settle_clearing(&mut self, recorder: &mut Recorder<'_>) {
         let open = recorder.intervals.open();
         let is_first = self.changes.back().is_none_or(|last| last.interval != open);
         let waits = !self.detached.is_empty() || self.changes.iter().any(|changes| changes.cleared);
-        while is_first && waits && !(self.detached.is_empty() && self.changes.is_empty()) {
-            if let Err(error) = self.drain(recorder.at, open, usize::MAX, recorder.intervals) {
-                recorder.intervals.fail(error);
-                return;
-            }
+        if is_first
+            && waits
+            && let Err(error) = self.drain_all(recorder.at, recorder.intervals)
+        {
+            recorder.intervals.fail(error);
         }
+    }
+
+    /// Drains what all intervals did, oldest first.
+    pub(super) fn drain_all(&mut self, at: Place<'_>, intervals: &mut Intervals) -> Result<()> {
+        let open = intervals.open();
+        while !(self.detached.is_empty() && self.changes.is_empty()) {
+            self.drain(at, open, usize::MAX, intervals)?;
+        }
+        Ok(())
     }
 
     fn clear(&mut self, mut recorder: Recorder<'_>) {
         let changes = Self::changes(&mut self.changes, self.live, &mut self.beyond, &mut recorder);
         let intervals = recorder.intervals;
-        let leaves_tombstone = changes.stale || intervals.has_store;
+        let leaves_tombstone = changes.stale || intervals.has_store();
         let work = intervals.work(changes.interval);
         let subs = std::mem::take(&mut changes.subs);
         work.pending -= subs.len();
@@ -188,7 +203,7 @@ impl<V: Data> MapSlot<V> {
         let entries = std::mem::take(&mut self.entries);
         intervals.count_items(0, entries.len());
         intervals.count_living(0, std::mem::take(&mut self.live));
-        (self.partial, self.beyond) = (false, None);
+        (self.partial, self.wiped, self.beyond) = (false, intervals.has_store(), None);
         let older: VecDeque<Changes> = self.changes.drain(..self.changes.len() - 1).collect();
         if older.is_empty() {
             intervals.bury(entries);
@@ -227,7 +242,7 @@ fn drain_changes<V: Data>(
             && cell.dirty == first.interval
         {
             cell.settle(at, &sub, into)?;
-            if cell.value.is_none() && !into.has_store {
+            if cell.value.is_none() && !into.has_store() {
                 entries.remove(&*sub);
                 into.count_items(0, attached);
             }

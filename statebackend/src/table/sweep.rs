@@ -45,7 +45,7 @@ impl<S: Slot> Cells<S> {
     /// Drains about `budget` cells of `interval`, going on where it ended.
     pub(super) fn sweep(&mut self, mut sweep: Sweep, interval: Interval, budget: usize) -> Result<Progress> {
         debug_assert!(
-            S::IS_ONE_ENTRY && !self.intervals.has_store,
+            S::IS_ONE_ENTRY && !self.intervals.has_store(),
             "what is drained would not be in the store"
         );
         let budget = budget.saturating_mul(PARTS);

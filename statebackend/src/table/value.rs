@@ -26,11 +26,13 @@ pub(crate) struct ValueSlot<T> {
     fresh: bool,
     /// With a store behind: whether it was asked for since the last look for cells to evict.
     pub(super) recent: bool,
+    /// With a store behind: whether that has the same.
+    pub(super) stored: bool,
 }
 
 impl<T> Default for ValueSlot<T> {
     fn default() -> Self {
-        Self { value: None, dirty: 0, swept: 0, fresh: false, recent: false }
+        Self { value: None, dirty: 0, swept: 0, fresh: false, recent: false, stored: false }
     }
 }
 
@@ -62,13 +64,14 @@ impl<T: Data> ValueSlot<T> {
             recorder.intervals.note_empty(recorder.at, &[]);
         }
         self.dirty = recorder.intervals.open();
+        self.stored = false;
         recorder.intervals.work(self.dirty).pending += 1;
         recorder.list();
     }
 
     /// Drains the slot to the interval that changed it.
     #[inline]
-    fn settle(&mut self, at: Place<'_>, intervals: &mut Intervals) -> Result<()> {
+    pub(super) fn settle(&mut self, at: Place<'_>, intervals: &mut Intervals) -> Result<()> {
         let work = intervals.work(self.dirty);
         self.swept = std::mem::take(&mut self.dirty);
         work.pending -= 1;

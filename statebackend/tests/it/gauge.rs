@@ -16,6 +16,7 @@ pub(crate) struct Gauge {
     keys_read: AtomicU64,
     scans: AtomicU64,
     writes: AtomicU64,
+    changes: AtomicU64,
     loads: AtomicU64,
     /// The writes that still succeed, plus one; 0 if all do.
     fails_in: AtomicU64,
@@ -40,6 +41,11 @@ impl Gauge {
     /// Batched writes so far, failed ones included.
     pub(crate) fn writes(&self) -> u64 {
         self.writes.load(Relaxed)
+    }
+
+    /// Changes written so far, those of failed writes included.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
     }
 
     /// Bulk loads so far.
@@ -81,6 +87,7 @@ impl KeyValueStore for Gauged {
 
     fn write(&mut self, changes: &WriteBatch) -> Result<()> {
         self.gauge.writes.fetch_add(1, Relaxed);
+        self.gauge.changes.fetch_add(changes.len() as u64, Relaxed);
         if self.gauge.fails_in.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)) != Ok(1) {
             return self.store.write(changes);
         }

@@ -44,7 +44,11 @@ fn a_map_larger_than_the_table_is_walked_and_cleared() {
         handles.map.put(&mut ctx, &9, 9).unwrap();
         assert_eq!(handles.map.get(&mut ctx, &8).unwrap(), None);
         assert_eq!(handles.map.entries(&mut ctx).unwrap(), [(9, 9)]);
-        assert_eq!((gauge.reads(), gauge.writes()), (reads, writes), "clearing is for the drain to tell");
+        assert_eq!(
+            (gauge.reads(), gauge.writes()),
+            (reads, writes),
+            "clearing asks and tells the store nothing"
+        );
         seal(&mut subtask, 2);
         let mut ctx = Context { state: &mut subtask.state, key: &key };
         assert_eq!(handles.map.entries(&mut ctx).unwrap(), [(9, 9)]);

@@ -2,7 +2,7 @@
 
 use types::{Bincode, Codec, Error, Result};
 
-use super::{CachedSlot, Found, Lack, Need};
+use super::{CachedSlot, Found, Lack, Need, Outgoing};
 use crate::{
     Data,
     run::{
@@ -10,6 +10,7 @@ use crate::{
         list_chunk::{elements, epoch_of},
     },
     table::{
+        cells::{Place, Slot},
         intervals::{Interval, Intervals},
         list::ListSlot,
         value::survives_decoding,
@@ -79,12 +80,17 @@ impl<T: Data> CachedSlot for ListSlot<T> {
         }
     }
 
-    fn is_clean(&self) -> bool {
-        self.dirty == 0
+    fn drain_all(&mut self, at: Place<'_>, intervals: &mut Intervals) -> Result<()> {
+        if self.dirty == 0 { Ok(()) } else { self.drain(at, self.dirty, usize::MAX, intervals).map(drop) }
     }
 
     fn recent(&mut self) -> &mut bool {
         &mut self.recent
+    }
+
+    /// Draining has told it.
+    fn tell(&self, _: Place<'_>, _: &mut Outgoing) -> Result<()> {
+        Ok(())
     }
 
     fn leave(self, intervals: &mut Intervals) {

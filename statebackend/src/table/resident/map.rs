@@ -2,10 +2,11 @@
 
 use types::{Bincode, Codec, Error, KeyBytes, Result};
 
-use super::{CachedSlot, Found, Lack, Need};
+use super::{CachedSlot, Found, Lack, Need, Outgoing};
 use crate::{
     Data,
     table::{
+        cells::Place,
         intervals::{Interval, Intervals},
         map::{MapCell, MapSlot},
         value::survives_decoding,
@@ -66,12 +67,23 @@ impl<V: Data> CachedSlot for MapSlot<V> {
         self.entries.contains_key(sub)
     }
 
-    fn is_clean(&self) -> bool {
-        self.changes.is_empty() && self.detached.is_empty()
+    fn drain_all(&mut self, at: Place<'_>, intervals: &mut Intervals) -> Result<()> {
+        self.drain_all(at, intervals)
     }
 
     fn recent(&mut self) -> &mut bool {
         &mut self.recent
+    }
+
+    fn tell(&self, at: Place<'_>, store: &mut Outgoing) -> Result<()> {
+        if self.wiped {
+            store.delete_below(at);
+        }
+        let news = self.entries.iter().filter(|(_, cell)| !cell.stored);
+        for (sub, cell) in news.filter(|(_, cell)| cell.value.is_some() || !self.wiped) {
+            store.set(at, sub, cell.value.as_ref())?;
+        }
+        Ok(())
     }
 
     fn leave(self, intervals: &mut Intervals) {

@@ -1,23 +1,24 @@
 //! Tables as a cache in front of a store: which cells they lack, taking them in, and evicting others.
 //!
-//! [`Backing`](super::backing) drives it. Invariants: what draining has written and the store does not have yet belongs
-//! to resident cells; a cell that owes a change is never evicted. So the store is right about every place that is not
+//! [`Backing`](super::backing) drives it. Invariants: a cell that leaves owes nothing to a checkpoint any more, and the store
+//! is told what it does not have of it before it is asked anything else. So it is right about every place that is not
 //! resident, and is asked about no other.
 
 mod list;
 mod map;
+mod outgoing;
 mod value;
 
-use types::Result;
+pub(crate) use outgoing::Outgoing;
+use types::{KeyGroup, Result};
 
 use super::{
     Drained, StateTable,
-    cells::{Cell, Cells, Group, Progress, Slot, find, insert},
+    cells::{Cell, Cells, Group, Place, Progress, Slot, find, insert},
     chunks::Refill,
-    drained::Line,
     intervals::{Interval, Intervals},
 };
-use crate::{key::KeyRef, run::entry::Entry};
+use crate::{key::KeyRef, run::entry::Entry, store::KeyValueStore};
 
 /// What an operation is about to use.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,26 @@ pub(crate) enum Found<'a> {
     Beyond(bool),
 }
 
+/// Looking for cells to evict as a clock's hand does: who was asked for since it came by stays for one more round.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    /// Where in the memory of a key group it is.
+    pub(crate) bucket: usize,
+    /// How many are to go.
+    pub(crate) wanted: usize,
+    /// How many went.
+    pub(crate) evicted: usize,
+    /// How many places are still looked at before whoever comes next must go: a hand that finds all in use must not go on.
+    pub(crate) visits: usize,
+}
+
+impl Round {
+    /// Whether some are still to go.
+    pub(crate) fn is_on(&self) -> bool {
+        self.evicted < self.wanted
+    }
+}
+
 /// A slot that can be evicted and taken in again.
 pub(crate) trait CachedSlot: Slot {
     /// Whether items (elements, entries) count as cells, and not keys.
@@ -81,10 +102,12 @@ pub(crate) trait CachedSlot: Slot {
     fn holds(&self, _sub: &[u8]) -> bool {
         false
     }
-    /// Whether everything that was changed is drained.
-    fn is_clean(&self) -> bool;
+    /// Drains all that it owes, whichever interval changed it.
+    fn drain_all(&mut self, at: Place<'_>, intervals: &mut Intervals) -> Result<()>;
     /// Whether it was asked for since the last look for cells to evict.
     fn recent(&mut self) -> &mut bool;
+    /// Adds what the store does not have to what it is to be told. Everything is drained.
+    fn tell(&self, at: Place<'_>, store: &mut Outgoing) -> Result<()>;
     /// Leaves the table.
     fn leave(self, intervals: &mut Intervals);
     /// Takes note of an entry that restoring puts into the store.
@@ -95,31 +118,29 @@ pub(crate) trait CachedSlot: Slot {
 
 /// A table that can stand in front of a store.
 pub(crate) trait CachedTable: StateTable {
-    /// From now on a store stands behind it. The table must be empty.
-    fn use_store(&mut self);
+    /// From now on a store stands behind it, in which the state's name has this rank. The table must be empty.
+    fn use_store(&mut self, rank: u16);
     /// What is missing for `need` of `key`.
     fn lack(&mut self, key: KeyRef<'_>, need: Need<'_>) -> Lack;
     /// Takes in what the store has of `key`.
     fn admit(&mut self, key: KeyRef<'_>, found: Found<'_>) -> Result<()>;
     /// Whether an entry of a map is resident.
     fn holds(&self, key: KeyRef<'_>, sub: &[u8]) -> bool;
-    /// Drains about `budget` cells of the open interval, all older ones being drained.
-    fn drain_open(&mut self, budget: usize) -> Result<Progress>;
-    /// Calls `visit` with everything drained that the store does not have, oldest first.
-    fn visit_unstored(&mut self, visit: &mut dyn FnMut(&Line<'_>)) -> Result<()>;
-    /// Remembers that the store has everything that was drained.
-    fn set_stored(&mut self);
-    /// Whether the store has everything that the oldest interval drained.
-    fn is_oldest_stored(&mut self) -> bool;
+    /// Tells the store what it does not have of what has left the table or is written at once. After an error all of it is
+    /// told again by the next call.
+    fn tell(&mut self, store: &mut dyn KeyValueStore) -> Result<()>;
     /// Cells, elements and entries that take memory.
     fn residents(&self) -> usize;
     /// About how many bytes one of them takes.
     fn resident_bytes(&self) -> usize;
     /// Key groups.
     fn group_count(&self) -> usize;
-    /// Evicts up to about `count` residents of the `group`-th key group that owe nothing, and were not asked for since
-    /// the last call. Everything drained must be in the store. Returns how many went.
-    fn evict(&mut self, group: usize, count: usize) -> usize;
+    /// Lets the hand go on through the `group`-th key group: cells that it evicts drain what they owe, and the store is to be
+    /// [told](Self::tell) of them. Returns whether it has come to the end of the group.
+    ///
+    /// # Errors
+    /// Those of encoding a value: its cell stays.
+    fn evict(&mut self, group: usize, round: &mut Round) -> Result<bool>;
     /// Takes note of an entry that restoring puts into the store.
     fn note_restored(&mut self, entry: &Entry<'_>) -> Result<()>;
 }
@@ -186,8 +207,8 @@ impl<T: CellTable> StateTable for T {
 }
 
 impl<T: CellTable> CachedTable for T {
-    fn use_store(&mut self) {
-        self.inner_mut().intervals.has_store = true;
+    fn use_store(&mut self, rank: u16) {
+        self.inner_mut().intervals.use_store(rank);
     }
 
     fn lack(&mut self, key: KeyRef<'_>, need: Need<'_>) -> Lack {
@@ -227,29 +248,8 @@ impl<T: CellTable> CachedTable for T {
         self.inner().get(key).is_some_and(|slot| slot.holds(sub))
     }
 
-    fn drain_open(&mut self, budget: usize) -> Result<Progress> {
-        let cells = self.inner_mut();
-        let open = cells.intervals.open();
-        let progress = cells.drain(open, budget)?;
-        if progress.finished {
-            cells.intervals.work(open).next_group = 0;
-        }
-        Ok(progress)
-    }
-
-    fn visit_unstored(&mut self, visit: &mut dyn FnMut(&Line<'_>)) -> Result<()> {
-        for work in self.inner_mut().intervals.all_work() {
-            work.drained.unstored().try_for_each(|line| line.map(|line| visit(&line)))?;
-        }
-        Ok(())
-    }
-
-    fn set_stored(&mut self) {
-        self.inner_mut().intervals.all_work().for_each(|work| work.drained.set_stored());
-    }
-
-    fn is_oldest_stored(&mut self) -> bool {
-        self.inner_mut().intervals.all_work().next().is_none_or(|work| work.drained.is_stored())
+    fn tell(&mut self, store: &mut dyn KeyValueStore) -> Result<()> {
+        self.inner_mut().intervals.outgoing().map_or(Ok(()), |outgoing| outgoing.tell(store))
     }
 
     fn residents(&self) -> usize {
@@ -266,20 +266,35 @@ impl<T: CellTable> CachedTable for T {
         self.inner().groups.len()
     }
 
-    fn evict(&mut self, group: usize, count: usize) -> usize {
+    fn evict(&mut self, group: usize, round: &mut Round) -> Result<bool> {
         let cells = self.inner_mut();
+        let key_group = KeyGroup(cells.first_group + group as u16);
         let intervals = &mut cells.intervals;
-        let mut evicted = 0;
-        cells.groups[group].cells.retain(|cell: &mut Cell<T::Slot>| {
-            if evicted >= count || !cell.slot.is_clean() || std::mem::take(cell.slot.recent()) {
-                return true;
+        let cells = &mut cells.groups[group].cells;
+        while round.is_on() {
+            let bucket = round.bucket;
+            if bucket >= cells.num_buckets() {
+                round.bucket = 0;
+                return Ok(true);
+            }
+            round.bucket += 1;
+            round.visits = round.visits.saturating_sub(1);
+            let Some(cell) = cells.get_bucket_mut(bucket) else { continue };
+            if std::mem::take(cell.slot.recent()) && round.visits > 0 {
+                continue;
+            }
+            let at = Place { group: key_group, key: &cell.key };
+            cell.slot.drain_all(at, intervals)?;
+            if let Some(store) = intervals.outgoing() {
+                cell.slot.tell(at, store)?;
             }
             let before = intervals.items();
-            std::mem::take(&mut cell.slot).leave(intervals);
-            evicted += 1 + before - intervals.items();
-            false
-        });
-        evicted
+            if let Ok(found) = cells.get_bucket_entry(bucket) {
+                found.remove().0.slot.leave(intervals);
+            }
+            round.evicted += 1 + before - intervals.items();
+        }
+        Ok(false)
     }
 
     fn note_restored(&mut self, entry: &Entry<'_>) -> Result<()> {

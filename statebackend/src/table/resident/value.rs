@@ -2,10 +2,11 @@
 
 use types::{Bincode, Codec, Error, Result};
 
-use super::{CachedSlot, Found, Lack, Need};
+use super::{CachedSlot, Found, Lack, Need, Outgoing};
 use crate::{
     Data,
     table::{
+        cells::Place,
         intervals::{Interval, Intervals},
         value::{ValueSlot, survives_decoding},
     },
@@ -28,15 +29,20 @@ impl<T: Data> CachedSlot for ValueSlot<T> {
             return Err(Error::internal("a value cell was given something else than its place"));
         };
         self.value = value.map(Bincode::decode).transpose()?;
+        self.stored = true;
         Ok(())
     }
 
-    fn is_clean(&self) -> bool {
-        self.dirty == 0
+    fn drain_all(&mut self, at: Place<'_>, intervals: &mut Intervals) -> Result<()> {
+        if self.dirty == 0 { Ok(()) } else { self.settle(at, intervals) }
     }
 
     fn recent(&mut self) -> &mut bool {
         &mut self.recent
+    }
+
+    fn tell(&self, at: Place<'_>, store: &mut Outgoing) -> Result<()> {
+        if self.stored { Ok(()) } else { store.set(at, &[], self.value.as_ref()) }
     }
 
     fn leave(self, _: &mut Intervals) {}
