@@ -78,7 +78,10 @@ fn read(files: &dyn env::Files, path: &Path) -> io::Result<String> {
 fn survives_power_failures_and_failed_syncs_everywhere() {
     for seed in 0..3 {
         let crashes = crash::everywhere::<Few>(seed);
-        assert!(crashes.crashes > 200 && crashes.failed_syncs > 80, "{crashes:?}");
+        assert!(
+            crashes.crashes > 200 && crashes.failed_syncs > 80,
+            "fewer than there should be: {crashes:?}"
+        );
     }
 }
 
@@ -99,7 +102,10 @@ fn survives_kills_everywhere() {
     // A killed process loses nothing that it has written: memory will do for a disk, and syncs cost nothing there.
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let kills = kill::everywhere::<Few>("file_sink::child", dir.path());
-    assert!(kills.at_steps > 100 && kills.at_recovery > 100 && kills.at_publish > 30, "{kills:?}");
+    assert!(
+        kills.at_steps > 100 && kills.at_recovery > 100 && kills.at_publish > 30,
+        "fewer than there should be: {kills:?}"
+    );
 }
 
 #[test]

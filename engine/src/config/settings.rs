@@ -32,16 +32,21 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// The store behind the tables, if there is one.
+    /// All of them by name, also those that a program was built without: then the error says what to add.
+    pub(super) const NAMES: &[(&str, Self)] = &[
+        ("memory", Self::Memory),
+        ("filesystem", Self::Filesystem),
+        ("rocksdb", Self::RocksDb),
+        ("sled", Self::Sled),
+        #[cfg(feature = "test-util")]
+        ("sorted-map", Self::SortedMap),
+    ];
+
+    /// The store behind the tables, if there is one: it has the name of the backend.
     #[must_use]
     pub fn store(self) -> Option<&'static str> {
-        match self {
-            Self::Memory | Self::Filesystem => None,
-            Self::RocksDb => Some("rocksdb"),
-            Self::Sled => Some("sled"),
-            #[cfg(feature = "test-util")]
-            Self::SortedMap => Some("sorted-map"),
-        }
+        let (name, _) = Self::NAMES.iter().find(|(_, backend)| *backend == self)?;
+        (!matches!(self, Self::Memory | Self::Filesystem)).then_some(name)
     }
 }
 
@@ -356,15 +361,8 @@ impl Settings {
 }
 
 fn backend(text: &str) -> Result<Backend> {
-    match text {
-        "memory" => Ok(Backend::Memory),
-        "filesystem" => Ok(Backend::Filesystem),
-        "rocksdb" => Ok(Backend::RocksDb),
-        "sled" => Ok(Backend::Sled),
-        #[cfg(feature = "test-util")]
-        "sorted-map" => Ok(Backend::SortedMap),
-        _ => Err(Error::invalid_job("there is no such backend")),
-    }
+    let found = Backend::NAMES.iter().find(|(name, _)| *name == text);
+    found.map(|(_, backend)| *backend).ok_or_else(|| Error::invalid_job("there is no such backend"))
 }
 
 fn compression(text: &str) -> Result<RunCompression> {

@@ -141,6 +141,24 @@ fn resolved(name: &str, said: &[(Layer, &str)]) -> Settings {
     })
 }
 
+/// Whoever mistypes a backend reads in the error what there is, and in the help, too.
+#[test]
+fn every_backend_is_named_wherever_backends_are() {
+    let flags = JobArgs::augment_args(Command::new("job"));
+    let flag = flags.get_arguments().find(|flag| flag.get_long() == Some("state")).unwrap();
+    let flag = flag.get_help().unwrap().to_string();
+    let setting = SETTINGS.iter().find(|setting| setting.name == "state.backend").unwrap();
+    let stores = ["state.directory", "state.memory", "state.options"]
+        .map(|name| SETTINGS.iter().find(|setting| setting.name == name).unwrap().help);
+    for (name, backend) in Backend::NAMES.iter().filter(|(name, _)| *name != "sorted-map") {
+        assert!(flag.contains(name), "the help of --state does not name {name}: {flag}");
+        assert!(setting.help.contains(name), "the help of state.backend does not name {name}");
+        if backend.store().is_some() {
+            assert!(stores.iter().any(|help| help.contains(name)), "no help of state.* names {name}");
+        }
+    }
+}
+
 #[test]
 fn every_setting_can_be_said_in_each_layer_and_a_later_layer_wins() {
     let named: BTreeSet<_> = VALUES.iter().map(|(name, ..)| *name).collect();

@@ -56,7 +56,7 @@ impl Stores {
         let half = settings.memory / 2;
         let kind: Option<Arc<dyn StoreKind>> = match name {
             #[cfg(feature = "test-util")]
-            "sorted-map" => Some(Arc::new(super::sorted_map::SortedMapKind)),
+            "sorted-map" => Some(Arc::new(super::sorted_map::SortedMapKind::new(settings.options)?)),
             #[cfg(feature = "rocksdb")]
             "rocksdb" => {
                 Some(Arc::new(super::rocksdb::RocksDbKind::new(half, settings.stores, settings.options)?))

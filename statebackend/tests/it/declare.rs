@@ -1,6 +1,6 @@
 //! Declarations: mistakes are found before anything runs, and snapshots that do not fit are refused by name.
 
-use std::{collections::BTreeMap, iter};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use statebackend::{
@@ -8,7 +8,7 @@ use statebackend::{
 };
 use types::{CheckpointId, ErrorKind, Result, Run, Uid};
 
-use crate::fixture::{Behind, Context, MAX, STORES, Subtask, declare, key, simulated};
+use crate::fixture::{Context, MAX, Subtask, declare, key, simulated, with_and_without_store};
 
 fn declared<H>(fill: impl Fn(&mut StateDeclarations) -> H) -> Result<Declared> {
     let mut states = StateDeclarations::new();
@@ -97,12 +97,6 @@ impl Serialize for Fussy {
     }
 }
 
-/// Empty states to restore into.
-fn with_and_without_store(declared: &Declared) -> impl Iterator<Item = KeyedState> {
-    let behind = iter::once(Behind::Nothing).chain(STORES.iter().map(|(_, open)| Behind::store(*open, 4).0));
-    behind.map(|behind| behind.state(declared.clone(), MAX.all(), CheckpointId(2)))
-}
-
 #[test]
 fn a_type_that_does_not_give_back_what_it_read_is_refused() {
     simulated(1, async |env, store| {
@@ -116,10 +110,14 @@ fn a_type_that_does_not_give_back_what_it_read_is_refused() {
         total.set(&mut ctx, Shifting(5)).unwrap();
         subtask.state.flip(CheckpointId(1));
         subtask.seal(&*store, 10).await;
-        for mut into in with_and_without_store(&declared) {
+        for (name, behind) in with_and_without_store(4) {
+            let mut into = behind.state(declared.clone(), MAX.all(), CheckpointId(2));
             let error = restore(&env, &*store, &subtask.runs, &mut into).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::IncompatibleState);
-            assert!(error.message().contains("\"total\"") && error.message().contains("count"), "{error}");
+            assert_eq!(error.kind(), ErrorKind::IncompatibleState, "{name}");
+            assert!(
+                error.message().contains("\"total\"") && error.message().contains("count"),
+                "{name}: {error}"
+            );
         }
     });
 }
@@ -158,16 +156,18 @@ fn undeclared_states_are_left_out_only_if_that_is_allowed() {
         let mut states = StateDeclarations::new();
         let total = states.value::<u64>("total");
         let fewer = states.finish().unwrap();
-        for mut into in with_and_without_store(&fewer) {
+        for (name, behind) in with_and_without_store(4) {
+            let mut into = behind.state(fewer.clone(), MAX.all(), CheckpointId(2));
             let error = restore(&env, &*store, &subtask.runs, &mut into).await.unwrap_err();
-            assert!(error.message().contains("\"lines\""), "{error}");
+            assert!(error.message().contains("\"lines\""), "{name}: {error}");
         }
         let dropped = |run: &Run| Run { without: vec!["lines".to_owned()], ..run.clone() };
         let runs: Vec<_> = subtask.runs.iter().map(dropped).collect();
-        for mut into in with_and_without_store(&fewer) {
+        for (name, behind) in with_and_without_store(4) {
+            let mut into = behind.state(fewer.clone(), MAX.all(), CheckpointId(2));
             let stats = restore(&env, &*store, &runs, &mut into).await.unwrap();
-            assert_eq!(stats.entries, 1);
-            assert_eq!(total.get(&mut Context { state: &mut into, key: &key }).unwrap(), Some(7));
+            assert_eq!(stats.entries, 1, "{name}");
+            assert_eq!(total.get(&mut Context { state: &mut into, key: &key }).unwrap(), Some(7), "{name}");
         }
     });
 }

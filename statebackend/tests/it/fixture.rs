@@ -1,16 +1,12 @@
 //! A subtask without an engine: state, a store, and the list of runs that a checkpoint would hold.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{Arc, LazyLock},
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use env::{Env, Files, Store, sim::Simulation};
+use env::{Env, Store, sim::Simulation};
 use statebackend::{
     Declared, KeyRef, KeyedContext, KeyedState, ListState, MapState, RunCompression, StateDeclarations,
     ValueState, restore, run_of,
-    store::{self, KeyValueStore, sorted_map::SortedMapStore},
+    store::{KeyValueStore, StoreSettings, Stores},
     write_run,
 };
 use tempfile::TempDir;
@@ -21,25 +17,20 @@ use types::{
 
 use crate::gauge::{Gauge, Gauged};
 
-/// Opens an empty store: with these files if it reaches them through `Env`, in this directory if it needs one.
-pub(crate) type Open = fn(Arc<dyn Files>, &Path) -> Box<dyn KeyValueStore>;
-
-/// Every store that may stand behind the tables. All tests of what stands there run with each: a new one gets its line
-/// here.
-pub(crate) const STORES: &[(&str, Open)] = &[
-    ("sorted map", |_, _| Box::new(SortedMapStore::open())),
+/// Every store that may stand behind the tables, by its name in `Stores`. All tests of what stands there run with each: a
+/// new one gets its line here.
+pub(crate) const STORES: &[&str] = &[
+    "sorted-map",
     #[cfg(feature = "rocksdb")]
-    ("rocksdb", |_, dir| on_disk("rocksdb", dir)),
+    "rocksdb",
     #[cfg(feature = "sled")]
-    ("sled", |_, dir| on_disk("sled", dir)),
+    "sled",
 ];
 
-/// A store that reaches its files itself, with little memory.
-#[cfg(any(feature = "rocksdb", feature = "sled"))]
-fn on_disk(name: &str, dir: &Path) -> Box<dyn KeyValueStore> {
-    let settings = store::StoreSettings { memory: 8 << 20, stores: 1, options: &BTreeMap::new() };
-    let stores = store::Stores::new(name, &settings).unwrap();
-    stores.open(env::real_files(), dir).unwrap()
+/// Opens an empty store with little memory, in this directory if it needs one.
+pub(crate) fn open(name: &str, dir: &Path) -> Box<dyn KeyValueStore> {
+    let settings = StoreSettings { memory: 8 << 20, stores: 1, options: &BTreeMap::new() };
+    Stores::new(name, &settings).unwrap().open(env::real_files(), dir).unwrap()
 }
 
 /// Few groups, so that each holds several keys.
@@ -90,34 +81,26 @@ pub(crate) fn identity(subtask: u32, number: u64) -> RunIdentity {
     }
 }
 
-/// The files of stores that reach them through `Env`: one simulated disk, kept to the end of the process, since a world
-/// must not end inside of another one.
-pub(crate) fn files() -> Arc<dyn Files> {
-    static FILES: LazyLock<Arc<dyn Files>> =
-        LazyLock::new(|| Box::leak(Box::new(Simulation::new(0))).env().files());
-    FILES.clone()
-}
-
 /// What stands behind the tables.
 #[derive(Clone)]
 pub(crate) enum Behind {
     Nothing,
     /// A store, with a table of so many cells in front.
-    Store(Open, usize, Arc<Gauge>),
+    Store(&'static str, usize, Arc<Gauge>),
 }
 
 impl Behind {
-    pub(crate) fn store(open: Open, cells: usize) -> (Self, Arc<Gauge>) {
+    pub(crate) fn store(name: &'static str, cells: usize) -> (Self, Arc<Gauge>) {
         let gauge = Arc::new(Gauge::default());
-        (Self::Store(open, cells, gauge.clone()), gauge)
+        (Self::Store(name, cells, gauge.clone()), gauge)
     }
 
     pub(crate) fn state(&self, declared: Declared, groups: KeyGroupRange, first: CheckpointId) -> KeyedState {
         match self {
             Self::Nothing => KeyedState::new(declared, groups, first),
-            Self::Store(open, cells, gauge) => {
+            Self::Store(name, cells, gauge) => {
                 let dir = TempDir::new().unwrap();
-                let store = open(files(), dir.path());
+                let store = open(name, dir.path());
                 let store = Gauged::new(store, gauge.clone(), dir);
                 KeyedState::with_store(declared, groups, first, Box::new(store), *cells)
             }
@@ -128,10 +111,16 @@ impl Behind {
 /// Runs a test with each store, which it puts behind a table of as many cells as it says.
 #[expect(clippy::disallowed_macros, reason = "a test that fails must say with which store")]
 pub(crate) fn each_store(test: impl Fn(&dyn Fn(usize) -> (Behind, Arc<Gauge>))) {
-    for &(name, open) in STORES {
+    for &name in STORES {
         println!("behind the table: {name}");
-        test(&|cells| Behind::store(open, cells));
+        test(&|cells| Behind::store(name, cells));
     }
+}
+
+/// Nothing, and every store, behind a table of so many cells, each with its name.
+pub(crate) fn with_and_without_store(cells: usize) -> impl Iterator<Item = (&'static str, Behind)> {
+    let stores = STORES.iter().map(move |name| (*name, Behind::store(name, cells).0));
+    std::iter::once(("nothing", Behind::Nothing)).chain(stores)
 }
 
 /// State of some key groups, and the runs that hold what was sealed of it.

@@ -9,7 +9,7 @@ use statebackend::{
 };
 use types::{CheckpointId, KeyGroupRange, Timestamp};
 
-use crate::fixture::{Behind, Context, MAX, STORES, identity, key, simulated};
+use crate::fixture::{Context, MAX, identity, key, simulated, with_and_without_store};
 
 const STATES: usize = 5;
 const KEYS: usize = 24;
@@ -57,8 +57,7 @@ fn check(lengths: &Lengths) {
         let written = write_run(delta, identity(0, 1), MAX.all(), RunCompression::None).unwrap();
         let run = run_of(&written, "run");
         store.put("run", written.payload).await.unwrap();
-        let stores = STORES.iter().map(|(_, open)| Behind::store(*open, 4).0);
-        for behind in [Behind::Nothing].into_iter().chain(stores) {
+        for (store_name, behind) in with_and_without_store(4) {
             for groups in ranges() {
                 let mut state = behind.state(declared.clone(), groups, CheckpointId(2));
                 let stats = restore(&env, &*store, std::slice::from_ref(&run), &mut state).await.unwrap();
@@ -69,17 +68,17 @@ fn check(lengths: &Lengths) {
                     .collect();
                 for (&(number, key), &length) in &mine {
                     let found = handles[number].get(&mut Context { state: &mut state, key: &keys[key] });
-                    assert_eq!(found.unwrap(), Some(text((number, key), length)), "{groups}");
+                    assert_eq!(found.unwrap(), Some(text((number, key), length)), "{groups}, {store_name}");
                 }
                 let mut timers: Vec<_> = mine.keys().map(|(_, key)| (group(*key), &keys[*key])).collect();
                 timers.sort_unstable();
                 timers.dedup();
-                assert_eq!(stats.entries as usize, mine.len() + timers.len(), "{groups}");
+                assert_eq!(stats.entries as usize, mine.len() + timers.len(), "{groups}, {store_name}");
                 for (group, key) in timers {
                     let (_, fired) = state.pop_event_timer(Timestamp(0)).expect("a timer for each key");
-                    assert_eq!((fired.group, &*fired.bytes), (group, &**key), "{groups}");
+                    assert_eq!((fired.group, &*fired.bytes), (group, &**key), "{groups}, {store_name}");
                 }
-                assert_eq!(state.next_event_timer(), None, "{groups}");
+                assert_eq!(state.next_event_timer(), None, "{groups}, {store_name}");
             }
         }
     });

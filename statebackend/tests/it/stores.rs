@@ -8,7 +8,7 @@ use statebackend::{
 };
 use types::{CheckpointId, ErrorKind, Result};
 
-use crate::fixture::{Context, MAX, key};
+use crate::fixture::{Context, MAX, STORES, key};
 
 fn stores(name: &str, memory: usize, options: &[(&str, &str)]) -> Result<Stores> {
     let options: BTreeMap<_, _> =
@@ -25,6 +25,9 @@ fn assert_refused(name: &str, options: &[(&str, &str)], texts: &[&str]) {
 #[test]
 fn a_name_that_is_none_and_options_that_are_none_are_refused() {
     assert_refused("floppy", &[], &["without the state backend floppy", "feature"]);
+    for name in STORES {
+        assert_refused(name, &[("no_such", "1")], &["no_such"]);
+    }
     #[cfg(feature = "rocksdb")]
     {
         assert_refused("rocksdb", &[("max_open_files", "7"), ("no_such", "1")], &["no_such"]);
