@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+#[cfg(any(feature = "rocksdb", feature = "sled"))]
+use statebackend::store::{Change, KeyBatch, SortedEntries, WriteBatch};
 use statebackend::{
     KeyedState, StateDeclarations,
-    store::{Change, KeyBatch, SortedEntries, StoreSettings, Stores, WriteBatch},
+    store::{StoreSettings, Stores},
 };
 use types::{CheckpointId, ErrorKind, Result};
 
