@@ -98,7 +98,9 @@ impl WriteBatch {
         place: StoreKey<'_>,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<()>,
     ) -> Result<()> {
-        let begin = self.bytes.len();
+        // Not what is there: something of a change whose encoding panicked.
+        let begin = self.changes.last().map_or(0, |change| change.2);
+        self.bytes.truncate(begin);
         push_store_key(&mut self.bytes, place);
         let key_end = self.bytes.len();
         if let Err(error) = encode(&mut self.bytes) {
@@ -144,6 +146,12 @@ impl WriteBatch {
         self.changes.len()
     }
 
+    /// Bytes of keys, prefixes and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -182,7 +190,7 @@ impl SortedEntries {
     /// Bytes of keys and values.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.0.bytes.len()
+        self.0.bytes()
     }
 
     /// Whether there are none.

@@ -48,7 +48,7 @@ pub type Answer<'a> = dyn FnMut(usize, Option<&[u8]>) -> Result<()> + 'a;
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;
 
 /// A sorted map of byte strings, ordered as slices are. Keys are those of the run format: state, key group, key, and
-/// the place below the key, so that what a checkpoint's delta says of a place is what the store is told.
+/// the place below the key.
 ///
 /// # Errors
 /// All calls: `Unavailable` with path and remedy, also where the store finds its own files damaged. `Corrupt` is what a

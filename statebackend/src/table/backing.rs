@@ -26,7 +26,9 @@ const LEAST_CELLS: usize = 8;
 /// So many more than must leave do, or an eighth of all, so that it is not needed at once again: no more, since the task waits
 /// for the store.
 const LEAVE_MORE: usize = 256;
-/// For each cell that is to leave, so many places are looked at for one that nobody asked for.
+/// So many more than came leave at a time, where the bound has become less.
+const STEP: usize = 1024;
+/// For each cell that is to leave, so many are looked at for one that nobody asked for.
 const VISITS: usize = 32;
 
 /// The store behind the tables.
@@ -41,6 +43,8 @@ pub(crate) struct Backing {
     bound: usize,
     /// About how many are, counted up since the last exact count.
     resident: usize,
+    /// How many were then.
+    counted: usize,
     /// Where looking for cells to evict goes on: a table, one of its key groups, a place in that.
     hand: (usize, usize, usize),
     evicted: u64,
@@ -124,6 +128,7 @@ impl KeyedState {
             share: 0,
             bound: 0,
             resident: 0,
+            counted: 0,
             hand: (0, 0, 0),
             evicted: 0,
             reads: KeyBatch::default(),
@@ -321,11 +326,13 @@ impl KeyedState {
         if backing.resident <= backing.bound && !backing.is_share_new() {
             return Ok(());
         }
+        let came = backing.resident.saturating_sub(backing.counted);
         self.count_residents();
         let Some(backing) = &self.backing else { return Ok(()) };
         let (resident, bound) = (backing.resident, backing.bound);
         if resident > bound {
-            let evicted = self.evict(resident - bound + (bound / 8).min(LEAVE_MORE));
+            let excess = resident - bound + (bound / 8).min(LEAVE_MORE);
+            let evicted = self.evict(excess.min(came + STEP));
             self.count_residents();
             evicted?;
             self.tell_store()?;
@@ -343,7 +350,7 @@ impl KeyedState {
             residents += count;
             bytes += (count + 1) * table.resident_bytes();
         }
-        backing.resident = residents;
+        (backing.resident, backing.counted) = (residents, residents);
         backing.bound = match &mut backing.limit {
             Limit::Cells(cells) => *cells,
             Limit::Bytes(share) => {

@@ -16,6 +16,8 @@ pub(crate) struct Drained {
     /// Whether it holds everything of the state that lived at the end of its interval.
     is_whole: bool,
     scratch: Vec<u8>,
+    /// Bytes of notes, which are no entries.
+    note_bytes: usize,
     /// Where full chunks come from, and go when the run is written.
     source: Chunks,
 }
@@ -61,7 +63,15 @@ impl Drained {
 
     /// Nothing yet; chunks will come from `source`.
     pub(crate) fn new(source: Chunks) -> Self {
-        Self { chunks: Vec::new(), entries: 0, tombstones: 0, is_whole: false, scratch: Vec::new(), source }
+        Self {
+            chunks: Vec::new(),
+            entries: 0,
+            tombstones: 0,
+            is_whole: false,
+            scratch: Vec::new(),
+            note_bytes: 0,
+            source,
+        }
     }
 
     /// The chunks; no entry crosses from one to the next.
@@ -95,7 +105,8 @@ impl Drained {
 
     /// What an entry takes, where there are enough to tell.
     pub(super) fn entry_bytes(&self) -> Option<usize> {
-        (self.chunks.len() > 2).then(|| self.chunks.len() * CHUNK / (self.entries as usize).max(1))
+        let (entries, chunks) = (self.entries as usize, self.chunks.len());
+        (chunks > 2 && entries >= chunks).then(|| (chunks * CHUNK).saturating_sub(self.note_bytes) / entries)
     }
 
     /// Bytes that `cells` more will take, roughly: as those before, or where these are few, `each` of them.
@@ -165,11 +176,13 @@ impl Drained {
 
     /// Notes that the place is empty before what is written next of it.
     pub(crate) fn note_empty(&mut self, group: KeyGroup, key: &[u8], sub: &[u8]) {
+        self.note_bytes += HEAD_MAX + key.len() + sub.len();
         self.push(group.0 | NOTE, EntryKind::Delete, key, sub);
     }
 
     /// Writes that everything of the key in this interval is gone, where older runs hold nothing of it.
     pub(crate) fn reset(&mut self, group: KeyGroup, key: &[u8]) {
+        self.note_bytes += HEAD_MAX + key.len();
         self.push(group.0 | NOTE, EntryKind::Clear, key, &[]);
     }
 

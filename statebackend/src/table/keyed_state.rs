@@ -32,8 +32,8 @@ struct Flipped {
 /// into a run away from the task. Several checkpoints may be on this way at once; they come out in order.
 ///
 /// # With a store behind
-/// The tables of declared states are then a cache of bounded size ([`with_store`](Self::with_store)): what draining
-/// encodes goes to the store, too, and cells that owe nothing leave when there are too many. [`prepare`](Self::prepare)
+/// The tables of declared states are then a cache of bounded size ([`with_store`](Self::with_store)): when there are too many,
+/// cells leave for the store, and drain what they owe before. [`prepare`](Self::prepare)
 /// makes the values of a batch's keys resident in one read; handles read singly what is still missing. Who works on a
 /// table directly finds resident cells only. Timers stay in memory.
 pub struct KeyedState {

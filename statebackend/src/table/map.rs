@@ -13,7 +13,7 @@ use super::{
     cells::{Cells, Place, Progress, Recorder, Slot},
     intervals::{Grave, Interval, Intervals},
     pieces::Pieces,
-    resident::CellTable,
+    resident::{CellTable, Stored},
 };
 use crate::{
     Data,
@@ -30,14 +30,15 @@ pub(crate) struct MapCell<V> {
     dirty: Interval,
     /// Whether nothing of older runs shows here, so that removing the value leaves no trace.
     fresh: bool,
-    /// With a store behind: whether that has the same.
-    pub(super) stored: bool,
+    /// With a store behind: what that has.
+    pub(super) stored: Stored,
 }
 
 impl<V: Data> MapCell<V> {
     /// A cell that is as older runs have it, and the store if there is one.
     pub(super) fn clean(value: Option<V>) -> Self {
-        Self { value, dirty: 0, fresh: false, stored: true }
+        let stored = Stored::of(value.as_ref());
+        Self { value, dirty: 0, fresh: false, stored }
     }
 
     /// Drains the cell to the interval that changed it.
@@ -137,7 +138,8 @@ impl<V: Data> MapSlot<V> {
         let Recorder { at, intervals, .. } = recorder;
         let cell = self.entries.entry(KeyBytes::new(sub)).or_insert_with(|| {
             intervals.count_items(1, 0);
-            MapCell { value: None, dirty: 0, fresh: true, stored: false }
+            // Where a store stands behind, whoever has no cell by now has nothing there.
+            MapCell { value: None, dirty: 0, fresh: true, stored: Stored::Nothing }
         });
         if cell.dirty != changes.interval {
             if cell.dirty != 0
@@ -150,7 +152,7 @@ impl<V: Data> MapSlot<V> {
                 intervals.note_empty(at, sub);
             }
             cell.dirty = changes.interval;
-            cell.stored = false;
+            cell.stored.change();
             changes.subs.push(KeyBytes::new(sub));
             intervals.work(changes.interval).pending += 1;
         }

@@ -44,10 +44,7 @@ pub(super) fn list_limit(cells: usize, buckets: usize, changed: usize) -> usize 
 impl<S: Slot> Cells<S> {
     /// Drains about `budget` cells of `interval`, going on where it ended.
     pub(super) fn sweep(&mut self, mut sweep: Sweep, interval: Interval, budget: usize) -> Result<Progress> {
-        debug_assert!(
-            S::IS_ONE_ENTRY && !self.intervals.has_store(),
-            "what is drained would not be in the store"
-        );
+        debug_assert!(S::IS_ONE_ENTRY && !self.intervals.has_store(), "more lives than has a cell");
         let budget = budget.saturating_mul(PARTS);
         let mut spent = 0;
         while spent < budget {

@@ -8,7 +8,7 @@ use super::{
     Drained,
     cells::{Cells, Place, Progress, Recorder, Slot},
     intervals::{Interval, Intervals},
-    resident::CellTable,
+    resident::{CellTable, Stored},
 };
 use crate::{
     Data,
@@ -26,13 +26,13 @@ pub(crate) struct ValueSlot<T> {
     fresh: bool,
     /// With a store behind: whether it was asked for since the last look for cells to evict.
     pub(super) recent: bool,
-    /// With a store behind: whether that has the same.
-    pub(super) stored: bool,
+    /// With a store behind: what that has.
+    pub(super) stored: Stored,
 }
 
 impl<T> Default for ValueSlot<T> {
     fn default() -> Self {
-        Self { value: None, dirty: 0, swept: 0, fresh: false, recent: false, stored: false }
+        Self { value: None, dirty: 0, swept: 0, fresh: false, recent: false, stored: Stored::Other }
     }
 }
 
@@ -64,7 +64,7 @@ impl<T: Data> ValueSlot<T> {
             recorder.intervals.note_empty(recorder.at, &[]);
         }
         self.dirty = recorder.intervals.open();
-        self.stored = false;
+        self.stored.change();
         recorder.intervals.work(self.dirty).pending += 1;
         recorder.list();
     }

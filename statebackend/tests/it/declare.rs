@@ -141,6 +141,23 @@ fn a_value_that_cannot_be_encoded_fails_the_checkpoint_by_name() {
     }
 }
 
+/// Where such a value stands in the way of another key, whose operation fails first and may be passed over.
+#[test]
+fn a_value_that_cannot_leave_fails_the_checkpoint_too() {
+    for (name, behind) in with_and_without_store(1).skip(1) {
+        let mut states = StateDeclarations::new();
+        let fussy = states.value::<Fussy>("fussy");
+        let mut state = behind.state(states.finish().unwrap(), MAX.all(), CheckpointId(1));
+        let keys: Vec<_> = (0..40).map(|number| key(&format!("key-{number}"))).collect();
+        fussy.set(&mut Context { state: &mut state, key: &keys[0] }, Fussy(13)).unwrap();
+        let set = |bytes: &Vec<u8>| fussy.set(&mut Context { state: &mut state, key: bytes }, Fussy(1));
+        assert!(keys[1..].iter().map(set).filter(Result::is_err).count() > 0, "{name}");
+        state.flip(CheckpointId(1));
+        let error = state.drain(10).unwrap_err().to_string();
+        assert!(error.contains("\"fussy\"") && error.contains("thirteen"), "{name}: {error}");
+    }
+}
+
 #[test]
 fn undeclared_states_are_left_out_only_if_that_is_allowed() {
     simulated(2, async |env, store| {

@@ -228,6 +228,28 @@ fn what_stays_is_never_written_and_what_leaves_is_written_once() {
     });
 }
 
+/// A session that begins and ends while its cell is in the table is nothing to the store.
+#[test]
+fn what_came_and_went_is_never_written() {
+    each_store(|with_cells| {
+        let (behind, gauge) = with_cells(8);
+        let mut subtask = subtask(&behind);
+        let handles = declare().1;
+        for (number, bytes) in (1..).zip(&keys(100)) {
+            let mut ctx = Context { state: &mut subtask.state, key: bytes };
+            handles.value.set(&mut ctx, 1).unwrap();
+            handles.value.clear(&mut ctx).unwrap();
+            handles.map.put(&mut ctx, &1, 1).unwrap();
+            handles.map.remove(&mut ctx, &1).unwrap();
+            if number % 20 == 0 {
+                seal(&mut subtask, number / 20);
+            }
+        }
+        // A few leave between two operations.
+        assert!(subtask.state.evicted_cells() > 100 && gauge.changes() < 20, "{} changes", gauge.changes());
+    });
+}
+
 /// Does it again until the store takes what it must be told; says how often it did not.
 fn insist<R>(mut work: impl FnMut() -> Result<R>, expected: &str) -> u64 {
     let mut failures = 0;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use statebackend::store::{Change, KeyBatch, SortedEntries, WriteBatch};
 use statebackend::{
     KeyedState, StateDeclarations,
-    store::{StoreSettings, Stores},
+    store::{StoreSettings, Stores, TableMemory},
 };
 use types::{CheckpointId, ErrorKind, Result};
 
@@ -92,6 +92,43 @@ fn all_rocksdb_stores_of_a_process_keep_one_bound() {
             0,
             "directories go with their stores"
         );
+    }
+}
+
+/// Where a share becomes a small part of what it was, cells leave in steps; what came and went is no measure of what stays.
+#[test]
+fn a_share_that_shrinks_is_left_step_by_step() {
+    const CELLS: usize = 20_000;
+    let memory = TableMemory::new(64 << 20);
+    let mut states = StateDeclarations::new();
+    states.key::<String>();
+    let total = states.value::<u64>("total");
+    let mut state = KeyedState::new(states.finish().unwrap(), MAX.all(), CheckpointId(1));
+    let dir = tempfile::tempdir().unwrap();
+    let stores = stores("sorted-map", 1, &[]).unwrap();
+    state.use_store(stores.open(env::real_files(), dir.path()).unwrap(), memory.share());
+    let keys: Vec<_> = (0..CELLS).map(|number| key(&format!("key-{number}"))).collect();
+    for bytes in &keys {
+        total.set(&mut Context { state: &mut state, key: bytes }, 1).unwrap();
+        total.clear(&mut Context { state: &mut state, key: bytes }).unwrap();
+    }
+    for checkpoint in 1..=2 {
+        state.flip(CheckpointId(checkpoint));
+        while state.drain(usize::MAX).unwrap() > 0 {}
+        state.take_sealed().unwrap();
+    }
+    for bytes in &keys {
+        total.set(&mut Context { state: &mut state, key: bytes }, 1).unwrap();
+    }
+    assert_eq!((state.evicted_cells(), state.resident_cells()), (0, CELLS));
+    let _others: Vec<_> = (0..1000).map(|_| memory.share()).collect();
+    let mut steps = 0;
+    while state.resident_cells() > 1000 {
+        let before = state.evicted_cells();
+        total.get(&mut Context { state: &mut state, key: &keys[steps] }).unwrap();
+        let left = state.evicted_cells() - before;
+        assert!((1..=1100).contains(&left), "{left} cells left in step {steps}");
+        steps += 1;
     }
 }
 

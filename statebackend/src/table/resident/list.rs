@@ -89,7 +89,7 @@ impl<T: Data> CachedSlot for ListSlot<T> {
     }
 
     /// Draining has told it.
-    fn tell(&self, _: Place<'_>, _: &mut Outgoing) -> Result<()> {
+    fn tell(&mut self, _: Place<'_>, _: &mut Outgoing) -> Result<()> {
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use types::{Bincode, Codec, Error, KeyBytes, Result};
 
-use super::{CachedSlot, Found, Lack, Need, Outgoing};
+use super::{CachedSlot, Found, Lack, Need, Outgoing, Stored};
 use crate::{
     Data,
     table::{
@@ -75,13 +75,16 @@ impl<V: Data> CachedSlot for MapSlot<V> {
         &mut self.recent
     }
 
-    fn tell(&self, at: Place<'_>, store: &mut Outgoing) -> Result<()> {
-        if self.wiped {
+    fn tell(&mut self, at: Place<'_>, store: &mut Outgoing) -> Result<()> {
+        if std::mem::take(&mut self.wiped) {
             store.delete_below(at);
         }
-        let news = self.entries.iter().filter(|(_, cell)| !cell.stored);
-        for (sub, cell) in news.filter(|(_, cell)| cell.value.is_some() || !self.wiped) {
-            store.set(at, sub, cell.value.as_ref())?;
+        for (sub, MapCell { value, stored, .. }) in &mut self.entries {
+            let value = value.as_ref();
+            if stored.lacks(value) {
+                store.set(at, sub, value)?;
+                *stored = Stored::of(value);
+            }
         }
         Ok(())
     }

@@ -9,8 +9,8 @@ mod map;
 mod outgoing;
 mod value;
 
-pub(crate) use outgoing::Outgoing;
-use types::{KeyGroup, Result};
+pub(crate) use outgoing::{Outgoing, Stored};
+use types::{Error, KeyGroup, Result};
 
 use super::{
     Drained, StateTable,
@@ -74,7 +74,7 @@ pub(crate) struct Round {
     pub(crate) wanted: usize,
     /// How many went.
     pub(crate) evicted: usize,
-    /// How many places are still looked at before whoever comes next must go: a hand that finds all in use must not go on.
+    /// How many cells are still looked at before whoever comes next must go: a hand that finds all in use must not go on.
     pub(crate) visits: usize,
 }
 
@@ -107,7 +107,7 @@ pub(crate) trait CachedSlot: Slot {
     /// Whether it was asked for since the last look for cells to evict.
     fn recent(&mut self) -> &mut bool;
     /// Adds what the store does not have to what it is to be told. Everything is drained.
-    fn tell(&self, at: Place<'_>, store: &mut Outgoing) -> Result<()>;
+    fn tell(&mut self, at: Place<'_>, store: &mut Outgoing) -> Result<()>;
     /// Leaves the table.
     fn leave(self, intervals: &mut Intervals);
     /// Takes note of an entry that restoring puts into the store.
@@ -139,7 +139,7 @@ pub(crate) trait CachedTable: StateTable {
     /// [told](Self::tell) of them. Returns whether it has come to the end of the group.
     ///
     /// # Errors
-    /// Those of encoding a value: its cell stays.
+    /// Those of encoding a value: its cell stays, and draining fails, too.
     fn evict(&mut self, group: usize, round: &mut Round) -> Result<bool>;
     /// Takes note of an entry that restoring puts into the store.
     fn note_restored(&mut self, entry: &Entry<'_>) -> Result<()>;
@@ -278,15 +278,20 @@ impl<T: CellTable> CachedTable for T {
                 return Ok(true);
             }
             round.bucket += 1;
-            round.visits = round.visits.saturating_sub(1);
             let Some(cell) = cells.get_bucket_mut(bucket) else { continue };
+            round.visits = round.visits.saturating_sub(1);
             if std::mem::take(cell.slot.recent()) && round.visits > 0 {
                 continue;
             }
             let at = Place { group: key_group, key: &cell.key };
-            cell.slot.drain_all(at, intervals)?;
-            if let Some(store) = intervals.outgoing() {
-                cell.slot.tell(at, store)?;
+            let told = cell.slot.drain_all(at, intervals).and_then(|()| match intervals.outgoing() {
+                Some(store) => cell.slot.tell(at, store),
+                None => Ok(()),
+            });
+            if let Err(error) = told {
+                // Whoever needed room may pass over it; the checkpoint must not.
+                intervals.fail(Error::user(error.to_string()).with_kind(error.kind()));
+                return Err(error);
             }
             let before = intervals.items();
             if let Ok(found) = cells.get_bucket_entry(bucket) {

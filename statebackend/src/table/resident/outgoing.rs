@@ -11,6 +11,9 @@ use crate::{
     table::cells::Place,
 };
 
+/// Buffers of changes that were larger are given back once the store has them.
+const KEPT_BYTES: usize = 1 << 20;
+
 /// Changes of one state, in their order.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -53,8 +56,48 @@ impl Outgoing {
     pub(crate) fn tell(&mut self, store: &mut dyn KeyValueStore) -> Result<()> {
         if !self.changes.is_empty() {
             store.write(&self.changes)?;
-            self.changes.clear();
+            if self.changes.bytes() > KEPT_BYTES {
+                self.changes = WriteBatch::default();
+            } else {
+                self.changes.clear();
+            }
         }
         Ok(())
+    }
+}
+
+/// What the store has of a place whose cell is in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// Another value, or nobody knows.
+    #[default]
+    Other,
+    /// The same value.
+    Same,
+    /// No value.
+    Nothing,
+}
+
+impl Stored {
+    /// Of a place that the store has just been asked about, or will just have been told of.
+    pub(crate) fn of<T>(value: Option<&T>) -> Self {
+        if value.is_some() { Self::Same } else { Self::Nothing }
+    }
+
+    /// The value in the table is about to change.
+    #[inline]
+    pub(crate) fn change(&mut self) {
+        if *self == Self::Same {
+            *self = Self::Other;
+        }
+    }
+
+    /// Whether the store is to be told that the place holds `value`.
+    pub(crate) fn lacks<T>(self, value: Option<&T>) -> bool {
+        match self {
+            Self::Other => true,
+            Self::Same => false,
+            Self::Nothing => value.is_some(),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use types::{Bincode, Codec, Error, Result};
 
-use super::{CachedSlot, Found, Lack, Need, Outgoing};
+use super::{CachedSlot, Found, Lack, Need, Outgoing, Stored};
 use crate::{
     Data,
     table::{
@@ -29,7 +29,7 @@ impl<T: Data> CachedSlot for ValueSlot<T> {
             return Err(Error::internal("a value cell was given something else than its place"));
         };
         self.value = value.map(Bincode::decode).transpose()?;
-        self.stored = true;
+        self.stored = Stored::of(self.value.as_ref());
         Ok(())
     }
 
@@ -41,8 +41,13 @@ impl<T: Data> CachedSlot for ValueSlot<T> {
         &mut self.recent
     }
 
-    fn tell(&self, at: Place<'_>, store: &mut Outgoing) -> Result<()> {
-        if self.stored { Ok(()) } else { store.set(at, &[], self.value.as_ref()) }
+    fn tell(&mut self, at: Place<'_>, store: &mut Outgoing) -> Result<()> {
+        let value = self.value.as_ref();
+        if self.stored.lacks(value) {
+            store.set(at, &[], value)?;
+            self.stored = Stored::of(value);
+        }
+        Ok(())
     }
 
     fn leave(self, _: &mut Intervals) {}
