@@ -17,6 +17,9 @@ const MAX_CHUNKS: usize = 4096;
 /// How many are made ready ahead where two deltas are in use, which will be given back: 8 MiB.
 const READY: usize = 64;
 
+/// Room for pieces that tasks give up, so that giving some up seldom makes a list grow.
+const GIVEN_UP: usize = 64;
+
 /// Empty chunks of one state. The task and the background share them; the lock is taken once a chunk, and once a slice.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Chunks(Arc<Mutex<Pool>>);
@@ -31,6 +34,8 @@ struct Pool {
     most_needed: usize,
     /// An empty list with room for the chunks of a delta.
     list: Vec<Vec<u8>>,
+    /// What a task has given up.
+    given_up: Vec<Vec<u64>>,
     /// Whether some are being made.
     refilling: bool,
 }
@@ -76,13 +81,20 @@ impl Chunks {
         Some(Refill { chunks: self.clone(), missing, list })
     }
 
+    /// Takes memory of dirty lists that is too much: it is freed where the next run was written.
+    pub(super) fn drop_later(&self, pieces: impl Iterator<Item = Vec<u64>>) {
+        self.pool().given_up.extend(pieces);
+    }
+
     /// Takes the chunks of a delta whose run is written. Called in the background: what is too much is freed there.
     pub(super) fn give_back(&self, mut chunks: Vec<Vec<u8>>) {
         chunks.retain_mut(|chunk| {
             chunk.clear();
             chunk.capacity() == CHUNK
         });
+        let room = Vec::with_capacity(GIVEN_UP);
         let mut pool = self.pool();
+        let given_up = std::mem::replace(&mut pool.given_up, room);
         pool.lent = pool.lent.saturating_sub(chunks.len());
         // One delta is being drained while the one before it is being written.
         let enough = chunks.len().max((2 * pool.most_needed).saturating_sub(pool.lent));
@@ -94,7 +106,7 @@ impl Chunks {
             pool.list = list;
         }
         drop(pool);
-        drop(rest);
+        drop((rest, given_up));
     }
 
     /// Takes the chunks of a delta without entries, which may have some for its notes. Called on a task: all are kept,

@@ -280,7 +280,7 @@ impl Intervals {
             self.newest_full = open;
         }
         self.open = next;
-        self.spare.turn();
+        self.chunks.drop_later(self.spare.turn());
         self.queue.push_back(Work::new(&self.chunks, census.list_limit));
     }
 

@@ -13,9 +13,10 @@ impl<T> Default for Pieces<T> {
     }
 }
 
-/// Empty full-sized pieces, kept for the lists to come: a slice that empties lists neither frees nor allocates.
+/// Empty full-sized pieces, kept for the lists to come: neither a slice that empties lists nor a cut frees or allocates. An
+/// allocator may take what is freed for the time to give memory back, which takes milliseconds.
 ///
-/// As many are kept as one interval gave back, and where that becomes less, what is too much goes by and by, also
+/// As many are kept as one interval gave back, and where that becomes less, what is too much is given up by and by, also
 /// while nothing comes back at all.
 #[derive(Debug)]
 pub(crate) struct Spare<T> {
@@ -35,14 +36,14 @@ impl<T> Default for Spare<T> {
 }
 
 impl<T> Spare<T> {
-    /// How many pieces a turn frees at most: it is part of the cut, which must stay short.
-    const FREED_PER_TURN: usize = 16;
+    /// How many pieces a turn gives up at most: it is part of the cut, which must stay short.
+    const GIVEN_UP_PER_TURN: usize = 16;
 
-    /// An interval begins.
-    pub(crate) fn turn(&mut self) {
+    /// An interval begins. What comes out is to be dropped away from the task.
+    pub(crate) fn turn(&mut self) -> impl Iterator<Item = Vec<T>> {
         (self.wanted, self.returned) = (self.returned, 0);
-        let least = self.pieces.len().saturating_sub(Self::FREED_PER_TURN);
-        self.pieces.truncate(self.wanted.max(least));
+        let least = self.pieces.len().saturating_sub(Self::GIVEN_UP_PER_TURN);
+        self.pieces.drain(self.wanted.max(least).min(self.pieces.len())..)
     }
 
     fn take(&mut self) -> Option<Vec<T>> {
@@ -57,12 +58,7 @@ impl<T> Spare<T> {
             return;
         }
         self.returned += 1;
-        let enough = self.wanted.max(self.returned);
-        if self.pieces.len() < enough {
-            self.pieces.push(piece);
-        } else if self.pieces.len() > enough {
-            self.pieces.pop();
-        }
+        self.pieces.push(piece);
     }
 }
 
@@ -171,19 +167,17 @@ mod tests {
         };
         fill(10 * 1024, &mut spare);
         assert_eq!(spare.pieces.len(), 10);
-        spare.turn();
+        assert_eq!(spare.turn().count(), 0);
         assert_eq!(fill(10 * 1024, &mut spare), 0, "all serve again");
         assert_eq!(spare.pieces.len(), 10);
         assert!(spare.pieces.iter().all(|piece| piece.is_empty() && piece.capacity() == 1024));
         // Fewer are needed: those of the interval before stay until another one has shown it.
-        spare.turn();
+        assert_eq!(spare.turn().count(), 0);
         fill(1024, &mut spare);
         assert_eq!(spare.pieces.len(), 10);
-        for _ in 0..6 {
-            spare.turn();
-            fill(1024, &mut spare);
-        }
-        assert_eq!(spare.pieces.len(), 1);
+        assert_eq!(spare.turn().count(), 9, "they are given out, and not dropped here");
+        fill(1024, &mut spare);
+        assert_eq!((spare.turn().count(), spare.pieces.len()), (0, 1));
     }
 
     #[test]
@@ -219,7 +213,7 @@ mod tests {
         (0..40 * 1024).for_each(|item| pieces.push_with(item, &mut spare));
         while pieces.pop_with(&mut spare).is_some() {}
         let kept = [(); 5].map(|_| {
-            spare.turn();
+            drop(spare.turn());
             spare.pieces.len()
         });
         assert_eq!(kept, [40, 24, 8, 0, 0]);
