@@ -29,18 +29,41 @@ pub struct Gaps(Arc<Mutex<Seen>>);
 struct Seen {
     buckets: Vec<u32>,
     records: u64,
+    /// How many records do not count, when that many had come, and when the last one came.
+    before: u64,
+    began: Option<(u64, Monotonic)>,
+    last: Option<Monotonic>,
 }
 
 impl Default for Gaps {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Seen { buckets: vec![0; BUCKETS], records: 0 })))
+        Self::after(0)
     }
 }
 
 impl Gaps {
-    fn note(&self, records: usize, gap: Option<Duration>) {
+    /// Nothing yet; so many records at the beginning do not count.
+    #[must_use]
+    pub fn after(before: u64) -> Self {
+        let buckets = vec![0; BUCKETS];
+        Self(Arc::new(Mutex::new(Seen { buckets, records: 0, before, began: None, last: None })))
+    }
+
+    /// Records that count and the seconds that they took, if some do not count.
+    #[must_use]
+    pub fn counted(&self) -> Option<(u64, f64)> {
+        let seen = self.lock();
+        let ((records, began), last) = (seen.began?, seen.last?);
+        (seen.before > 0).then(|| (seen.records - records, last.since(began).as_secs_f64()))
+    }
+
+    fn note(&self, records: usize, now: Monotonic, gap: Option<Duration>) {
         let mut seen = self.lock();
         seen.records += records as u64;
+        seen.last = Some(now);
+        if seen.began.is_none() && seen.records >= seen.before {
+            seen.began = Some((seen.records, now));
+        }
         if let Some(gap) = gap {
             let bucket = (gap.as_nanos() / BUCKET.as_nanos()) as usize;
             seen.buckets[bucket.min(BUCKETS - 1)] += 1;
@@ -115,7 +138,7 @@ impl<T: Send + 'static> PlainWriter for GapWriter<T> {
     async fn write(&mut self, batch: Batch<T>) -> Result<()> {
         let now = self.env.now();
         let gap = self.last.replace(now).map(|last| now.since(last));
-        self.gaps.note(batch.len(), gap);
+        self.gaps.note(batch.len(), now, gap);
         Ok(())
     }
 

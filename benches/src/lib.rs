@@ -1,6 +1,7 @@
 //! What the benchmarks share: the jobs' source and sink, and the line of figures that each of them prints. One binary
 //! for each question; `measure` runs them in turn and prints the table of `README.md`.
 
+pub mod access;
 pub mod figures;
 pub mod gaps;
 pub mod paced;

@@ -25,6 +25,12 @@ impl Padded {
         Self(bytes)
     }
 
+    /// The value as it is stored.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The sum.
     #[must_use]
     pub fn sum(&self) -> u64 {

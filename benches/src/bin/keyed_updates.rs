@@ -1,5 +1,6 @@
 //! Sums a sequence of numbers per key and throws the sums away: the job that the peers run too.
-//! `keyed_updates --keys N --records N|--turns N [--payload] [--rate N]` and the flags of every job. Prints its figures as JSON.
+//! `keyed_updates --keys N --records N|--turns N [--payload] [--skew] [--fill] [--rate N]` and the flags of every job. Prints its
+//! figures as JSON.
 
 use std::process::ExitCode;
 
@@ -7,9 +8,9 @@ use clap::Parser;
 use connectors::generator::GeneratorSource;
 use engine::prelude::*;
 use tidegate_benches::{
+    access::Access,
     figures::Figures,
     gaps::{GapSink, Gaps},
-    mix,
     payload::Padded,
     turns,
 };
@@ -25,15 +26,8 @@ const ENOUGH: u64 = 1 << 50;
 /// Sums numbers per key.
 #[derive(Parser)]
 struct Args {
-    /// Keys
-    #[arg(long, default_value_t = 500_000)]
-    keys: u64,
-    /// Records
-    #[arg(long, default_value_t = 20_000_000)]
-    records: u64,
-    /// Keep each sum in a value of 100 bytes
-    #[arg(long)]
-    payload: bool,
+    #[command(flatten)]
+    access: Access,
     /// Records per second at the most
     #[arg(long)]
     rate: Option<u32>,
@@ -45,15 +39,16 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let Args { keys, records, payload, rate, turns, job } = parse_args();
-    let mut numbers = GeneratorSource::new(|number| number).count(turns.map_or(records, |_| ENOUGH));
+    let Args { access, rate, turns, job } = parse_args();
+    let records = turns.map_or(access.before() + access.records, |_| ENOUGH);
+    let mut numbers = GeneratorSource::new(|number| number).count(records);
     if let Some(rate) = rate {
         numbers = numbers.rate(rate);
     }
     let job = Job::new("keyed-updates").args(job);
-    let keyed = job.source("numbers", numbers).key_by(move |number: &u64| mix(*number) % keys);
-    let gaps = Gaps::default();
-    if payload {
+    let keyed = job.source("numbers", numbers).key_by(move |number: &u64| access.key(*number));
+    let gaps = Gaps::after(access.before());
+    if access.payload {
         let padded = |state: &mut Option<Padded>, number: u64| {
             let sum = state.as_ref().map_or(0, Padded::sum).wrapping_add(number);
             *state = Some(Padded::new(sum));
@@ -64,7 +59,10 @@ fn main() -> ExitCode {
         keyed.sum("sum", |number: &u64| *number).sink("discard", GapSink::new(gaps.clone()));
     }
     tidegate_benches::report(match turns {
-        None => job.run().map(|result| Figures { gap_ms: gaps.quantile(0.999), ..Figures::of(&result) }),
+        None => job.run().map(|result| {
+            let (records, seconds) = gaps.counted().unwrap_or((result.records, result.elapsed.as_secs_f64()));
+            Figures { records, seconds, gap_ms: gaps.quantile(0.999), ..Figures::of(&result) }
+        }),
         Some(count) => in_turns(job, &gaps, count),
     })
 }

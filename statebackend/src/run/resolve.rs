@@ -4,11 +4,12 @@
 //! Notes tell what only the beginning of the interval knew: that a place was empty then, so that what came and went
 //! since leaves no trace. Called by `run::writer` away from the tasks; the bytes of a run depend on the cut alone.
 
-use types::{KeyGroup, Result};
+use types::{KeyGroup, KeyGroupRange, Result};
 
 use super::{
     entry::{Entry, EntryKind, push_entry},
     list_chunk::{CHUNK_ELEMENTS, chunk_number, elements, epoch_of, push_element},
+    sort::visit_keys,
 };
 use crate::{
     declare::StateKind,
@@ -19,22 +20,34 @@ use crate::{
 pub(crate) fn visit_resolved(
     drained: &Drained,
     kind: StateKind,
+    groups: KeyGroupRange,
     mut visit: impl FnMut(KeyGroup, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    let mut lines: Vec<Line<'_>> = drained.lines().collect::<Result<_>>()?;
-    // Stable: of one key, the order of draining stays.
-    lines.sort_by_key(|line| (line.group, line.entry.key));
-    for of_key in lines.chunk_by(|a, b| a.group == b.group && a.entry.key == b.entry.key) {
-        if kind == StateKind::List {
-            resolve_list(of_key, &mut visit)?;
-        } else {
-            resolve_places(of_key, &mut visit)?;
-        }
-    }
-    Ok(())
+    visit_keys(drained, groups, |of_key| match kind {
+        StateKind::Value => resolve_place(of_key, false, &mut visit),
+        StateKind::List => resolve_list(of_key, &mut visit),
+        _ => resolve_places(of_key, &mut visit),
+    })
 }
 
-/// Everything that one interval drained of one key of a value or map state.
+/// Everything that one interval drained of one place since it was cleared, or from the beginning of the interval.
+fn resolve_place<'a>(
+    lines: impl IntoIterator<Item = &'a Line<'a>>,
+    was_cleared: bool,
+    visit: &mut impl FnMut(KeyGroup, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let (mut was_empty, mut last) = (was_cleared, None);
+    for (number, line) in lines.into_iter().enumerate() {
+        was_empty |= number == 0 && line.is_note;
+        last = if line.is_note { last } else { Some(line) };
+    }
+    match last {
+        Some(last) if !(was_empty && last.entry.is_tombstone()) => visit(last.group, last.bytes),
+        _ => Ok(()),
+    }
+}
+
+/// Everything that one interval drained of one key of a map state.
 fn resolve_places(lines: &[Line<'_>], visit: &mut impl FnMut(KeyGroup, &[u8]) -> Result<()>) -> Result<()> {
     let cleared = lines.iter().rposition(|line| line.entry.kind == EntryKind::Clear);
     let was_empty = lines[0].is_note && lines[0].entry.sub.is_empty();
@@ -46,13 +59,7 @@ fn resolve_places(lines: &[Line<'_>], visit: &mut impl FnMut(KeyGroup, &[u8]) ->
     let mut left: Vec<&Line<'_>> = lines[cleared.map_or(0, |at| at + 1)..].iter().collect();
     left.sort_by_key(|line| line.entry.sub);
     for of_place in left.chunk_by(|a, b| a.entry.sub == b.entry.sub) {
-        let was_empty = cleared.is_some() || of_place[0].is_note;
-        let last = of_place.iter().rfind(|line| !line.is_note);
-        if let Some(last) = last
-            && !(was_empty && last.entry.is_tombstone())
-        {
-            visit(last.group, last.bytes)?;
-        }
+        resolve_place(of_place.iter().copied(), cleared.is_some(), visit)?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::{hint::black_box, ops::RangeInclusive};
 use types::{Error, KeyGroup, KeyGroupRange, Result};
 
 use super::entry::{Entry, EntryKind, Head, decode};
-use crate::table::Drained;
+use crate::table::{Drained, GROUP_LEN, Line, key_group};
 
 /// The beginning of an entry's key as a number that sorts alike, and where the entry lies.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,13 +59,45 @@ pub(crate) fn visit_sorted(
     for (spans, group) in by_group(drained, groups)?.into_iter().zip(groups.iter()) {
         handles.clear();
         let prefixes = list(&spans, chunks, &mut handles)?;
-        sort(&mut handles, &mut spare, prefixes, chunks);
+        sort(&mut handles, &mut spare, prefixes, |alike| by_place(alike, chunks));
         for block in handles.chunks(AHEAD) {
             fetch(block.iter().map(|handle| handle.bytes(chunks)));
             for handle in block {
                 let bytes = handle.bytes(chunks);
                 visit(group, &bytes[..Head::read(bytes)?.item_len()])?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Calls `visit` with all that was drained of each key, notes included, in the order of draining; keys come in the order of a
+/// run.
+pub(crate) fn visit_keys(
+    drained: &Drained,
+    groups: KeyGroupRange,
+    mut visit: impl FnMut(&[Line<'_>]) -> Result<()>,
+) -> Result<()> {
+    let chunks = drained.chunks();
+    let (mut handles, mut spare, mut of_key) = (Vec::new(), Vec::new(), Vec::<Line<'_>>::new());
+    for spans in by_group(drained, groups)? {
+        handles.clear();
+        let prefixes = list(&spans, chunks, &mut handles)?;
+        sort(&mut handles, &mut spare, prefixes, |alike| by_time(alike, chunks));
+        for block in handles.chunks(AHEAD) {
+            fetch(block.iter().map(|handle| handle.bytes(chunks)));
+            for handle in block {
+                let line = Line::read(&chunks[handle.chunk as usize], handle.at as usize)?;
+                if of_key.last().is_some_and(|last| last.entry.key != line.entry.key) {
+                    visit(&of_key)?;
+                    of_key.clear();
+                }
+                of_key.push(line);
+            }
+        }
+        if !of_key.is_empty() {
+            visit(&of_key)?;
+            of_key.clear();
         }
     }
     Ok(())
@@ -83,10 +115,15 @@ fn fetch<'a>(pieces: impl Iterator<Item = &'a [u8]>) {
     black_box(read.fold(0, u32::wrapping_add));
 }
 
-/// Sorts handles whose prefixes lie within `prefixes`.
-fn sort(handles: &mut [Handle], spare: &mut Vec<Handle>, prefixes: RangeInclusive<u64>, chunks: &[Vec<u8>]) {
+/// Sorts handles whose prefixes lie within `prefixes`; those that these bits do not tell apart by `compare`.
+fn sort(
+    handles: &mut [Handle],
+    spare: &mut Vec<Handle>,
+    prefixes: RangeInclusive<u64>,
+    compare: impl Fn(&mut [Handle]),
+) {
     if handles.len() < DEAL_MIN {
-        return compare(handles, chunks);
+        return compare(handles);
     }
     let (low, high) = prefixes.into_inner();
     let shift = (u64::BITS - (high - low).leading_zeros()).saturating_sub(2 * DIGIT_BITS);
@@ -96,7 +133,7 @@ fn sort(handles: &mut [Handle], spare: &mut Vec<Handle>, prefixes: RangeInclusiv
     deal(handles, spare, |handle| number(handle) & digit);
     deal(spare, handles, |handle| number(handle) >> DIGIT_BITS);
     for alike in handles.chunk_by_mut(|a, b| number(a) == number(b)) {
-        compare(alike, chunks);
+        compare(alike);
     }
 }
 
@@ -117,12 +154,24 @@ fn deal(from: &[Handle], to: &mut [Handle], digit: impl Fn(&Handle) -> usize) {
     }
 }
 
-fn compare(handles: &mut [Handle], chunks: &[Vec<u8>]) {
+/// By the places of entries, of which each has one.
+fn by_place(handles: &mut [Handle], chunks: &[Vec<u8>]) {
     if handles.len() > 1 {
         handles.sort_unstable_by(|a, b| {
             // Keys are read again only where eight bytes do not decide.
             let of = |handle: &Handle| decode(handle.bytes(chunks));
             a.prefix.cmp(&b.prefix).then_with(|| place(&of(a)).cmp(&place(&of(b))))
+        });
+    }
+}
+
+/// By key; what is of one key stays in the order of draining.
+fn by_time(handles: &mut [Handle], chunks: &[Vec<u8>]) {
+    if handles.len() > 1 {
+        handles.sort_unstable_by(|a, b| {
+            let of = |handle: &Handle| decode(handle.bytes(chunks)).key;
+            let time = |handle: &Handle| (handle.chunk, handle.at);
+            a.prefix.cmp(&b.prefix).then_with(|| of(a).cmp(of(b))).then_with(|| time(a).cmp(&time(b)))
         });
     }
 }
@@ -147,7 +196,7 @@ fn by_group(drained: &Drained, groups: KeyGroupRange) -> Result<Vec<Vec<Span>>> 
         let mut at = 0;
         let mut open: Option<(KeyGroup, u32)> = None;
         while let Some(&[low, high]) = chunk[at..].first_chunk() {
-            let group = KeyGroup(u16::from_le_bytes([low, high]));
+            let group = key_group(u16::from_le_bytes([low, high]));
             match open {
                 Some((last, _)) if last == group => {}
                 _ => {
@@ -164,9 +213,6 @@ fn by_group(drained: &Drained, groups: KeyGroupRange) -> Result<Vec<Vec<Span>>> 
     }
     Ok(spans)
 }
-
-/// What stands before an entry in a chunk.
-const GROUP_LEN: usize = 2;
 
 #[cold]
 fn outside(group: KeyGroup, groups: KeyGroupRange) -> Error {

@@ -221,7 +221,7 @@ pub fn write_run(
             Ok(())
         };
         if state.segmented {
-            visit_resolved(&state.drained, state.spec.kind, visit)?;
+            visit_resolved(&state.drained, state.spec.kind, groups, visit)?;
         } else {
             visit_sorted(&state.drained, groups, visit)?;
         }

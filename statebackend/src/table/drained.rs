@@ -5,7 +5,7 @@ use serde::Serialize;
 use types::{Bincode, Codec, Error, KeyGroup, Result};
 
 use super::chunks::{CHUNK, Chunks};
-use crate::run::entry::{Entry, EntryKind, Item, Items, MAX_PART, push_entry, push_put};
+use crate::run::entry::{Entry, EntryKind, Head, MAX_PART, decode, push_entry, push_put};
 
 /// Drained entries of one state and one checkpoint. Each is its key group (two bytes) and the entry as a block holds it.
 #[derive(Debug)]
@@ -22,13 +22,8 @@ pub(crate) struct Drained {
     source: Chunks,
 }
 
-/// A place between two entries: a chunk, and an offset in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Position {
-    chunk: usize,
-    at: usize,
-}
-
+/// What stands before an entry: its key group.
+pub(crate) const GROUP_LEN: usize = 2;
 /// Set in the key group of what is no entry of the run, but helps to find which are (`run::resolve`).
 const NOTE: u16 = 1 << 15;
 
@@ -50,6 +45,25 @@ const FIRST_CHUNK: usize = 8 << 10;
 const MANY_CHUNKS: usize = 1024;
 /// More than the two bytes of the group, a tag and three lengths.
 const HEAD_MAX: usize = 2 + 1 + 3 * 5;
+
+impl<'a> Line<'a> {
+    /// The line whose encoded entry begins at `at` in a chunk, behind its key group.
+    pub(crate) fn read(chunk: &'a [u8], at: usize) -> Result<Self> {
+        let before = at.checked_sub(GROUP_LEN).and_then(|begin| chunk.get(begin..at));
+        let Some(&[low, high]) = before else {
+            return Err(Error::internal("a drained entry has no key group"));
+        };
+        let group = u16::from_le_bytes([low, high]);
+        let bytes = &chunk[at..][..Head::read(&chunk[at..])?.item_len()];
+        Ok(Self { group: key_group(group), is_note: group & NOTE != 0, entry: decode(bytes), bytes })
+    }
+}
+
+/// The key group of a line, of the two bytes before it.
+#[inline]
+pub(crate) fn key_group(bytes: u16) -> KeyGroup {
+    KeyGroup(bytes & !NOTE)
+}
 
 impl Default for Drained {
     fn default() -> Self {
@@ -192,11 +206,6 @@ impl Drained {
         push_entry(chunk, &Entry { kind, key, sub, value: &[] });
     }
 
-    /// Everything, in the order in which it was written.
-    pub(crate) fn lines(&self) -> Lines<'_> {
-        Lines { chunks: &self.chunks, next: Position::default() }
-    }
-
     /// The chunk that has room for `len` more bytes without growing.
     #[inline]
     fn chunk(&mut self, len: usize) -> &mut Vec<u8> {
@@ -228,33 +237,5 @@ impl Drop for Drained {
     fn drop(&mut self) {
         let chunks = std::mem::take(&mut self.chunks);
         if self.entries == 0 { self.source.keep(chunks) } else { self.source.give_back(chunks) }
-    }
-}
-
-/// Reads what was drained.
-pub(crate) struct Lines<'a> {
-    chunks: &'a [Vec<u8>],
-    next: Position,
-}
-
-impl<'a> Iterator for Lines<'a> {
-    type Item = Result<Line<'a>>;
-
-    fn next(&mut self) -> Option<Result<Line<'a>>> {
-        let mut chunk = self.chunks.get(self.next.chunk)?;
-        while self.next.at == chunk.len() {
-            self.next = Position { chunk: self.next.chunk + 1, at: 0 };
-            chunk = self.chunks.get(self.next.chunk)?;
-        }
-        let begin = self.next.at + 2;
-        let group = u16::from_le_bytes([chunk[self.next.at], chunk[self.next.at + 1]]);
-        let mut items = Items::new(chunk, begin);
-        let Ok(Some(Item::Entry(entry))) = items.next() else {
-            self.next = Position { chunk: self.chunks.len(), at: 0 };
-            return Some(Err(Error::internal("a drained chunk holds something that is no entry")));
-        };
-        self.next.at = items.position();
-        let bytes = &chunk[begin..self.next.at];
-        Some(Ok(Line { group: KeyGroup(group & !NOTE), is_note: group & NOTE != 0, entry, bytes }))
     }
 }

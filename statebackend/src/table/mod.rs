@@ -20,7 +20,7 @@ mod value;
 pub(crate) use backing::Seen;
 pub(crate) use cells::StateTable;
 pub use chunks::Refill;
-pub(crate) use drained::{Drained, Line};
+pub(crate) use drained::{Drained, GROUP_LEN, Line, key_group};
 pub(crate) use keyed_state::TablePlace;
 pub use keyed_state::{Delta, KeyedState};
 pub use list::ListTable;
