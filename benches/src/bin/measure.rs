@@ -31,7 +31,7 @@ struct Args {
     /// `PEER wordcount --repeat 3` and `PEER updates --keys N --records N --repeat 3`
     #[arg(long, value_name = "PROGRAM")]
     peer: Option<PathBuf>,
-    /// What to measure: all of it unless named
+    /// What to measure: all that needs no state backend on disk, unless named
     questions: Vec<Question>,
 }
 
@@ -47,6 +47,10 @@ enum Question {
     Words,
     /// Word count and keyed updates against the best of three runs of the peer, in turn
     Peer,
+    /// Keyed updates in RocksDB behind a small table against RocksDB alone, in turn
+    Store,
+    /// Word count and keyed updates in RocksDB against the peer's, in turn
+    StorePeer,
 }
 
 fn main() -> ExitCode {
@@ -82,6 +86,15 @@ fn measure(args: &Args) -> io::Result<()> {
     if asked(Question::Peer) {
         match (&args.text, &args.peer) {
             (Some(text), Some(peer)) => against(&bench, args.runs, text, peer)?,
+            _ => eprintln!("no comparison: name a text with --text, and a peer with --peer"),
+        }
+    }
+    if args.questions.contains(&Question::Store) {
+        store(&bench, args.runs)?;
+    }
+    if args.questions.contains(&Question::StorePeer) {
+        match (&args.text, &args.peer) {
+            (Some(text), Some(peer)) => store_against(&bench, args.runs, text, peer)?,
             _ => eprintln!("no comparison: name a text with --text, and a peer with --peer"),
         }
     }
@@ -168,6 +181,81 @@ fn words(bench: &Bench, runs: usize, text: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// 5 M keys of 100 bytes in 128 MiB of memory, one thread each: ours with checkpoints every second.
+fn store(bench: &Bench, runs: usize) -> io::Result<()> {
+    let job = ["--keys", "5000000", "--records", "5000000", "--payload", "--fill"];
+    let state = ["--state", "rocksdb", "--set", "state.memory=128MiB", "--parallelism", "1"];
+    for (name, skew) in
+        [("all keys alike", &[][..]), ("a tenth of the keys in nine of ten records", &["--skew"][..])]
+    {
+        let (mut ours, mut raw, mut ratio) = (vec![], vec![], vec![]);
+        for _ in 0..runs {
+            let line = bench.run("raw_updates", &[&job[..], skew].concat())?;
+            let alone: Figures = serde_json::from_str(&line)?;
+            let rate = bench.figures("keyed_updates", &[&job[..], skew, &state].concat(), Some("1s"))?.rate();
+            ours.push(rate / 1e6);
+            raw.push(alone.rate() / 1e6);
+            ratio.push(rate / alone.rate());
+        }
+        row(&format!("updates in RocksDB, {name}: million records/s"), &ours);
+        row("... RocksDB alone, a get and a put each", &raw);
+        row("... ours to RocksDB alone", &ratio);
+    }
+    Ok(())
+}
+
+/// As [`against`], with RocksDB on both sides: with a table that holds all cells, and one that holds a tenth.
+fn store_against(bench: &Bench, runs: usize, text: &Path, peer: &Path) -> io::Result<()> {
+    let (folder, peer) = (bench.copies(text)?, &std::path::absolute(peer)?);
+    let backend = ["--backend", "rocksdb"];
+    let state = |memory: &'static str| ["--state", "rocksdb", "--set", memory];
+    let (mut ours, mut theirs) = (vec![], vec![]);
+    for _ in 0..runs {
+        ours.push(bench.word_count_with(&folder, &state("state.memory=1GiB"))? / 1e6);
+        theirs.push(bench.peer(peer, "wordcount", &backend)? / 1e6);
+    }
+    compared("word count in RocksDB", &[("", ours)], &theirs);
+    let jobs = [
+        (
+            "updates in RocksDB, 500 k cells of 16 bytes",
+            "500000",
+            "60000000",
+            "4000000",
+            ["state.memory=1GiB", "state.memory=16MiB"],
+        ),
+        (
+            "updates in RocksDB, 5 M cells of 16 bytes",
+            "5000000",
+            "20000000",
+            "4000000",
+            ["state.memory=4GiB", "state.memory=160MiB"],
+        ),
+    ];
+    for (name, keys, records, of_peer, memory) in jobs {
+        let (mut all, mut tenth, mut theirs) = (vec![], vec![], vec![]);
+        for _ in 0..runs {
+            for (rates, memory) in [&mut all, &mut tenth].into_iter().zip(memory) {
+                let job = [&["--keys", keys, "--records", records][..], &state(memory)].concat();
+                rates.push(bench.figures("keyed_updates", &job, Some("1s"))?.rate() / 1e6);
+            }
+            let job = [&["--keys", keys, "--records", of_peer][..], &backend].concat();
+            theirs.push(bench.peer(peer, "updates", &job)? / 1e6);
+        }
+        compared(name, &[("", all), (", a table for a tenth", tenth)], &theirs);
+    }
+    Ok(())
+}
+
+/// Rows of rates and of what they are to the peer's.
+fn compared(name: &str, ours: &[(&str, Vec<f64>)], theirs: &[f64]) {
+    row(&format!("{name}: the peer's best of three, million records/s"), theirs);
+    for (what, rates) in ours {
+        row(&format!("{name}{what}: million records/s"), rates);
+        let ratios: Vec<_> = rates.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+        row(&format!("{name}{what}: ours to the peer's"), &ratios);
+    }
+}
+
 /// Each of our runs stands beside the best of three of the peer's: its first ones warm it up.
 fn against(bench: &Bench, runs: usize, text: &Path, peer: &Path) -> io::Result<()> {
     let (folder, peer) = (bench.copies(text)?, &std::path::absolute(peer)?);
@@ -239,11 +327,16 @@ impl Bench {
 
     /// The words per second of the example.
     fn word_count(&self, input: &str) -> io::Result<f64> {
+        self.word_count_with(input, &[])
+    }
+
+    /// The same with other flags.
+    fn word_count_with(&self, input: &str, others: &[&str]) -> io::Result<f64> {
         let out = self.fresh("out")?.display().to_string();
         let checkpoints = self.fresh("checkpoints")?.display().to_string();
         let job = ["--input", input, "--output", &out, "--checkpoints", &checkpoints];
         let flags = ["--interval", "1s", "--parallelism", "2", "--rest", "off"];
-        rate_in(&self.run("examples/word_count", &[&job[..], &flags[..]].concat())?)
+        rate_in(&self.run("examples/word_count", &[&job[..], &flags[..], others].concat())?)
     }
 
     /// The best of three runs of the peer, in records per second.
@@ -272,14 +365,17 @@ impl Bench {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// The figures of a job at parallelism 2.
+    /// The figures of a job, at parallelism 2 unless it says otherwise.
     fn figures(&self, name: &str, job: &[&str], interval: Option<&str>) -> io::Result<Figures> {
         let folder = self.fresh("checkpoints")?.display().to_string();
         let mut args = job.to_vec();
         if name == "small_delta" {
             args.extend(["--checkpoints", &folder]);
         } else {
-            args.extend(["--parallelism", "2", "--rest", "off"]);
+            args.extend(["--rest", "off"]);
+            if !job.contains(&"--parallelism") {
+                args.extend(["--parallelism", "2"]);
+            }
         }
         if let Some(interval) = interval {
             args.extend(["--checkpoints", &folder, "--interval", interval]);
