@@ -23,7 +23,9 @@ pub use {checkpoint, env, types};
 pub mod prelude {
     pub use checkpoint::restart::{ExponentialDelay, FailureRate, FixedDelay, RestartStrategy};
     pub use env::Env;
-    pub use statebackend::{ListState, MapState, RunCompression, ValueState};
+    pub use statebackend::{
+        Aggregate, AggregatingState, ListState, MapState, ReducingState, RunCompression, ValueState,
+    };
     pub use types::{Error, ErrorKind, Result, Timestamp};
 
     pub use crate::{

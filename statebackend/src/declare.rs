@@ -10,7 +10,7 @@ use types::{Bincode, Codec, Error, KeyGroupRange, Result, Shape};
 use crate::{
     Data,
     compatible::is_timers,
-    handle::{ListState, MapState, ValueState},
+    handle::{Aggregate, AggregatingState, ListState, MapState, ReducingState, ValueState},
     table::{CachedTable, ListTable, MapTable, ValueTable},
 };
 
@@ -31,18 +31,30 @@ pub enum StateKind {
     Map = 3,
     /// A set of times per key.
     Timers = 4,
+    /// One value per key, which elements of its type are reduced to.
+    Reducing = 5,
+    /// One accumulator per key.
+    Aggregating = 6,
 }
 
 impl StateKind {
+    const ALL: [Self; 6] =
+        [Self::Value, Self::List, Self::Map, Self::Timers, Self::Reducing, Self::Aggregating];
+
     /// The kind with this number.
     pub(crate) fn from_number(number: u8) -> Option<Self> {
-        [Self::Value, Self::List, Self::Map, Self::Timers].into_iter().find(|kind| *kind as u8 == number)
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
     }
 
     /// The kind with this [`name`](Self::name).
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Value, Self::List, Self::Map, Self::Timers].into_iter().find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether a key has one value of it, and nothing below the key.
+    pub(crate) fn is_one_value(self) -> bool {
+        matches!(self, Self::Value | Self::Reducing | Self::Aggregating)
     }
 
     /// The name, for messages.
@@ -53,6 +65,8 @@ impl StateKind {
             Self::List => "list",
             Self::Map => "map",
             Self::Timers => "timers",
+            Self::Reducing => "reducing",
+            Self::Aggregating => "aggregating",
         }
     }
 }
@@ -120,18 +134,30 @@ impl StateDeclarations {
 
     /// Declares one value per key.
     pub fn value<T: Data>(&mut self, name: &str) -> ValueState<T> {
-        self.value_of_shape(name, Shape::trace::<T>())
+        self.value_of_shape(name, Shape::trace::<T>(), StateKind::Value)
     }
 
     /// Declares one value per key, of a type whose shape is learned from a sample, too.
     pub fn value_with_sample<T: Data>(&mut self, name: &str, sample: &T) -> ValueState<T> {
         let shape = self.sampled(name, sample);
-        self.value_of_shape(name, shape)
+        self.value_of_shape(name, shape, StateKind::Value)
     }
 
-    fn value_of_shape<T: Data>(&mut self, name: &str, shape: Shape) -> ValueState<T> {
+    /// Declares one value per key that elements of its type are reduced to, in the order in which they are added: what there
+    /// was first, the new one second.
+    pub fn reducing<T: Data>(&mut self, name: &str, reduce: fn(T, T) -> T) -> ReducingState<T> {
+        ReducingState::new(self.value_of_shape(name, Shape::trace::<T>(), StateKind::Reducing), reduce)
+    }
+
+    /// Declares one accumulator per key, which values are added to.
+    pub fn aggregating<A: Aggregate>(&mut self, name: &str, aggregate: A) -> AggregatingState<A> {
+        let shape = Shape::trace::<A::Accumulator>();
+        AggregatingState::new(self.value_of_shape(name, shape, StateKind::Aggregating), aggregate)
+    }
+
+    fn value_of_shape<T: Data>(&mut self, name: &str, shape: Shape, kind: StateKind) -> ValueState<T> {
         let make: fn(KeyGroupRange) -> Box<dyn CachedTable> = |groups| Box::new(ValueTable::<T>::new(groups));
-        ValueState::new(self.add(name, StateKind::Value, shape, None, make))
+        ValueState::new(self.add(name, kind, shape, None, make))
     }
 
     /// Declares a list per key.

@@ -18,7 +18,7 @@ mod table;
 
 pub use compatible::{Action, check_compatible, check_key, is_timers};
 pub use declare::{Declared, StateDeclarations, StateKind, StateSpec};
-pub use handle::{KeyedContext, ListState, MapState, ValueState};
+pub use handle::{Aggregate, AggregatingState, KeyedContext, ListState, MapState, ReducingState, ValueState};
 pub use key::{KeyRef, OwnedKey};
 pub use restore::{RestoreStats, restore};
 pub use run::{

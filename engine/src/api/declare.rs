@@ -4,7 +4,9 @@
 use std::{any::TypeId, fmt, marker::PhantomData};
 
 use checkpoint::manifest::Redistribution;
-use statebackend::{Declared, ListState, MapState, StateDeclarations, ValueState};
+use statebackend::{
+    Aggregate, AggregatingState, Declared, ListState, MapState, ReducingState, StateDeclarations, ValueState,
+};
 use types::{Error, Result, Uid};
 
 use super::{
@@ -143,6 +145,16 @@ impl Declarations {
     /// A map for each key, ordered by its keys.
     pub fn map<K: Data, V: Data>(&mut self, name: &str) -> MapState<K, V> {
         self.keyed.map(name)
+    }
+
+    /// One value for each key that elements of its type are reduced to: what there was first, the new one second.
+    pub fn reducing<T: Data>(&mut self, name: &str, reduce: fn(T, T) -> T) -> ReducingState<T> {
+        self.keyed.reducing(name, reduce)
+    }
+
+    /// One accumulator for each key, which values are added to.
+    pub fn aggregating<A: Aggregate>(&mut self, name: &str, aggregate: A) -> AggregatingState<A> {
+        self.keyed.aggregating(name, aggregate)
     }
 
     /// All kinds of keyed state, with their options.

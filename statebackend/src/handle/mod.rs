@@ -1,11 +1,15 @@
 //! What user code holds of a declared state: small `Copy` indexes whose methods work on the current key of a context.
 
+mod aggregating;
 mod list;
 mod map;
+mod reducing;
 mod value;
 
+pub use aggregating::{Aggregate, AggregatingState};
 pub use list::ListState;
 pub use map::MapState;
+pub use reducing::ReducingState;
 pub use value::ValueState;
 
 use crate::{key::KeyRef, table::KeyedState};

@@ -24,7 +24,7 @@ pub(crate) fn visit_resolved(
     mut visit: impl FnMut(KeyGroup, &[u8]) -> Result<()>,
 ) -> Result<()> {
     visit_keys(drained, groups, |of_key| match kind {
-        StateKind::Value => resolve_place(of_key, false, &mut visit),
+        kind if kind.is_one_value() => resolve_place(of_key, false, &mut visit),
         StateKind::List => resolve_list(of_key, &mut visit),
         _ => resolve_places(of_key, &mut visit),
     })

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Data,
-    declare::{Declared, StateKind},
+    declare::Declared,
     key::KeyRef,
     run::entry::Entry,
     store::{KeyBatch, KeyValueStore, Order, SortedEntries, StoreKey, TableShare, push_store_key},
@@ -181,7 +181,7 @@ impl KeyedState {
         self.relieve()?;
         let mut missing: Vec<(usize, KeyRef<'a>)> = Vec::new();
         let values: Vec<usize> = (0..self.tables.len())
-            .filter(|&index| self.declared.states[index].spec.kind == StateKind::Value)
+            .filter(|&index| self.declared.states[index].spec.kind.is_one_value())
             .collect();
         for key in keys {
             let lacking = values.iter().filter(|&&it| self.tables[it].lack(key, Need::Value) == Lack::Place);

@@ -15,7 +15,10 @@ use statebackend::{
 use types::{CheckpointId, KeyGroup, Run, SubtaskIndex, Timestamp};
 
 use crate::{
-    fixture::{Behind, Context, Handles, MAX, Subtask, declare, each_store, identity, key, simulated},
+    fixture::{
+        AllHandles, Behind, Context, Handles, MAX, Subtask, declare_all, each_store, identity, key, longer,
+        simulated,
+    },
     one_hash,
 };
 
@@ -33,6 +36,11 @@ enum Change {
     Put(u32, u64),
     RemoveEntry(u32),
     ClearMap,
+    Reduce(u8),
+    TakeLongest,
+    Aggregate(u32),
+    Merge(u32),
+    ClearMean,
     Register(i64),
     Delete(i64),
     Fire(i64),
@@ -63,6 +71,11 @@ fn change() -> impl Strategy<Value = Change> {
         8 => (0_u32..6, any::<u64>()).prop_map(|(sub, value)| Change::Put(sub, value)),
         4 => (0_u32..6).prop_map(Change::RemoveEntry),
         2 => Just(Change::ClearMap),
+        3 => (0_u8..9).prop_map(Change::Reduce),
+        1 => Just(Change::TakeLongest),
+        3 => any::<u32>().prop_map(Change::Aggregate),
+        1 => any::<u32>().prop_map(Change::Merge),
+        1 => Just(Change::ClearMean),
         4 => (-5_i64..30).prop_map(Change::Register),
         2 => (-5_i64..30).prop_map(Change::Delete),
         1 => (-5_i64..30).prop_map(Change::Fire),
@@ -89,6 +102,8 @@ struct Model {
     values: BTreeMap<usize, u64>,
     lists: BTreeMap<usize, Vec<String>>,
     maps: BTreeMap<usize, BTreeMap<u32, u64>>,
+    longest: BTreeMap<usize, String>,
+    means: BTreeMap<usize, Vec<u32>>,
     event_timers: BTreeSet<(i64, u16, Vec<u8>)>,
     processing_timers: BTreeSet<(i64, u16, Vec<u8>)>,
     appended: usize,
@@ -111,7 +126,8 @@ impl Model {
     }
 
     /// Makes a change here and in `state`, comparing what they give back.
-    fn change(&mut self, subtask: &mut Subtask, handles: Handles, index: usize, change: &Change) {
+    fn change(&mut self, subtask: &mut Subtask, handles: AllHandles, index: usize, change: &Change) {
+        let AllHandles { basic: handles, longest, mean } = handles;
         let bytes = key_of(index);
         let key = KeyRef::new(&bytes, MAX);
         let timer = |at: i64| (at, key.group.0, bytes.clone());
@@ -157,6 +173,28 @@ impl Model {
                 self.maps.remove(&index);
                 handles.map.clear(&mut ctx).unwrap();
             }
+            Change::Reduce(length) => {
+                let new = self.lines(1).remove(0) + &"-".repeat(length.into());
+                let expected =
+                    self.longest.remove(&index).map_or_else(|| new.clone(), |it| longer(it, new.clone()));
+                self.longest.insert(index, expected);
+                longest.add(&mut ctx, new).unwrap();
+            }
+            Change::TakeLongest => {
+                assert_eq!(longest.take(&mut ctx).unwrap(), self.longest.remove(&index));
+            }
+            Change::Aggregate(number) => {
+                self.means.entry(index).or_default().push(number);
+                mean.add(&mut ctx, number).unwrap();
+            }
+            Change::Merge(number) => {
+                self.means.entry(index).or_default().extend([number, 7]);
+                mean.merge(&mut ctx, (u64::from(number) + 7, 2)).unwrap();
+            }
+            Change::ClearMean => {
+                self.means.remove(&index);
+                mean.clear(&mut ctx).unwrap();
+            }
             Change::Register(at) => {
                 self.event_timers.insert(timer(at));
                 subtask.state.register_event_timer(key, Timestamp(at));
@@ -188,16 +226,23 @@ impl Model {
     fn residents(&self) -> usize {
         let lists: usize = self.lists.values().map(|list| 1 + list.len()).sum();
         let maps: usize = self.maps.values().map(|map| 1 + map.len()).sum();
-        self.values.len() + lists + maps
+        self.values.len() + self.longest.len() + self.means.len() + lists + maps
     }
 
     /// Puts all of it into fresh state.
-    fn fill(&self, subtask: &mut Subtask, handles: Handles) {
+    fn fill(&self, subtask: &mut Subtask, handles: AllHandles) {
+        let AllHandles { basic: handles, longest, mean } = handles;
         for index in 0..KEYS {
             let bytes = key_of(index);
             let mut ctx = Context { state: &mut subtask.state, key: &bytes };
             if let Some(value) = self.values.get(&index) {
                 handles.value.set(&mut ctx, *value).unwrap();
+            }
+            if let Some(text) = self.longest.get(&index) {
+                longest.add(&mut ctx, text.clone()).unwrap();
+            }
+            for number in self.means.get(&index).into_iter().flatten() {
+                mean.add(&mut ctx, *number).unwrap();
             }
             for line in self.lists.get(&index).into_iter().flatten() {
                 handles.list.append(&mut ctx, line.clone()).unwrap();
@@ -219,7 +264,7 @@ impl Model {
 struct Job {
     env: Env,
     store: Arc<dyn Store>,
-    handles: Handles,
+    handles: AllHandles,
     behind: Behind,
     /// Cells evicted by subtasks that are gone.
     evicted: u64,
@@ -239,8 +284,8 @@ impl Job {
         Self {
             env,
             store,
-            handles: declare().1,
-            subtasks: vec![Subtask::before(&behind, MAX.all(), 0, first)],
+            handles: declare_all().1,
+            subtasks: vec![Subtask::of(declare_all().0, &behind, MAX.all(), 0, first)],
             behind,
             evicted: 0,
             completed: None,
@@ -335,7 +380,7 @@ impl Job {
         let mut subtasks = Vec::new();
         for index in 0..parallelism {
             let groups = MAX.range(SubtaskIndex(index), parallelism);
-            let mut restored = Subtask::before(&self.behind, groups, index, self.next);
+            let mut restored = Subtask::of(declare_all().0, &self.behind, groups, index, self.next);
             restored.next_run = next_run;
             restored.restore(&self.env, &*self.store, &runs).await.unwrap();
             subtasks.push(restored);
@@ -364,7 +409,13 @@ impl Job {
             let group = KeyRef::new(&bytes, MAX).group;
             let owner = self.subtasks.iter_mut().find(|subtask| subtask.groups.contains(group)).unwrap();
             let mut ctx = Context { state: &mut owner.state, key: &bytes };
-            let Handles { value, list, map } = self.handles;
+            let AllHandles { basic: Handles { value, list, map }, longest, mean } = self.handles;
+            assert_eq!(longest.get(&mut ctx).unwrap().as_ref(), self.model.longest.get(&index));
+            let expected = self.model.means.get(&index).map(|numbers| {
+                let sum: u64 = numbers.iter().copied().map(u64::from).sum();
+                sum as f64 / numbers.len() as f64
+            });
+            assert_eq!(mean.get(&mut ctx).unwrap(), expected);
             assert_eq!(value.get(&mut ctx).unwrap(), self.model.values.get(&index).copied());
             let expected = self.model.lists.get(&index).cloned().unwrap_or_default();
             assert_eq!(list.get(&mut ctx).unwrap(), expected);
@@ -385,7 +436,7 @@ impl Job {
     /// What lives in the runs of the last completed checkpoint is what a job writes that has done nothing else.
     async fn compare_snapshots(&mut self) {
         let Some((model, runs)) = self.completed.clone() else { return };
-        let mut fresh = Subtask::new(MAX.all(), 9, CheckpointId(1));
+        let mut fresh = Subtask::of(declare_all().0, &Behind::Nothing, MAX.all(), 9, CheckpointId(1));
         model.fill(&mut fresh, self.handles);
         fresh.state.flip(CheckpointId(1));
         fresh.seal(&*self.store, 1000).await;
@@ -492,9 +543,10 @@ fn the_bytes_of_a_run_depend_on_the_cut_alone() {
         let evicted = std::cell::Cell::new(0);
         let cases = (proptest::collection::vec(step(), 1..200), 1..3 * FEW);
         let run = TestRunner::new(config(128)).run(&cases, |(steps, cells)| {
-            let (_, handles) = declare();
+            let (declared, handles) = declare_all();
             let behind = [Behind::Nothing, Behind::Nothing, with_cells(cells).0];
-            let mut subtasks = behind.map(|behind| Subtask::before(&behind, MAX.all(), 0, CheckpointId(1)));
+            let mut subtasks =
+                behind.map(|behind| Subtask::of(declared.clone(), &behind, MAX.all(), 0, CheckpointId(1)));
             let mut models = [(); 3].map(|()| Model::default());
             let mut next = CheckpointId(1);
             for step in steps.iter().chain([&Step::Barrier, &Step::Seal(2)]) {
