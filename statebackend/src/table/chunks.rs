@@ -68,7 +68,13 @@ impl Chunks {
         pool.needed = needed;
         pool.most_needed = pool.most_needed.max(needed);
         if needed == 0 {
-            return None;
+            // Where nothing is drained any more, no run comes that frees what was given up.
+            if pool.refilling || pool.given_up.is_empty() {
+                return None;
+            }
+            pool.refilling = true;
+            let given_up = std::mem::take(&mut pool.given_up);
+            return Some(Refill { chunks: self.clone(), missing: 0, list: 0, _given_up: given_up });
         }
         // One delta is being drained while the one before it is being written.
         let wanted = (2 * needed).saturating_sub(pool.lent).clamp(needed.min(READY), needed);
@@ -78,7 +84,7 @@ impl Chunks {
         }
         pool.refilling = true;
         let list = if pool.list.capacity() < needed { needed + needed / 4 } else { 0 };
-        Some(Refill { chunks: self.clone(), missing, list })
+        Some(Refill { chunks: self.clone(), missing, list, _given_up: Vec::new() })
     }
 
     /// Takes memory of dirty lists that is too much: it is freed where the next run was written.
@@ -139,6 +145,8 @@ pub struct Refill {
     missing: usize,
     /// Room in a list that is to be made, too.
     list: usize,
+    /// What is to be freed there, when this is dropped.
+    _given_up: Vec<Vec<u64>>,
 }
 
 impl Refill {
@@ -226,6 +234,20 @@ mod tests {
         let again = delta(&source, 1);
         let fresh = delta(&Chunks::default(), 1);
         assert!(again.entries() > 0 && again.chunks() == fresh.chunks());
+    }
+
+    #[test]
+    fn what_was_given_up_goes_with_a_run_or_where_none_comes() {
+        let source = Chunks::default();
+        let given_up = || source.pool().given_up.len();
+        source.drop_later((0..20).map(|_| Vec::with_capacity(1024)));
+        drop(delta(&source, 3));
+        assert_eq!(given_up(), 0, "the background frees it");
+        source.drop_later((0..20).map(|_| Vec::with_capacity(1024)));
+        drop(delta(&source, 0));
+        assert_eq!(given_up(), 20, "a delta without entries ends on the task");
+        source.refill(0).expect("there is something to be freed").run();
+        assert!(given_up() == 0 && source.refill(0).is_none());
     }
 
     #[test]
