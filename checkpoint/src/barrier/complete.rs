@@ -120,7 +120,10 @@ fn operator(
     let mut subtasks: Vec<SubtaskSnapshot> = subtasks.into_iter().cloned().collect();
     if let (Some(place), Some(first)) = (&plan.place, subtasks.first_mut()) {
         first.lists.push(ListPart::of_place(place).map_err(|error| error.to_string())?);
-        first.lists.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    for subtask in &mut subtasks {
+        // They come in the order in which the user declared them.
+        subtask.lists.sort_by(|a, b| a.name.cmp(&b.name));
     }
     let mut states = plan.states.clone();
     states.sort_by(|a, b| a.name.cmp(&b.name));

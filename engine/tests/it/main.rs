@@ -26,6 +26,7 @@ mod foreign_checkpoint;
 mod full_disk;
 mod garbage;
 mod ledger;
+mod list_states;
 mod load;
 mod memory_backend;
 mod numbers;
