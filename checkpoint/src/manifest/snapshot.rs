@@ -33,6 +33,18 @@ pub enum Redistribution {
     Broadcast,
 }
 
+impl Redistribution {
+    /// What such a state is called, for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Split => "list",
+            Self::Union => "union list",
+            Self::Broadcast => "broadcast",
+        }
+    }
+}
+
 /// One subtask's part of an operator list state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ListPart {

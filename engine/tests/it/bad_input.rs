@@ -357,6 +357,26 @@ impl<T: Default + Clone + Send + Sync + Serialize + DeserializeOwned + 'static> 
     }
 }
 
+/// The same with a list that all subtasks get.
+#[derive(Clone)]
+struct Union;
+
+impl ProcessFunction for Union {
+    type Key = ();
+    type In = u64;
+    type Out = u64;
+    type State = OperatorListState<before::Total>;
+
+    fn declare(states: &mut Declarations) -> Self::State {
+        states.operator_union_list("seen")
+    }
+
+    fn process(&mut self, number: u64, _seen: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
+        ctx.emit(number);
+        Ok(())
+    }
+}
+
 /// The same without the list.
 #[derive(Clone)]
 struct Passing;
@@ -394,6 +414,10 @@ fn list_states_that_do_not_fit_are_refused_before_anything_starts() {
             "is missing in what was found",
         ];
         refused(sim, &env, changed, ErrorKind::IncompatibleState, &texts).await;
+
+        let union = listing(&[], Union);
+        let texts = ["operator listing", "\"seen\" was stored as list, this program declares union list"];
+        refused(sim, &env, union, ErrorKind::IncompatibleState, &texts).await;
 
         let texts =
             ["operator listing", "list state \"seen\"", "no longer declares", "--allow-dropped-state"];

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use checkpoint::{
     history,
-    manifest::{
-        self, Manifest, OperatorSnapshot, Redistribution, SnapshotKind, StateDescription, SubtaskSnapshot,
-    },
+    manifest::{self, Manifest, OperatorSnapshot, SnapshotKind, StateDescription, SubtaskSnapshot},
     savepoint::SnapshotLocation,
 };
 use env::{Env, Store};
@@ -194,14 +192,9 @@ fn list_states(operator: &OperatorSnapshot) -> Result<Vec<State>> {
             state.elements = state.elements.map(|sum| sum + elements);
             continue;
         }
-        let kind = match part.redistribution {
-            Redistribution::Split => "list",
-            Redistribution::Union => "union list",
-            Redistribution::Broadcast => "broadcast list",
-        };
         states.push(State {
             name: part.name.clone(),
-            kind: format!("operator {kind}"),
+            kind: format!("operator {}", part.redistribution.name()),
             codec: part.codec.clone(),
             shape: shape(&part.shape)?.unwrap_or_default(),
             map_key: None,
