@@ -8,8 +8,8 @@ use types::{AttemptId, Error, JobId, Lineage, MaxParallelism, Result, Timestamp,
 
 use super::{Barrier, BarrierKind};
 use crate::manifest::{
-    ListPart, Manifest, OperatorSnapshot, SnapshotKind, StateDescription, SubtaskSnapshot, TaskId,
-    TaskSnapshot,
+    ListPart, Manifest, OperatorSnapshot, Redistribution, SnapshotKind, StateDescription, SubtaskSnapshot,
+    TaskId, TaskSnapshot,
 };
 
 /// An operator that owns something durable, as the plan describes it.
@@ -64,7 +64,8 @@ pub struct Capture {
 /// The manifest of a complete checkpoint.
 ///
 /// # Errors
-/// `Internal` if a subtask or an enumerator is missing, comes twice, or is not in the plan.
+/// `User` if subtasks of an operator do not have its broadcast state alike; `Internal` if a subtask or an enumerator is missing,
+/// comes twice, or is not in the plan.
 pub fn manifest<'a>(
     plan: &AttemptPlan,
     barrier: Barrier,
@@ -79,6 +80,7 @@ pub fn manifest<'a>(
     let mut operators = Vec::with_capacity(plan.operators.len());
     for operator in &plan.operators {
         let subtasks = parts.remove(&operator.uid).unwrap_or_default();
+        agree(&operator.uid, &subtasks)?;
         operators.push(self::operator(operator, subtasks, capture).map_err(broken)?);
     }
     if let Some(uid) = parts.keys().next() {
@@ -99,6 +101,30 @@ pub fn manifest<'a>(
         triggered_at: capture.triggered_at,
         operators,
     })
+}
+
+/// Whether all subtasks have the broadcast states of their operator alike: at another parallelism each is copied from any.
+fn agree(uid: &Uid, subtasks: &[&SubtaskSnapshot]) -> Result<()> {
+    let broadcast = |part: &&ListPart| part.redistribution == Redistribution::Broadcast;
+    for pair in subtasks.windows(2) {
+        for (one, other) in pair[0].lists.iter().filter(broadcast).zip(pair[1].lists.iter().filter(broadcast))
+        {
+            if one == other {
+                continue;
+            }
+            let differs = one.elements.iter().zip(&other.elements).position(|(one, other)| one != other);
+            let at = differs.unwrap_or_else(|| one.elements.len().min(other.elements.len()));
+            return Err(Error::user(format!(
+                "operator {uid}: its subtasks {} and {} do not have broadcast state {:?} alike, from entry {} of {} and {} on",
+                pair[0].subtask, pair[1].subtask, one.name, at + 1, one.elements.len(), other.elements.len()
+            ))
+            .with_advice(
+                "change it by records alone that every subtask gets, and so that the order of those from several subtasks \
+                 does not matter",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn operator(

@@ -191,13 +191,16 @@ fn list_states(operator: &OperatorSnapshot) -> Result<Vec<State>> {
     for part in parts.filter(|part| !operator.is_place(part)) {
         let elements = part.elements.len() as u64;
         if let Some(state) = states.iter_mut().find(|state| state.name == part.name) {
-            state.elements = state.elements.map(|sum| sum + elements);
+            // Of a broadcast state each subtask has all.
+            if part.redistribution != Redistribution::Broadcast {
+                state.elements = state.elements.map(|sum| sum + elements);
+            }
             continue;
         }
         let kind = match part.redistribution {
             Redistribution::Split => "list",
             Redistribution::Union => "union list",
-            Redistribution::Broadcast => "broadcast list",
+            Redistribution::Broadcast => "broadcast",
         };
         states.push(State {
             name: part.name.clone(),

@@ -104,3 +104,39 @@ fn a_missing_doubled_or_foreign_part_is_an_error() {
     refused(&capture(&[]), &whole, "misses");
     refused(&capture(&["lines", "words"]), &whole, "has the state");
 }
+
+#[test]
+fn subtasks_that_do_not_have_broadcast_state_alike_are_named() -> Result<()> {
+    let with = |subtask: u32, elements: &[&[u8]]| {
+        let mut snapshot = snapshot(subtask, &["lines", "words"]);
+        snapshot.operators[1].1.lists = vec![ListPart {
+            name: "rules".to_owned(),
+            redistribution: Redistribution::Broadcast,
+            codec: "test".to_owned(),
+            shape: Vec::new(),
+            elements: elements.iter().map(|element| element.to_vec()).collect(),
+        }];
+        snapshot
+    };
+    let build = |elements: [&[&[u8]]; 2]| {
+        let snapshots = [with(0, elements[0]), with(1, elements[1])];
+        build(BarrierKind::Checkpoint, &capture(&["lines"]), &snapshots)
+    };
+    assert_eq!(build([&[b"a", b"b"], &[b"a", b"b"]])?.operators[1].subtasks[1].lists[0].elements.len(), 2);
+    let cases: [([&[&[u8]]; 2], &str); 3] = [
+        ([&[b"a", b"b"], &[b"a", b"c"]], "from entry 2 of 2 and 2 on"),
+        ([&[b"a", b"b"], &[b"a"]], "from entry 2 of 2 and 1 on"),
+        ([&[], &[b"a"]], "from entry 1 of 0 and 1 on"),
+    ];
+    for (elements, at) in cases {
+        let error = build(elements).expect_err("they differ");
+        assert_eq!(error.kind(), types::ErrorKind::User);
+        let text = error.to_string();
+        assert!(
+            text.contains("operator words: its subtasks 0 and 1") && text.contains("\"rules\""),
+            "{text}"
+        );
+        assert!(text.contains(at), "{text}");
+    }
+    Ok(())
+}
