@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use types::{AttemptId, Error, JobId, Lineage, MaxParallelism, Result, Timestamp, Uid};
+use types::{AttemptId, CheckpointId, Error, JobId, Lineage, MaxParallelism, Result, Timestamp, Uid};
 
-use super::{Barrier, BarrierKind};
+use super::{Barrier, BarrierKind, CheckpointMode};
 use crate::manifest::{
-    ListPart, Manifest, OperatorSnapshot, Redistribution, SnapshotKind, StateDescription, SubtaskSnapshot,
-    TaskId, TaskSnapshot,
+    ListPart, Manifest, OperatorSnapshot, SnapshotKind, StateDescription, SubtaskSnapshot, TaskId,
+    TaskSnapshot,
 };
 
 /// An operator that owns something durable, as the plan describes it.
@@ -68,6 +68,7 @@ pub struct Capture {
 /// comes twice, or is not in the plan.
 pub fn manifest<'a>(
     plan: &AttemptPlan,
+    mode: CheckpointMode,
     barrier: Barrier,
     capture: &Capture,
     snapshots: impl IntoIterator<Item = &'a TaskSnapshot>,
@@ -80,8 +81,14 @@ pub fn manifest<'a>(
     let mut operators = Vec::with_capacity(plan.operators.len());
     for operator in &plan.operators {
         let subtasks = parts.remove(&operator.uid).unwrap_or_default();
-        agree(&operator.uid, &subtasks)?;
-        operators.push(self::operator(operator, subtasks, capture).map_err(broken)?);
+        let mut operator = self::operator(operator, subtasks, capture).map_err(broken)?;
+        // Without alignment some have worked on records behind the barrier already, others have not. Each copy will do:
+        // those records come again.
+        if mode == CheckpointMode::ExactlyOnce {
+            agree(&operator, barrier.checkpoint)?;
+        }
+        keep_first_copies(&mut operator);
+        operators.push(operator);
     }
     if let Some(uid) = parts.keys().next() {
         return Err(broken(format!("operator {uid} acknowledged state and is not in the plan")));
@@ -103,28 +110,49 @@ pub fn manifest<'a>(
     })
 }
 
-/// Whether all subtasks have the broadcast states of their operator alike: at another parallelism each is copied from any.
-fn agree(uid: &Uid, subtasks: &[&SubtaskSnapshot]) -> Result<()> {
-    let broadcast = |part: &&ListPart| part.redistribution == Redistribution::Broadcast;
-    for pair in subtasks.windows(2) {
-        for (one, other) in pair[0].lists.iter().filter(broadcast).zip(pair[1].lists.iter().filter(broadcast))
-        {
-            if one == other {
-                continue;
-            }
-            let differs = one.elements.iter().zip(&other.elements).position(|(one, other)| one != other);
-            let at = differs.unwrap_or_else(|| one.elements.len().min(other.elements.len()));
+/// Whether all subtasks have the broadcast states of their operator alike: after a restore each has what the first one had.
+///
+/// # Errors
+/// `User` with the first difference.
+fn agree(operator: &OperatorSnapshot, checkpoint: CheckpointId) -> Result<()> {
+    let Some((first, others)) = operator.subtasks.split_first() else { return Ok(()) };
+    for other in others {
+        for one in first.lists.iter().filter(|part| part.is_broadcast()) {
+            let same = other.lists.iter().find(|part| part.name == one.name);
+            let elements = same.map_or(&[][..], |part| &part.elements);
+            let Some(at) = difference(&one.elements, elements) else { continue };
             return Err(Error::user(format!(
-                "operator {uid}: its subtasks {} and {} do not have broadcast state {:?} alike, from entry {} of {} and {} on",
-                pair[0].subtask, pair[1].subtask, one.name, at + 1, one.elements.len(), other.elements.len()
+                "checkpoint {checkpoint}: operator {}: its subtasks {} and {} do not have broadcast state {:?} alike, from \
+                 entry {at} of {} and {} on",
+                operator.uid,
+                first.subtask,
+                other.subtask,
+                one.name,
+                one.elements.len(),
+                elements.len(),
             ))
             .with_advice(
-                "change it by records alone that every subtask gets, and so that the order of those from several subtasks \
-                 does not matter",
+                "change it by records alone that every subtask gets, so that the order of those from several subtasks does \
+                 not matter, and keep no HashMap or HashSet in its values, whose order is another in each copy: use \
+                 BTreeMap and BTreeSet",
             ));
         }
     }
     Ok(())
+}
+
+/// The first place, from 1 on, where two lists differ.
+fn difference(one: &[Vec<u8>], other: &[Vec<u8>]) -> Option<usize> {
+    let differs = one.iter().zip(other).position(|(one, other)| one != other);
+    let shorter = one.len().min(other.len());
+    differs.or((one.len() != other.len()).then_some(shorter)).map(|at| at + 1)
+}
+
+/// One copy is enough, that of the first subtask.
+fn keep_first_copies(operator: &mut OperatorSnapshot) {
+    for other in operator.subtasks.iter_mut().skip(1) {
+        other.lists.retain(|part| !part.is_broadcast());
+    }
 }
 
 fn operator(

@@ -173,9 +173,14 @@ impl Declarations {
         OperatorListState::at(self.add(ListSlot::list::<T>(name, Redistribution::Union)))
     }
 
-    /// A map that belongs to the operator: every subtask has a copy, and all copies must be alike at every barrier, which is
-    /// checked. So change it by records alone that every subtask gets (`.broadcast()`), and so that their order does not
-    /// matter where they come from several subtasks. At another parallelism each subtask gets a copy.
+    /// A map that belongs to the operator: every subtask has a copy, and all copies must be alike at every barrier. A checkpoint
+    /// in exactly-once mode compares them, and fails the attempt if they are not. So change it by records alone, which every
+    /// subtask gets (the job is refused without `.broadcast()` before the operator), and so that the order of those that come
+    /// from several subtasks does not matter. Copies are compared as they are stored: keep no `HashMap` or `HashSet` in the
+    /// values, whose order is another in each.
+    ///
+    /// A restore gives each subtask a copy, at any parallelism; in at-least-once mode that of one subtask, whose records after
+    /// the barrier come again.
     pub fn operator_broadcast<K: Data + Ord, V: Data>(&mut self, name: &str) -> BroadcastState<K, V> {
         BroadcastState { index: self.add(ListSlot::broadcast::<K, V>(name)), entries: PhantomData }
     }
@@ -252,13 +257,13 @@ impl<T> Copy for OperatorListState<T> {}
 impl<T: Data> OperatorListState<T> {
     /// The list, to read and to change.
     pub fn get<'a, F: ProcessFunction>(&self, context: &'a mut Context<'_, F>) -> &'a mut Vec<T> {
-        context.lists()[self.index].elements()
+        context.lists_mut()[self.index].elements_mut()
     }
 }
 
 /// A map of which every subtask has a copy, in the function's hands through its context.
 ///
-/// It lies in memory and is written whole at every checkpoint, once for each subtask: keep it small.
+/// It lies in memory and is written whole at every checkpoint: keep it small.
 pub struct BroadcastState<K, V> {
     index: usize,
     entries: PhantomData<fn() -> (K, V)>,
@@ -273,8 +278,14 @@ impl<K, V> Clone for BroadcastState<K, V> {
 impl<K, V> Copy for BroadcastState<K, V> {}
 
 impl<K: Data + Ord, V: Data> BroadcastState<K, V> {
-    /// The map, to read and to change.
-    pub fn get<'a, F: ProcessFunction>(&self, context: &'a mut Context<'_, F>) -> &'a mut BTreeMap<K, V> {
+    /// The map, to read.
+    #[must_use]
+    pub fn get<'a, F: ProcessFunction>(&self, context: &'a Context<'_, F>) -> &'a BTreeMap<K, V> {
         context.lists()[self.index].elements()
+    }
+
+    /// The map, to change: in every subtask alike.
+    pub fn get_mut<'a, F: ProcessFunction>(&self, context: &'a mut Context<'_, F>) -> &'a mut BTreeMap<K, V> {
+        context.lists_mut()[self.index].elements_mut()
     }
 }

@@ -183,6 +183,15 @@ impl ListSpec {
                 Bincode::ID
             )));
         }
+        if stored.redistribution != self.redistribution {
+            return Err(Error::incompatible(format!(
+                "operator state {:?} was stored as {}, this program declares {}: declare it under a new name, or restore \
+                 with the program that wrote it",
+                self.name,
+                stored.redistribution.name(),
+                self.redistribution.name(),
+            )));
+        }
         match Shape::diff(&self.shape, &Shape::from_bytes(&stored.shape)?) {
             None => Ok(()),
             Some(difference) => Err(Error::incompatible(format!(

@@ -21,7 +21,8 @@ pub(crate) struct ListSlot {
 trait AnyList: Any + Send {
     fn encode(&self) -> Result<Vec<Vec<u8>>>;
     fn restore(&mut self, element: &[u8]) -> Result<()>;
-    fn as_any(&mut self) -> &mut dyn Any;
+    fn as_any(&self) -> &dyn Any;
+    fn as_any_mut(&mut self) -> &mut dyn Any;
 }
 
 impl<T: Data> AnyList for Vec<T> {
@@ -38,7 +39,11 @@ impl<T: Data> AnyList for Vec<T> {
         Ok(())
     }
 
-    fn as_any(&mut self) -> &mut dyn Any {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
 }
@@ -59,7 +64,11 @@ impl<K: Data + Ord, V: Data> AnyList for BTreeMap<K, V> {
         Ok(())
     }
 
-    fn as_any(&mut self) -> &mut dyn Any {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
 }
@@ -77,8 +86,13 @@ impl ListSlot {
     }
 
     /// The elements as they were declared: a list of them or a map.
-    pub(crate) fn elements<C: Any>(&mut self) -> &mut C {
-        self.values.as_any().downcast_mut().expect("a handle has the type of its declaration")
+    pub(crate) fn elements<C: Any>(&self) -> &C {
+        self.values.as_any().downcast_ref().expect("a handle has the type of its declaration")
+    }
+
+    /// The same, to change.
+    pub(crate) fn elements_mut<C: Any>(&mut self) -> &mut C {
+        self.values.as_any_mut().downcast_mut().expect("a handle has the type of its declaration")
     }
 
     fn part(&self) -> Result<ListPart> {

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use checkpoint::{
     history,
-    manifest::{
-        self, Manifest, OperatorSnapshot, Redistribution, SnapshotKind, StateDescription, SubtaskSnapshot,
-    },
+    manifest::{self, Manifest, OperatorSnapshot, SnapshotKind, StateDescription, SubtaskSnapshot},
     savepoint::SnapshotLocation,
 };
 use env::{Env, Store};
@@ -191,20 +189,12 @@ fn list_states(operator: &OperatorSnapshot) -> Result<Vec<State>> {
     for part in parts.filter(|part| !operator.is_place(part)) {
         let elements = part.elements.len() as u64;
         if let Some(state) = states.iter_mut().find(|state| state.name == part.name) {
-            // Of a broadcast state each subtask has all.
-            if part.redistribution != Redistribution::Broadcast {
-                state.elements = state.elements.map(|sum| sum + elements);
-            }
+            state.elements = state.elements.map(|sum| sum + elements);
             continue;
         }
-        let kind = match part.redistribution {
-            Redistribution::Split => "list",
-            Redistribution::Union => "union list",
-            Redistribution::Broadcast => "broadcast",
-        };
         states.push(State {
             name: part.name.clone(),
-            kind: format!("operator {kind}"),
+            kind: format!("operator {}", part.redistribution.name()),
             codec: part.codec.clone(),
             shape: shape(&part.shape)?.unwrap_or_default(),
             map_key: None,

@@ -238,9 +238,8 @@ impl ProcessFunction for Digits {
     }
 
     fn process(&mut self, number: u64, digits: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
-        let count = digits.get(ctx).entry(number % 10).or_insert(0);
-        *count += 1;
-        let count = *count;
+        *digits.get_mut(ctx).entry(number % 10).or_insert(0) += 1;
+        let count = digits.get(ctx)[&(number % 10)];
         ctx.emit(count);
         Ok(())
     }
