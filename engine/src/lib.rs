@@ -31,7 +31,7 @@ pub mod prelude {
     pub use crate::{
         api::{
             data::{Data, Key},
-            declare::{Declarations, OperatorListState, OutputTag, SideOutput},
+            declare::{BroadcastState, Declarations, OperatorListState, OutputTag, SideOutput},
             function::{Collector, RichFunction},
             job::Job,
             keyed_stream::KeyedStream,

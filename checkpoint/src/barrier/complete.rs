@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use types::{AttemptId, Error, JobId, Lineage, MaxParallelism, Result, Timestamp, Uid};
+use types::{AttemptId, CheckpointId, Error, JobId, Lineage, MaxParallelism, Result, Timestamp, Uid};
 
-use super::{Barrier, BarrierKind};
+use super::{Barrier, BarrierKind, CheckpointMode};
 use crate::manifest::{
     ListPart, Manifest, OperatorSnapshot, SnapshotKind, StateDescription, SubtaskSnapshot, TaskId,
     TaskSnapshot,
@@ -64,9 +64,11 @@ pub struct Capture {
 /// The manifest of a complete checkpoint.
 ///
 /// # Errors
-/// `Internal` if a subtask or an enumerator is missing, comes twice, or is not in the plan.
+/// `User` if subtasks of an operator do not have its broadcast state alike; `Internal` if a subtask or an enumerator is missing,
+/// comes twice, or is not in the plan.
 pub fn manifest<'a>(
     plan: &AttemptPlan,
+    mode: CheckpointMode,
     barrier: Barrier,
     capture: &Capture,
     snapshots: impl IntoIterator<Item = &'a TaskSnapshot>,
@@ -79,7 +81,14 @@ pub fn manifest<'a>(
     let mut operators = Vec::with_capacity(plan.operators.len());
     for operator in &plan.operators {
         let subtasks = parts.remove(&operator.uid).unwrap_or_default();
-        operators.push(self::operator(operator, subtasks, capture).map_err(broken)?);
+        let mut operator = self::operator(operator, subtasks, capture).map_err(broken)?;
+        // Without alignment some have worked on records behind the barrier already, others have not. Each copy will do:
+        // those records come again.
+        if mode == CheckpointMode::ExactlyOnce {
+            agree(&operator, barrier.checkpoint)?;
+        }
+        keep_first_copies(&mut operator);
+        operators.push(operator);
     }
     if let Some(uid) = parts.keys().next() {
         return Err(broken(format!("operator {uid} acknowledged state and is not in the plan")));
@@ -99,6 +108,51 @@ pub fn manifest<'a>(
         triggered_at: capture.triggered_at,
         operators,
     })
+}
+
+/// Whether all subtasks have the broadcast states of their operator alike: after a restore each has what the first one had.
+///
+/// # Errors
+/// `User` with the first difference.
+fn agree(operator: &OperatorSnapshot, checkpoint: CheckpointId) -> Result<()> {
+    let Some((first, others)) = operator.subtasks.split_first() else { return Ok(()) };
+    for other in others {
+        for one in first.lists.iter().filter(|part| part.is_broadcast()) {
+            let same = other.lists.iter().find(|part| part.name == one.name);
+            let elements = same.map_or(&[][..], |part| &part.elements);
+            let Some(at) = difference(&one.elements, elements) else { continue };
+            return Err(Error::user(format!(
+                "checkpoint {checkpoint}: operator {}: its subtasks {} and {} do not have broadcast state {:?} alike, from \
+                 entry {at} of {} and {} on",
+                operator.uid,
+                first.subtask,
+                other.subtask,
+                one.name,
+                one.elements.len(),
+                elements.len(),
+            ))
+            .with_advice(
+                "change it by records alone that every subtask gets, so that the order of those from several subtasks does \
+                 not matter, and keep no HashMap or HashSet in its values, whose order is another in each copy: use \
+                 BTreeMap and BTreeSet",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The first place, from 1 on, where two lists differ.
+fn difference(one: &[Vec<u8>], other: &[Vec<u8>]) -> Option<usize> {
+    let differs = one.iter().zip(other).position(|(one, other)| one != other);
+    let shorter = one.len().min(other.len());
+    differs.or((one.len() != other.len()).then_some(shorter)).map(|at| at + 1)
+}
+
+/// One copy is enough, that of the first subtask.
+fn keep_first_copies(operator: &mut OperatorSnapshot) {
+    for other in operator.subtasks.iter_mut().skip(1) {
+        other.lists.retain(|part| !part.is_broadcast());
+    }
 }
 
 fn operator(

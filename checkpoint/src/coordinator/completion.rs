@@ -20,8 +20,13 @@ impl Coordinator {
             return Ok(());
         }
         if let Some(capture) = &pending.capture {
-            let manifest =
-                complete::manifest(&self.plan, pending.barrier, capture, pending.acks.snapshots())?;
+            let manifest = complete::manifest(
+                &self.plan,
+                self.settings.mode,
+                pending.barrier,
+                capture,
+                pending.acks.snapshots(),
+            )?;
             pending.stage = Stage::Writing;
             out.push(Decision::WriteManifest(Box::new(manifest)));
         }

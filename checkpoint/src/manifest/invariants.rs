@@ -31,6 +31,7 @@ const PREDICATES: &[(&str, Predicate)] = &[
     ("uids-in-order", uids_in_order),
     ("subtasks-complete", |manifest| each_operator(manifest, subtasks_complete)),
     ("states-in-order", |manifest| each_operator(manifest, states_in_order)),
+    ("broadcast-in-first", |manifest| each_subtask(manifest, broadcast_in_first)),
     ("groups-partition", groups_partition),
     ("run-of-one-operator", run_of_one_operator),
     ("runs-in-own-range", |manifest| each_subtask(manifest, runs_in_own_range)),
@@ -105,6 +106,12 @@ fn states_in_order(operator: &OperatorSnapshot) -> Result<(), String> {
         let names = subtask.lists.iter().map(|list| &list.name);
         require(ascends(names), || format!("the list states of subtask {} are not sorted", subtask.subtask))
     })
+}
+
+/// One copy of a broadcast state stands for all.
+fn broadcast_in_first(_: &OperatorSnapshot, subtask: &SubtaskSnapshot) -> Result<(), String> {
+    let copy = subtask.lists.iter().find(|part| part.is_broadcast() && subtask.subtask.0 > 0);
+    copy.map_or(Ok(()), |part| Err(format!("it has a copy of broadcast state {:?} of its own", part.name)))
 }
 
 /// The subtasks of a keyed operator own all key groups, each once, in order; those of another own none.

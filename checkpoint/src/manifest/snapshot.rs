@@ -29,7 +29,7 @@ pub enum Redistribution {
     Split,
     /// All elements to every subtask.
     Union,
-    /// Every subtask holds the same elements; each gets them once.
+    /// Every subtask holds the same elements. The part of the first one stands for all, and each gets it.
     Broadcast,
 }
 
@@ -58,6 +58,14 @@ pub struct ListPart {
     pub shape: Vec<u8>,
     /// The elements, encoded, in order.
     pub elements: Vec<Vec<u8>>,
+}
+
+impl ListPart {
+    /// Whether one part stands for all subtasks.
+    #[must_use]
+    pub fn is_broadcast(&self) -> bool {
+        self.redistribution == Redistribution::Broadcast
+    }
 }
 
 /// A transaction that a sink prepared and that is committed once the checkpoint is in the history.

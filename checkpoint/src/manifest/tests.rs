@@ -152,6 +152,11 @@ fn each_invariant_is_enforced_before_writing_and_after_reading() {
             let state = m.operators[0].states[0].clone();
             m.operators[0].states.push(state);
         }),
+        ("broadcast-in-first", |m| {
+            let mut part = m.operators[1].subtasks[0].lists[0].clone();
+            part.redistribution = Redistribution::Broadcast;
+            m.operators[1].subtasks[1].lists.push(part);
+        }),
         ("groups-partition", |m| m.operators[0].subtasks[1].groups.start = 1),
         ("groups-partition", |m| m.operators[0].subtasks[1].groups.end = 3),
         ("groups-partition", |m| m.operators[1].subtasks[0].groups.end = 2),

@@ -1,7 +1,7 @@
-//! What a process function declares before its first record: keyed state, operator list state, side outputs.
+//! What a process function declares before its first record: keyed state, operator state, side outputs.
 //! A handle can be made here alone, so that what was not declared cannot be used.
 
-use std::{any::TypeId, fmt, marker::PhantomData};
+use std::{any::TypeId, collections::BTreeMap, fmt, marker::PhantomData};
 
 use checkpoint::manifest::Redistribution;
 use statebackend::{
@@ -165,12 +165,24 @@ impl Declarations {
     /// A list that belongs to the subtask and not to a key. At another parallelism its elements are dealt out, each to
     /// one subtask.
     pub fn operator_list<T: Data>(&mut self, name: &str) -> OperatorListState<T> {
-        self.add_list(name, Redistribution::Split)
+        OperatorListState::at(self.add(ListSlot::list::<T>(name, Redistribution::Split)))
     }
 
     /// Like [`operator_list`](Self::operator_list), but after every restore each subtask gets the elements of all.
     pub fn operator_union_list<T: Data>(&mut self, name: &str) -> OperatorListState<T> {
-        self.add_list(name, Redistribution::Union)
+        OperatorListState::at(self.add(ListSlot::list::<T>(name, Redistribution::Union)))
+    }
+
+    /// A map that belongs to the operator: every subtask has a copy, and all copies must be alike at every barrier. A checkpoint
+    /// in exactly-once mode compares them, and fails the attempt if they are not. So change it by records alone, which every
+    /// subtask gets (the job is refused without `.broadcast()` before the operator), and so that the order of those that come
+    /// from several subtasks does not matter. Copies are compared as they are stored: keep no `HashMap` or `HashSet` in the
+    /// values, whose order is another in each.
+    ///
+    /// A restore gives each subtask a copy, at any parallelism; in at-least-once mode that of one subtask, whose records after
+    /// the barrier come again.
+    pub fn operator_broadcast<K: Data + Ord, V: Data>(&mut self, name: &str) -> BroadcastState<K, V> {
+        BroadcastState { index: self.add(ListSlot::broadcast::<K, V>(name)), entries: PhantomData }
     }
 
     /// A side output.
@@ -206,16 +218,17 @@ impl Declarations {
         })
     }
 
-    fn add_list<T: Data>(&mut self, name: &str, redistribution: Redistribution) -> OperatorListState<T> {
+    fn add(&mut self, slot: ListSlot) -> usize {
+        let name = &slot.spec.name;
         if Uid::new(name).is_err() {
             self.problems
-                .push(format!("operator list state {name:?}: use 1 to 64 of the characters a-z, 0-9 and -"));
+                .push(format!("operator state {name:?}: use 1 to 64 of the characters a-z, 0-9 and -"));
         }
-        if self.lists.iter().any(|list| list.spec.name == name) {
-            self.problems.push(format!("operator list state {name:?} is declared twice"));
+        if self.lists.iter().any(|list| list.spec.name == *name) {
+            self.problems.push(format!("operator state {name:?} is declared twice"));
         }
-        self.lists.push(ListSlot::new::<T>(name, redistribution));
-        OperatorListState { index: self.lists.len() - 1, elements: PhantomData }
+        self.lists.push(slot);
+        self.lists.len() - 1
     }
 }
 
@@ -225,6 +238,12 @@ impl Declarations {
 pub struct OperatorListState<T> {
     index: usize,
     elements: PhantomData<fn() -> T>,
+}
+
+impl<T> OperatorListState<T> {
+    fn at(index: usize) -> Self {
+        Self { index, elements: PhantomData }
+    }
 }
 
 impl<T> Clone for OperatorListState<T> {
@@ -238,6 +257,35 @@ impl<T> Copy for OperatorListState<T> {}
 impl<T: Data> OperatorListState<T> {
     /// The list, to read and to change.
     pub fn get<'a, F: ProcessFunction>(&self, context: &'a mut Context<'_, F>) -> &'a mut Vec<T> {
+        context.lists_mut()[self.index].elements_mut()
+    }
+}
+
+/// A map of which every subtask has a copy, in the function's hands through its context.
+///
+/// It lies in memory and is written whole at every checkpoint: keep it small.
+pub struct BroadcastState<K, V> {
+    index: usize,
+    entries: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> Clone for BroadcastState<K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for BroadcastState<K, V> {}
+
+impl<K: Data + Ord, V: Data> BroadcastState<K, V> {
+    /// The map, to read.
+    #[must_use]
+    pub fn get<'a, F: ProcessFunction>(&self, context: &'a Context<'_, F>) -> &'a BTreeMap<K, V> {
         context.lists()[self.index].elements()
+    }
+
+    /// The map, to change: in every subtask alike.
+    pub fn get_mut<'a, F: ProcessFunction>(&self, context: &'a mut Context<'_, F>) -> &'a mut BTreeMap<K, V> {
+        context.lists_mut()[self.index].elements_mut()
     }
 }

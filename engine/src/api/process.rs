@@ -190,7 +190,11 @@ impl<'a, F: ProcessFunction> Context<'a, F> {
         Timers { keyed: self.parts.keyed.as_mut(), key: self.key }
     }
 
-    pub(crate) fn lists(&mut self) -> &mut Lists {
+    pub(crate) fn lists(&self) -> &Lists {
+        &self.parts.lists
+    }
+
+    pub(crate) fn lists_mut(&mut self) -> &mut Lists {
         &mut self.parts.lists
     }
 

@@ -291,6 +291,54 @@ fn every_mistake_is_named_before_anything_runs() {
     }
 }
 
+/// Keeps every word it has seen.
+#[derive(Clone)]
+struct Seen;
+
+impl ProcessFunction for Seen {
+    type Key = ();
+    type In = String;
+    type Out = String;
+    type State = BroadcastState<String, ()>;
+
+    fn declare(states: &mut Declarations) -> Self::State {
+        states.operator_broadcast("seen")
+    }
+
+    fn process(&mut self, word: String, seen: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
+        seen.get_mut(ctx).insert(word, ());
+        Ok(())
+    }
+}
+
+#[test]
+fn broadcast_state_needs_an_input_that_reaches_all_subtasks() {
+    type Build = fn(&Job) -> Stream<String>;
+    let table: [(&str, Build, bool); 7] = [
+        ("broadcast", |job| words(job).broadcast(), true),
+        ("and then chained", |job| words(job).broadcast().map(|word| word), true),
+        ("and then dealt out", |job| words(job).broadcast().map(|word| word).rebalance(), false),
+        (
+            "and then of another parallelism",
+            |job| words(job).broadcast().map(|word| word).parallelism(3),
+            false,
+        ),
+        ("of one subtask, and not broadcast", |job| words(job).parallelism(1), false),
+        ("forward", words, false),
+        ("one of two", |job| words(job).broadcast().union(job.source("more", NoRecords::default())), false),
+    ];
+    for (input, build, accepted) in table {
+        let planned = plan(2, |job| drop(build(job).process("seen", Seen).sink("out", Discard::new())));
+        assert_eq!(planned.is_ok(), accepted, "{input}");
+        if let Err(error) = planned {
+            assert_eq!(error.kind(), ErrorKind::InvalidJob);
+            let text = "seen: it declares broadcast state \"seen\", and not every record reaches all of its subtasks";
+            assert!(error.message().contains(text), "{error}");
+        }
+    }
+    plan(1, |job| drop(words(job).process("seen", Seen).sink("out", Discard::new()))).expect("it is alone");
+}
+
 #[test]
 fn each_subtask_sends_to_the_targets_of_its_partitioning() {
     type Row<'a> = (Partitioning, u32, u32, &'a [&'a [u32]]);

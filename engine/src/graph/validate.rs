@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use checkpoint::manifest::Redistribution;
 use types::{Error, MaxParallelism, Result, Uid};
 
-use super::logical::{Graph, Vertex, VertexKind};
+use super::logical::{Edge, Graph, Partitioning, Vertex, VertexKind};
 use crate::api::erased::Guarantee;
 
 /// How many subtasks a vertex gets: its own number, else the job's, as far as its source allows.
@@ -43,6 +44,7 @@ pub(super) fn validate(
     problems.extend(name_problem("the job's name", job_name));
     problems.extend(uid_problems(graph));
     problems.extend(connection_problems(graph));
+    problems.extend(broadcast_problems(graph, default_parallelism));
     // One mistake may be wrong at many operators.
     let mut of_places: Vec<(String, Vec<String>)> = Vec::new();
     for vertex in &graph.vertices {
@@ -119,6 +121,37 @@ fn connection_problems(graph: &Graph) -> Vec<String> {
                 ));
             }
         }
+    }
+    problems
+}
+
+/// Operators with broadcast state whose subtasks do not all get every record.
+fn broadcast_problems(graph: &Graph, default: u32) -> Vec<String> {
+    // Vertices stand after those they read from.
+    let mut reaches_all: Vec<bool> = Vec::with_capacity(graph.vertices.len());
+    let mut problems = Vec::new();
+    for vertex in &graph.vertices {
+        let parallelism = parallelism_of(vertex, default);
+        let is_whole = |edge: &Edge| match edge.partitioning {
+            Partitioning::Broadcast => true,
+            Partitioning::Forward => {
+                reaches_all[edge.from.0]
+                    && parallelism_of(&graph.vertices[edge.from.0], default) == parallelism
+            }
+            _ => false,
+        };
+        let is_alone = parallelism == 1;
+        let every = is_alone || (!vertex.inputs.is_empty() && vertex.inputs.iter().all(is_whole));
+        let state = vertex.lists.iter().find(|list| list.redistribution == Redistribution::Broadcast);
+        if let (Some(state), false) = (state, every) {
+            problems.push(format!(
+                "{}: it declares broadcast state {:?}, and not every record reaches all of its subtasks: put .broadcast() \
+                 before it",
+                vertex.display_name().escape_debug(),
+                state.name
+            ));
+        }
+        reaches_all.push(every);
     }
     problems
 }

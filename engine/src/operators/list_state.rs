@@ -1,6 +1,7 @@
-//! Operator list states as an operator holds them: decoded in memory, encoded whole at each barrier.
+//! Operator states as an operator holds them: lists, and maps that all subtasks have alike; decoded in memory, encoded whole at
+//! each barrier.
 
-use std::any::Any;
+use std::{any::Any, collections::BTreeMap};
 
 use checkpoint::manifest::{ListPart, Redistribution};
 use types::{Bincode, Codec, Error, Result, Shape};
@@ -20,7 +21,8 @@ pub(crate) struct ListSlot {
 trait AnyList: Any + Send {
     fn encode(&self) -> Result<Vec<Vec<u8>>>;
     fn restore(&mut self, element: &[u8]) -> Result<()>;
-    fn as_any(&mut self) -> &mut dyn Any;
+    fn as_any(&self) -> &dyn Any;
+    fn as_any_mut(&mut self) -> &mut dyn Any;
 }
 
 impl<T: Data> AnyList for Vec<T> {
@@ -37,19 +39,60 @@ impl<T: Data> AnyList for Vec<T> {
         Ok(())
     }
 
-    fn as_any(&mut self) -> &mut dyn Any {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// The elements are entries, in the order of their keys.
+impl<K: Data + Ord, V: Data> AnyList for BTreeMap<K, V> {
+    fn encode(&self) -> Result<Vec<Vec<u8>>> {
+        let encode = |entry: (&K, &V)| {
+            let mut bytes = Vec::new();
+            Bincode::encode(&entry, &mut bytes).map(|()| bytes)
+        };
+        self.iter().map(encode).collect()
+    }
+
+    fn restore(&mut self, element: &[u8]) -> Result<()> {
+        let (key, value) = Bincode::decode(element)?;
+        self.insert(key, value);
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
 }
 
 impl ListSlot {
-    pub(crate) fn new<T: Data>(name: &str, redistribution: Redistribution) -> Self {
+    pub(crate) fn list<T: Data>(name: &str, redistribution: Redistribution) -> Self {
         let spec = ListSpec { name: name.to_owned(), redistribution, shape: Shape::trace::<T>() };
         Self { spec, values: Box::new(Vec::<T>::new()) }
     }
 
-    pub(crate) fn elements<T: Data>(&mut self) -> &mut Vec<T> {
-        self.values.as_any().downcast_mut().expect("a handle has the type of its declaration")
+    pub(crate) fn broadcast<K: Data + Ord, V: Data>(name: &str) -> Self {
+        let (redistribution, shape) = (Redistribution::Broadcast, Shape::trace::<(K, V)>());
+        let spec = ListSpec { name: name.to_owned(), redistribution, shape };
+        Self { spec, values: Box::new(BTreeMap::<K, V>::new()) }
+    }
+
+    /// The elements as they were declared: a list of them or a map.
+    pub(crate) fn elements<C: Any>(&self) -> &C {
+        self.values.as_any().downcast_ref().expect("a handle has the type of its declaration")
+    }
+
+    /// The same, to change.
+    pub(crate) fn elements_mut<C: Any>(&mut self) -> &mut C {
+        self.values.as_any_mut().downcast_mut().expect("a handle has the type of its declaration")
     }
 
     fn part(&self) -> Result<ListPart> {

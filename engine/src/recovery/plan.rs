@@ -120,16 +120,14 @@ fn is_kept(vertex: &Vertex, part: &ListPart) -> bool {
     !matches!(vertex.kind, VertexKind::Operator(_)) || vertex.lists.iter().any(|list| list.name == part.name)
 }
 
-/// The list states of one new subtask.
+/// The list states of one new subtask. Of a broadcast state there is one copy, which each gets like a union list.
 fn lists(operator: &OperatorSnapshot, subtask: SubtaskIndex, parallelism: u32) -> Vec<ListPart> {
     let mut merged: BTreeMap<&str, ListPart> = BTreeMap::new();
     for old in &operator.subtasks {
         for part in &old.lists {
             let into =
                 merged.entry(&part.name).or_insert_with(|| ListPart { elements: Vec::new(), ..part.clone() });
-            if part.redistribution != Redistribution::Broadcast || takes_copy(old, subtask, operator) {
-                into.elements.extend(part.elements.iter().cloned());
-            }
+            into.elements.extend(part.elements.iter().cloned());
         }
     }
     for part in merged.values_mut() {
@@ -140,11 +138,6 @@ fn lists(operator: &OperatorSnapshot, subtask: SubtaskIndex, parallelism: u32) -
         }
     }
     merged.into_values().collect()
-}
-
-/// Whether the new subtask copies its broadcast state from this old one.
-fn takes_copy(old: &SubtaskSnapshot, subtask: SubtaskIndex, operator: &OperatorSnapshot) -> bool {
-    old.subtask.0 == subtask.0 % operator.parallelism.max(1)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod alignment;
 mod backpressure;
 mod bad_input;
 mod barrier_life;
+mod broadcast_state;
 mod broken_store;
 mod came_and_went;
 mod cancels;

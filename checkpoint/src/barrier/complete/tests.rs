@@ -3,6 +3,7 @@
 use types::{CheckpointId, KeyGroupRange, SubtaskIndex};
 
 use super::*;
+use crate::manifest::Redistribution;
 
 fn uid(name: &str) -> Uid {
     Uid::new(name).expect("a good uid")
@@ -58,7 +59,13 @@ fn capture(enumerators: &[&str]) -> Capture {
 }
 
 fn build(kind: BarrierKind, capture: &Capture, snapshots: &[TaskSnapshot]) -> Result<Manifest> {
-    manifest(&plan(), Barrier { checkpoint: CheckpointId(5), kind }, capture, snapshots)
+    manifest(
+        &plan(),
+        CheckpointMode::ExactlyOnce,
+        Barrier { checkpoint: CheckpointId(5), kind },
+        capture,
+        snapshots,
+    )
 }
 
 #[test]
@@ -103,4 +110,62 @@ fn a_missing_doubled_or_foreign_part_is_an_error() {
     refused(&capture(&["lines"]), &[whole[0].clone(), snapshot(1, &["lines", "words", "new"])], "new");
     refused(&capture(&[]), &whole, "misses");
     refused(&capture(&["lines", "words"]), &whole, "has the state");
+}
+
+/// A checkpoint of two subtasks that have these copies of the broadcast state `rules` of operator `words`.
+fn with_copies(mode: CheckpointMode, copies: [&[&[u8]]; 2]) -> Result<Manifest> {
+    let snapshots = [(0, copies[0]), (1, copies[1])].map(|(subtask, elements)| {
+        let mut snapshot = snapshot(subtask, &["lines", "words"]);
+        snapshot.operators[1].1.lists = ["other", "rules"]
+            .map(|name| ListPart {
+                name: name.to_owned(),
+                redistribution: if name == "rules" {
+                    Redistribution::Broadcast
+                } else {
+                    Redistribution::Split
+                },
+                codec: "test".to_owned(),
+                shape: Vec::new(),
+                elements: elements.iter().map(|element| element.to_vec()).collect(),
+            })
+            .into();
+        snapshot
+    });
+    let barrier = Barrier { checkpoint: CheckpointId(5), kind: BarrierKind::Checkpoint };
+    manifest(&plan(), mode, barrier, &capture(&["lines"]), &snapshots)
+}
+
+#[test]
+fn subtasks_that_do_not_have_broadcast_state_alike_are_named() {
+    let cases: [([&[&[u8]]; 2], &str); 3] = [
+        ([&[b"a", b"b"], &[b"a", b"c"]], "from entry 2 of 2 and 2 on"),
+        ([&[b"a", b"b"], &[b"a"]], "from entry 2 of 2 and 1 on"),
+        ([&[], &[b"a"]], "from entry 1 of 0 and 1 on"),
+    ];
+    for (copies, at) in cases {
+        let error = with_copies(CheckpointMode::ExactlyOnce, copies).expect_err("they differ");
+        assert_eq!(error.kind(), types::ErrorKind::User);
+        let text = error.to_string();
+        let place = "checkpoint 5: operator words: its subtasks 0 and 1";
+        assert!(text.contains(place) && text.contains("\"rules\""), "{text}");
+        assert!(text.contains(at), "{text}");
+    }
+}
+
+#[test]
+fn one_copy_of_broadcast_state_is_kept() -> Result<()> {
+    let copies: [(CheckpointMode, [&[&[u8]]; 2]); 2] = [
+        (CheckpointMode::ExactlyOnce, [&[b"a", b"b"], &[b"a", b"b"]]),
+        (CheckpointMode::AtLeastOnce, [&[b"a", b"b"], &[b"a", b"c"]]),
+    ];
+    for (mode, copies) in copies {
+        let manifest = with_copies(mode, copies)?;
+        let [first, second] = manifest.operators[1].subtasks.as_slice() else { panic!("two subtasks") };
+        let names = |subtask: &SubtaskSnapshot| -> Vec<_> {
+            subtask.lists.iter().map(|part| (part.name.clone(), part.elements.len())).collect()
+        };
+        assert_eq!(names(first), [("other".to_owned(), 2), ("rules".to_owned(), 2)]);
+        assert_eq!(names(second), [("other".to_owned(), 2)]);
+    }
+    Ok(())
 }

@@ -223,6 +223,40 @@ fn operator_lists_of_another_shape_are_refused() {
     );
 }
 
+/// Counts numbers by their last digit, in a map that all subtasks have.
+#[derive(Clone)]
+struct Digits;
+
+impl ProcessFunction for Digits {
+    type Key = ();
+    type In = u64;
+    type Out = u64;
+    type State = BroadcastState<u64, u64>;
+
+    fn declare(states: &mut Declarations) -> Self::State {
+        states.operator_broadcast("digits")
+    }
+
+    fn process(&mut self, number: u64, digits: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
+        *digits.get_mut(ctx).entry(number % 10).or_insert(0) += 1;
+        let count = digits.get(ctx)[&(number % 10)];
+        ctx.emit(count);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_broadcast_state_is_a_map_that_is_restored() {
+    let mut harness = OperatorHarness::new(|numbers: Stream<u64>| numbers.process("digits", Digits));
+    [1, 11, 2].into_iter().for_each(|number| harness.push_untimed(number));
+    let snapshot = harness.snapshot();
+    [21, 31].into_iter().for_each(|number| harness.push_untimed(number));
+    assert_eq!(harness.out(), [1, 2, 1, 3, 4]);
+    harness.restore(&snapshot);
+    [41, 2].into_iter().for_each(|number| harness.push_untimed(number));
+    assert_eq!(harness.out(), [3, 2]);
+}
+
 /// Registers a timer for each record and lets it echo.
 #[derive(Clone)]
 struct Alarm;

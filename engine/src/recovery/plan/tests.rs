@@ -36,11 +36,14 @@ fn operator(max: MaxParallelism, parallelism: u32) -> OperatorSnapshot {
             subtask,
             groups,
             runs: if groups.is_empty() { Vec::new() } else { vec![run(subtask, groups)] },
-            lists: vec![
-                part("broadcast", Redistribution::Broadcast, [1, 2]),
-                part("split", Redistribution::Split, own.clone()),
-                part("union", Redistribution::Union, own),
-            ],
+            lists: (index == 0)
+                .then(|| part("broadcast", Redistribution::Broadcast, [1, 2]))
+                .into_iter()
+                .chain([
+                    part("split", Redistribution::Split, own.clone()),
+                    part("union", Redistribution::Union, own),
+                ])
+                .collect(),
             prepared: Vec::new(),
             watermark: Timestamp(0),
             processing_time: Timestamp(0),
