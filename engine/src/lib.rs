@@ -16,6 +16,8 @@ mod task;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 
+/// What a start from a snapshot would do, as [`Job::check_restore`](prelude::Job::check_restore) says it.
+pub use recovery::dry_run::{Outcome, RestoreReport, RestoreRow};
 /// What signatures of this crate name, whole: who depends on this crate needs no other to name it.
 pub use {checkpoint, env, types};
 
@@ -24,7 +26,8 @@ pub mod prelude {
     pub use checkpoint::restart::{ExponentialDelay, FailureRate, FixedDelay, RestartStrategy};
     pub use env::Env;
     pub use statebackend::{
-        Aggregate, AggregatingState, ListState, MapState, ReducingState, RunCompression, ValueState,
+        Aggregate, AggregatingState, Expiring, ListState, MapState, ReducingState, RunCompression, Ttl,
+        ValueState,
     };
     pub use types::{Error, ErrorKind, Result, Timestamp};
 

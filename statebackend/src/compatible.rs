@@ -75,6 +75,9 @@ fn check_state(operator: &Uid, declared: &[StateSpec], may_drop: bool, found: &S
     if expected.kind != found.kind {
         return differs("kind", expected.kind.name(), found.kind.name());
     }
+    if expected.expiry != found.expiry {
+        return differs("kind", &expected.kind_text(), &found.kind_text());
+    }
     if expected.codec != found.codec {
         return differs("codec", &expected.codec, &found.codec);
     }

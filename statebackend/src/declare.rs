@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use types::{Bincode, Codec, Error, KeyGroupRange, Result, Shape};
+use types::{Bincode, Codec, Error, KeyGroupRange, Result, Shape, TimeDomain};
 
 use crate::{
     Data,
     compatible::is_timers,
-    handle::{Aggregate, AggregatingState, ListState, MapState, ReducingState, ValueState},
+    expiry::{DEADLINE_LEN, Stamped, Ttl, deadline_of},
+    handle::{Aggregate, AggregatingState, Expiring, ListState, MapState, ReducingState, ValueState},
     table::{CachedTable, ListTable, MapTable, ValueTable},
 };
 
@@ -57,6 +58,11 @@ impl StateKind {
         matches!(self, Self::Value | Self::Reducing | Self::Aggregating)
     }
 
+    /// Whether it can have a time to live.
+    pub(crate) fn can_expire(self) -> bool {
+        self != Self::Timers
+    }
+
     /// The name, for messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -78,6 +84,8 @@ pub struct StateSpec {
     pub name: String,
     /// The kind.
     pub kind: StateKind,
+    /// In which time its values (elements, entries) expire, if they do. Then a deadline stands before each of them.
+    pub expiry: Option<TimeDomain>,
     /// The id of the codec of its values; empty for timers.
     pub codec: String,
     /// The shape of its values (of a list's elements).
@@ -91,9 +99,47 @@ impl StateSpec {
         Self {
             name: name.to_owned(),
             kind: StateKind::Timers,
+            expiry: None,
             codec: String::new(),
             shape: Shape::Unit,
             map_key: Some(Shape::I64),
+        }
+    }
+}
+
+/// What stands behind the name of a kind whose values expire.
+const TTL: &str = " ttl";
+
+impl StateSpec {
+    /// Its kind and how it expires, for people and manifests: `map`, or `map, event-time ttl`.
+    #[must_use]
+    pub fn kind_text(&self) -> String {
+        match self.expiry {
+            None => self.kind.name().to_owned(),
+            Some(domain) => format!("{}, {}{TTL}", self.kind.name(), domain.name()),
+        }
+    }
+
+    /// Reads what [`kind_text`](Self::kind_text) wrote. `None` if there is no such kind.
+    #[must_use]
+    pub fn kind_of_text(text: &str) -> Option<(StateKind, Option<TimeDomain>)> {
+        let Some((kind, expiry)) = text.split_once(", ") else {
+            return Some((StateKind::from_name(text)?, None));
+        };
+        let domain = expiry.strip_suffix(TTL)?;
+        let domain =
+            [TimeDomain::EventTime, TimeDomain::ProcessingTime].into_iter().find(|it| it.name() == domain)?;
+        StateKind::from_name(kind).filter(|kind| kind.can_expire()).map(|kind| (kind, Some(domain)))
+    }
+
+    /// An encoded value or element without the deadline that stands before it, if it has one.
+    ///
+    /// # Errors
+    /// `Corrupt` if it should have one and is too short.
+    pub fn without_deadline<'a>(&self, encoded: &'a [u8]) -> Result<&'a [u8]> {
+        match self.expiry {
+            None => Ok(encoded),
+            Some(_) => deadline_of(encoded).map(|_| &encoded[DEADLINE_LEN..]),
         }
     }
 }
@@ -157,7 +203,7 @@ impl StateDeclarations {
 
     fn value_of_shape<T: Data>(&mut self, name: &str, shape: Shape, kind: StateKind) -> ValueState<T> {
         let make: fn(KeyGroupRange) -> Box<dyn CachedTable> = |groups| Box::new(ValueTable::<T>::new(groups));
-        ValueState::new(self.add(name, kind, shape, None, make))
+        ValueState::new(self.add(name, kind, None, shape, None, make))
     }
 
     /// Declares a list per key.
@@ -173,7 +219,7 @@ impl StateDeclarations {
 
     fn list_of_shape<T: Data>(&mut self, name: &str, shape: Shape) -> ListState<T> {
         let make: fn(KeyGroupRange) -> Box<dyn CachedTable> = |groups| Box::new(ListTable::<T>::new(groups));
-        ListState::new(self.add(name, StateKind::List, shape, None, make))
+        ListState::new(self.add(name, StateKind::List, None, shape, None, make))
     }
 
     /// Declares a map per key. `K` must be orderable.
@@ -188,11 +234,26 @@ impl StateDeclarations {
     }
 
     fn map_of_shape<K: Data, V: Data>(&mut self, name: &str, shape: Shape) -> MapState<K, V> {
+        let map_key = self.map_key::<K>(name);
+        let make: fn(KeyGroupRange) -> Box<dyn CachedTable> = |groups| Box::new(MapTable::<V>::new(groups));
+        MapState::new(self.add(name, StateKind::Map, None, shape, Some(map_key), make))
+    }
+
+    fn map_key<K: Data>(&mut self, name: &str) -> Shape {
         let map_key = Shape::trace::<K>();
         let orderable = map_key.orderable();
         self.check(orderable.map_err(|error| error.context(format!("state {name:?}: its map key"))));
-        let make: fn(KeyGroupRange) -> Box<dyn CachedTable> = |groups| Box::new(MapTable::<V>::new(groups));
-        MapState::new(self.add(name, StateKind::Map, shape, Some(map_key), make))
+        map_key
+    }
+
+    /// Declares states whose values, elements or entries live so long after they were written.
+    pub fn expiring(&mut self, ttl: Ttl) -> ExpiringDeclarations<'_> {
+        let problem = ttl
+            .duration
+            .is_zero()
+            .then(|| Error::invalid_job("a ttl of 0 lets state expire as it is written: give it a duration"));
+        self.check(problem.map_or(Ok(()), Err));
+        ExpiringDeclarations { states: self, ttl }
     }
 
     /// What was declared.
@@ -225,6 +286,7 @@ impl StateDeclarations {
         &mut self,
         name: &str,
         kind: StateKind,
+        expiry: Option<TimeDomain>,
         shape: Shape,
         map_key: Option<Shape>,
         make: fn(KeyGroupRange) -> Box<dyn CachedTable>,
@@ -232,7 +294,7 @@ impl StateDeclarations {
         self.check(self.check_name(name));
         self.check(shape.storable().map_err(|error| error.context(format!("state {name:?}"))));
         let codec = Bincode::ID.to_owned();
-        let spec = Arc::new(StateSpec { name: name.to_owned(), kind, codec, shape, map_key });
+        let spec = Arc::new(StateSpec { name: name.to_owned(), kind, expiry, codec, shape, map_key });
         self.states.push(Declaration { spec, make });
         (self.states.len() - 1) as u16
     }
@@ -266,6 +328,64 @@ impl StateDeclarations {
     }
 }
 
+/// Declares states with a time to live. Made by [`StateDeclarations::expiring`].
+pub struct ExpiringDeclarations<'a> {
+    states: &'a mut StateDeclarations,
+    ttl: Ttl,
+}
+
+impl ExpiringDeclarations<'_> {
+    /// One value per key.
+    pub fn value<T: Data>(&mut self, name: &str) -> Expiring<ValueState<T>> {
+        self.value_of_kind(name, StateKind::Value)
+    }
+
+    /// A list per key, each of whose elements expires by itself.
+    pub fn list<T: Data>(&mut self, name: &str) -> Expiring<ListState<T>> {
+        let make: fn(KeyGroupRange) -> Box<dyn CachedTable> =
+            |groups| Box::new(ListTable::<Stamped<T>>::expiring(groups, |item| item.deadline));
+        let index = self.add(name, StateKind::List, Shape::trace::<T>(), None, make);
+        Expiring::new(ListState::new(index), self.ttl)
+    }
+
+    /// A map per key, each of whose entries expires by itself. `K` must be orderable.
+    pub fn map<K: Data, V: Data>(&mut self, name: &str) -> Expiring<MapState<K, V>> {
+        let map_key = self.states.map_key::<K>(name);
+        let make: fn(KeyGroupRange) -> Box<dyn CachedTable> =
+            |groups| Box::new(MapTable::<Stamped<V>>::expiring(groups, |value| value.deadline));
+        let index = self.add(name, StateKind::Map, Shape::trace::<V>(), Some(map_key), make);
+        Expiring::new(MapState::new(index), self.ttl)
+    }
+
+    /// One value per key that elements of its type are reduced to. It lives on with each one that is added.
+    pub fn reducing<T: Data>(&mut self, name: &str, reduce: fn(T, T) -> T) -> Expiring<ReducingState<T>> {
+        Expiring::new((self.value_of_kind(name, StateKind::Reducing), reduce), self.ttl)
+    }
+
+    /// One accumulator per key. It lives on with each value that is added.
+    pub fn aggregating<A: Aggregate>(&mut self, name: &str, aggregate: A) -> Expiring<AggregatingState<A>> {
+        Expiring::new((self.value_of_kind(name, StateKind::Aggregating), aggregate), self.ttl)
+    }
+
+    fn value_of_kind<T: Data>(&mut self, name: &str, kind: StateKind) -> Expiring<ValueState<T>> {
+        let make: fn(KeyGroupRange) -> Box<dyn CachedTable> =
+            |groups| Box::new(ValueTable::<Stamped<T>>::expiring(groups, |value| value.deadline));
+        let index = self.add(name, kind, Shape::trace::<T>(), None, make);
+        Expiring::new(ValueState::new(index), self.ttl)
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        kind: StateKind,
+        shape: Shape,
+        map_key: Option<Shape>,
+        make: fn(KeyGroupRange) -> Box<dyn CachedTable>,
+    ) -> u16 {
+        self.states.add(name, kind, Some(self.ttl.domain), shape, map_key, make)
+    }
+}
+
 /// The states of an operator, checked. Cheap to clone: each subtask makes its tables of it.
 #[derive(Clone)]
 pub struct Declared {
@@ -292,6 +412,11 @@ impl Declared {
     #[must_use]
     pub fn key_shape(&self) -> Option<&Shape> {
         self.key.as_deref()
+    }
+
+    /// Whether any state expires, in this time.
+    pub(crate) fn expires(&self, domain: TimeDomain) -> bool {
+        self.states.iter().any(|state| state.spec.expiry == Some(domain))
     }
 
     /// The states with their places in the order of declaration, sorted by name.

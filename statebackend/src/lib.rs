@@ -9,6 +9,7 @@
 
 mod compatible;
 pub mod declare;
+mod expiry;
 mod handle;
 mod key;
 mod restore;
@@ -17,8 +18,12 @@ pub mod store;
 mod table;
 
 pub use compatible::{Action, check_compatible, check_key, is_timers};
-pub use declare::{Declared, StateDeclarations, StateKind, StateSpec};
-pub use handle::{Aggregate, AggregatingState, KeyedContext, ListState, MapState, ReducingState, ValueState};
+pub use declare::{Declared, ExpiringDeclarations, StateDeclarations, StateKind, StateSpec};
+pub use expiry::Ttl;
+pub use handle::{
+    Aggregate, AggregatingState, Expirable, Expiring, KeyedContext, ListState, MapState, ReducingState,
+    ValueState,
+};
 pub use key::{KeyRef, OwnedKey};
 pub use restore::{RestoreStats, restore};
 pub use run::{

@@ -5,6 +5,7 @@
 mod codec;
 mod count;
 mod error;
+mod expiry;
 mod id;
 mod key_bytes;
 mod key_group;
@@ -18,6 +19,7 @@ mod time;
 pub use codec::{Bincode, Codec};
 pub use count::count;
 pub use error::{Error, ErrorKind, Result};
+pub use expiry::{ExpiryClocks, ExpiryTimes, TimeDomain};
 pub use id::{AttemptId, CheckpointId, JobId, Lineage, RecordNumber, SubtaskIndex, Uid};
 pub use key_bytes::KeyBytes;
 pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism};

@@ -2,6 +2,7 @@
 //! acknowledged; whoever restores, collects, verifies or copies reads it. The [`invariants`] are checked before each
 //! write and after each read.
 
+mod expiry;
 mod file;
 pub mod invariants;
 mod place;

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use env::{Env, FaultPoint, Store, StoreEntry};
 use serde::{Deserialize, Serialize};
-use types::{CheckpointId, Digest, Error, JobId, Lineage, Result, Run, RunIdentity, SnapshotFile};
+use types::{
+    CheckpointId, Digest, Error, ExpiryClocks, JobId, Lineage, Result, Run, RunIdentity, SnapshotFile,
+};
 
 use super::SnapshotLocation;
 use crate::{
@@ -23,7 +25,7 @@ const PARTIAL: Envelope = Envelope { magic: *b"TGPART\0\0", version: 1, what: "s
 #[async_trait]
 pub trait RunCopier: Send + Sync {
     /// Merges `runs` of one subtask, oldest first, each as far as its key groups, into one run at `path` in `to`,
-    /// written as `identity`. `None` if nothing is left of them; nothing is written then.
+    /// written as `identity`, without what has expired by `clocks`. `None` if nothing is left of them; nothing is written then.
     ///
     /// # Errors
     /// `Corrupt` naming the file if a run is damaged; `Retryable` or `Unavailable` if a store fails.
@@ -31,6 +33,7 @@ pub trait RunCopier: Send + Sync {
         &self,
         from: &dyn Store,
         runs: &[Run],
+        clocks: &ExpiryClocks,
         to: &dyn Store,
         path: &str,
         identity: RunIdentity,
@@ -119,7 +122,7 @@ async fn copy_subtask(
         return Ok(());
     }
     let path = paths::savepoint_run(&identity.operator, subtask.subtask, 0);
-    let run = copier.copy(from, &subtask.runs, to, &path, identity).await?;
+    let run = copier.copy(from, &subtask.runs, &subtask.expiry_clocks()?, to, &path, identity).await?;
     subtask.runs = run.into_iter().collect();
     Ok(())
 }

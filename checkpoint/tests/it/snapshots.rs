@@ -17,7 +17,8 @@ use tidegate_checkpoint::{
     storage::paths,
 };
 use types::{
-    AttemptId, CheckpointId, Digest, Error, ErrorKind, Result, Run, RunIdentity, SnapshotFile, SubtaskIndex,
+    AttemptId, CheckpointId, Digest, Error, ErrorKind, ExpiryClocks, Result, Run, RunIdentity, SnapshotFile,
+    SubtaskIndex,
 };
 
 use crate::fixture::{Job, request, runs_of, started};
@@ -31,6 +32,7 @@ impl RunCopier for Joiner {
         &self,
         from: &dyn Store,
         runs: &[Run],
+        _clocks: &ExpiryClocks,
         to: &dyn Store,
         path: &str,
         identity: RunIdentity,
@@ -56,11 +58,12 @@ impl RunCopier for Dying {
         &self,
         from: &dyn Store,
         runs: &[Run],
+        clocks: &ExpiryClocks,
         to: &dyn Store,
         path: &str,
         identity: RunIdentity,
     ) -> Result<Option<Run>> {
-        Joiner.copy(from, runs, to, path, identity).await?;
+        Joiner.copy(from, runs, clocks, to, path, identity).await?;
         Err(Error::unavailable("died"))
     }
 }

@@ -5,7 +5,8 @@ use std::{any::TypeId, collections::BTreeMap, fmt, marker::PhantomData};
 
 use checkpoint::manifest::Redistribution;
 use statebackend::{
-    Aggregate, AggregatingState, Declared, ListState, MapState, ReducingState, StateDeclarations, ValueState,
+    Aggregate, AggregatingState, Declared, ExpiringDeclarations, ListState, MapState, ReducingState,
+    StateDeclarations, Ttl, ValueState,
 };
 use types::{Error, Result, Uid};
 
@@ -155,6 +156,11 @@ impl Declarations {
     /// One accumulator for each key, which values are added to.
     pub fn aggregating<A: Aggregate>(&mut self, name: &str, aggregate: A) -> AggregatingState<A> {
         self.keyed.aggregating(name, aggregate)
+    }
+
+    /// Keyed states whose values, elements or entries live so long: `states.expiring(ttl).value::<u64>("seen")`.
+    pub fn expiring(&mut self, ttl: Ttl) -> ExpiringDeclarations<'_> {
+        self.keyed.expiring(ttl)
     }
 
     /// All kinds of keyed state, with their options.

@@ -211,6 +211,10 @@ impl<F: ProcessFunction> KeyedContext for Context<'_, F> {
         let keyed = self.parts.keyed.as_mut();
         (self.key, keyed.expect("keyed state on a stream without key is refused when the job is built"))
     }
+
+    fn event_time(&self) -> Option<Timestamp> {
+        self.time
+    }
 }
 
 /// The timers of one key. A timer is its time: registering it twice is registering it once.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use checkpoint::{barrier::CheckpointMode, restart::RestartStrategy};
+use checkpoint::{barrier::CheckpointMode, restart::RestartStrategy, savepoint::SnapshotLocation};
 use env::Env;
 use statebackend::RunCompression;
 use tokio::runtime::{Builder, Runtime};
@@ -23,6 +23,7 @@ use crate::{
         status::JobStatus,
     },
     config::{self, Backend, JobArgs, RestAddress, VERSION},
+    recovery::dry_run::{self, RestoreReport},
     task::guard,
 };
 
@@ -133,7 +134,7 @@ impl Job {
     }
 
     /// Runs the job and ends the program: one line with the result, or one line with the error, and the exit code of
-    /// its kind. With `--explain` prints the plan instead.
+    /// its kind. With `--explain` prints the plan instead, with `--check-restore` what a restore would do.
     #[must_use]
     pub fn main(self) -> ExitCode {
         let name = self.name.clone();
@@ -163,7 +164,7 @@ impl Job {
         Ok(ran.map_or_else(|| JobResult { how: "explained".to_owned(), ..JobResult::default() }, |ran| ran.1))
     }
 
-    /// `None` if the job was explained.
+    /// `None` if the job was explained, or a restore was tried.
     fn run_or_explain(self, line: impl Iterator<Item = OsString>) -> Result<Option<(Env, JobResult)>> {
         let args = self.args.clone().map_or_else(|| command_line(line), Ok)?;
         with_runtime(async move |env| {
@@ -171,6 +172,12 @@ impl Job {
                 let settings = config::resolve(&env, self.settings.clone(), &args)?;
                 let plan = self.plan_for(&settings)?;
                 plan.explain().lines().try_for_each(|line| env.print(line))?;
+                return Ok(None);
+            }
+            if let Some(snapshot) = args.check_restore.clone() {
+                let report = self.args(args).check_restore(&env, &snapshot).await?;
+                report.to_string().lines().try_for_each(|line| env.print(line))?;
+                report.verdict()?;
                 return Ok(None);
             }
             let result = self.args(args).start(&env).await?.join().await?;
@@ -190,6 +197,20 @@ impl Job {
         drop(self);
         // Large, and waited for once.
         Box::pin(local::start(env, plan, settings)).await
+    }
+
+    /// What a start from a checkpoint or savepoint would do with each state, without doing it. Reads its manifest alone.
+    ///
+    /// # Errors
+    /// `InvalidJob` with everything that is wrong with graph and settings, or if there is no snapshot; `Corrupt` if its manifest is
+    /// damaged. What does not fit is in the report.
+    pub async fn check_restore(self, env: &Env, snapshot: &str) -> Result<RestoreReport> {
+        let args = self.args.clone().unwrap_or_default();
+        let settings = config::resolve(env, self.settings.clone(), &args)?;
+        let plan = self.plan_for(&settings)?;
+        drop(self);
+        let location = Box::pin(SnapshotLocation::resolve(env, snapshot)).await?;
+        Ok(dry_run::report(&plan, &location.manifest, &settings.allow_dropped_state, snapshot))
     }
 
     fn plan_for(&self, settings: &config::Settings) -> Result<crate::graph::physical::Plan> {

@@ -83,6 +83,9 @@ pub struct JobArgs {
     /// Print the plan and end
     #[arg(long)]
     pub explain: bool,
+    /// Print what a start from this checkpoint or savepoint would do with each state, and end
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "explain")]
+    pub check_restore: Option<String>,
 }
 
 impl JobArgs {

@@ -5,7 +5,7 @@
 
 use checkpoint::manifest::ListPart;
 use statebackend::{KeyRef, KeyedState, OwnedKey};
-use types::{KeyGroup, Result, Timestamp};
+use types::{KeyGroup, Result, TimeDomain, Timestamp};
 
 use super::{
     list_state::{self, Lists},
@@ -117,6 +117,9 @@ impl<F: ProcessFunction> Operator for Process<F> {
     fn process(&mut self, batch: &mut dyn AnyBatch) -> Result<Emitted> {
         let batch = batch.typed::<F::In>();
         if let Some(keyed) = &mut self.parts.keyed {
+            if keyed.expires(TimeDomain::ProcessingTime) {
+                keyed.advance(TimeDomain::ProcessingTime, self.parts.runtime.env.wall());
+            }
             keyed.prepare(batch.keys())?;
         }
         let keyed = self.parts.keyed.is_some();
@@ -133,10 +136,19 @@ impl<F: ProcessFunction> Operator for Process<F> {
 
     fn on_watermark(&mut self, watermark: Timestamp) -> Result<(Emitted, Progress)> {
         self.parts.watermark = self.parts.watermark.max(watermark);
-        self.fire(|keyed| keyed.pop_event_timer(watermark), F::on_timer, Some)
+        // State expires as time comes by: a timer sees what lives at its own time, however far the watermark has jumped.
+        let next = |keyed: &mut KeyedState| {
+            let timer = keyed.pop_event_timer(watermark);
+            keyed.advance(TimeDomain::EventTime, timer.as_ref().map_or(watermark, |(at, _)| *at));
+            timer
+        };
+        self.fire(next, F::on_timer, Some)
     }
 
     fn on_processing_time(&mut self, now: Timestamp) -> Result<(Emitted, Progress)> {
+        if let Some(keyed) = &mut self.parts.keyed {
+            keyed.advance(TimeDomain::ProcessingTime, now);
+        }
         self.fire(|keyed| keyed.pop_processing_timer(now), F::on_processing_timer, |_| None)
     }
 
@@ -149,15 +161,27 @@ impl<F: ProcessFunction> Operator for Process<F> {
     }
 
     fn lists(&mut self) -> Result<Vec<ListPart>> {
-        list_state::snapshot(&self.parts.lists)
+        let mut lists = list_state::snapshot(&self.parts.lists)?;
+        if let Some(clocks) = self.parts.keyed.as_ref().and_then(KeyedState::expiry_clocks) {
+            lists.push(ListPart::of_expiry_clocks(&clocks)?);
+        }
+        Ok(lists)
     }
 
-    fn restore_lists(&mut self, lists: Vec<ListPart>) -> Result<()> {
+    fn restore_lists(&mut self, mut lists: Vec<ListPart>) -> Result<()> {
+        for clocks in lists.extract_if(.., |part| part.is_expiry_clocks()) {
+            if let Some(keyed) = &mut self.parts.keyed {
+                keyed.restore_expiry_clocks(&clocks.expiry_clocks()?);
+            }
+        }
         list_state::restore(&mut self.parts.lists, &lists)
     }
 
     fn restore_watermark(&mut self, watermark: Timestamp) {
         self.parts.watermark = watermark;
+        if let Some(keyed) = &mut self.parts.keyed {
+            keyed.advance(TimeDomain::EventTime, watermark);
+        }
     }
 
     fn close(&mut self) -> Result<()> {

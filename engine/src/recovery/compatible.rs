@@ -18,39 +18,72 @@ use crate::graph::{
 /// `IncompatibleState`: state that no operator claims and that is not in `dropped`, another shape or codec, another max
 /// parallelism. `InvalidJob` if `dropped` names an operator that the snapshot does not hold.
 pub(crate) fn check(plan: &Plan, manifest: &Manifest, dropped: &BTreeSet<Uid>, place: &str) -> Result<()> {
-    if manifest.max_parallelism != plan.max_parallelism {
-        return Err(Error::incompatible(format!(
-            "{place} was written with max parallelism {}, the job has {}: it cannot be changed, set it back",
-            manifest.max_parallelism.0, plan.max_parallelism.0
-        )));
-    }
-    if let Some(unknown) = dropped.iter().find(|uid| !manifest.operators.iter().any(|it| it.uid == **uid)) {
-        return Err(Error::invalid_job(format!(
-            "--allow-dropped-state {unknown}: {place} holds no state of that name; it holds {}",
-            names(manifest)
-        )));
-    }
+    max_parallelism_fits(plan, manifest, place)?;
+    dropped_is_there(manifest, dropped, place)?;
     for operator in &manifest.operators {
-        let claims = |vertex: &&Vertex| {
-            vertex.uid.as_ref() == Some(&operator.uid) || vertex.formerly.contains(&operator.uid)
-        };
-        match plan.graph.vertices.iter().find(claims) {
+        match plan.graph.vertices.iter().find(|vertex| claims(vertex, operator)) {
             Some(vertex) => operator_fits(vertex, operator, dropped.contains(&operator.uid), place)?,
-            None if dropped.contains(&operator.uid) || is_empty(operator) => {}
-            None => {
-                return Err(Error::incompatible(format!(
-                    "{place} holds state of operator {}, which the job does not have: give an operator that uid, or \
-                     name its old one with formerly(), or drop the state with --allow-dropped-state {}",
-                    operator.uid, operator.uid
-                )));
-            }
+            None => unclaimed_fits(operator, dropped, place)?,
         }
     }
     plan.graph.vertices.iter().try_for_each(|vertex| one_claim(vertex, manifest, dropped, place))
 }
 
+pub(super) fn max_parallelism_fits(plan: &Plan, manifest: &Manifest, place: &str) -> Result<()> {
+    if manifest.max_parallelism == plan.max_parallelism {
+        return Ok(());
+    }
+    Err(Error::incompatible(format!(
+        "{place} was written with max parallelism {}, the job has {}: it cannot be changed, set it back",
+        manifest.max_parallelism.0, plan.max_parallelism.0
+    )))
+}
+
+/// Whether the snapshot holds what is to be dropped.
+pub(super) fn dropped_is_there(manifest: &Manifest, dropped: &BTreeSet<Uid>, place: &str) -> Result<()> {
+    match dropped.iter().find(|uid| !manifest.operators.iter().any(|it| it.uid == **uid)) {
+        None => Ok(()),
+        Some(unknown) => Err(Error::invalid_job(format!(
+            "--allow-dropped-state {unknown}: {place} holds no state of that name; it holds {}",
+            names(manifest)
+        ))),
+    }
+}
+
+/// Whether a vertex has, or had, the uid of a stored operator.
+pub(super) fn claims(vertex: &Vertex, operator: &OperatorSnapshot) -> bool {
+    vertex.uid.as_ref() == Some(&operator.uid) || vertex.formerly.contains(&operator.uid)
+}
+
+/// What the snapshot holds for a vertex: the operator of its uid, or else of the first of its old names that is there.
+pub(super) fn stored<'a>(vertex: &Vertex, manifest: &'a Manifest) -> Option<&'a OperatorSnapshot> {
+    let mut names = vertex.uid.iter().chain(&vertex.formerly);
+    names.find_map(|name| manifest.operators.iter().find(|it| it.uid == *name))
+}
+
+/// Whether a stored operator that no vertex claims may be left out.
+pub(super) fn unclaimed_fits(
+    operator: &OperatorSnapshot,
+    dropped: &BTreeSet<Uid>,
+    place: &str,
+) -> Result<()> {
+    if dropped.contains(&operator.uid) || is_empty(operator) {
+        return Ok(());
+    }
+    Err(Error::incompatible(format!(
+        "{place} holds state of operator {}, which the job does not have: give an operator that uid, or name its old one \
+         with formerly(), or drop the state with --allow-dropped-state {}",
+        operator.uid, operator.uid
+    )))
+}
+
 /// A vertex gets the state of one stored operator: of its uid, or else of the first of its old names that is there.
-fn one_claim(vertex: &Vertex, manifest: &Manifest, dropped: &BTreeSet<Uid>, place: &str) -> Result<()> {
+pub(super) fn one_claim(
+    vertex: &Vertex,
+    manifest: &Manifest,
+    dropped: &BTreeSet<Uid>,
+    place: &str,
+) -> Result<()> {
     let names = vertex.uid.iter().chain(&vertex.formerly);
     let mut stored = names.filter_map(|name| manifest.operators.iter().find(|it| it.uid == *name));
     let Some(restored) = stored.next() else { return Ok(()) };
@@ -73,29 +106,39 @@ fn is_empty(operator: &OperatorSnapshot) -> bool {
     operator.enumerator.is_none()
         && operator.subtasks.iter().all(|it| {
             it.runs.is_empty()
-                && it.lists.iter().all(|part| part.elements.is_empty() || operator.is_place(part))
+                && it.lists.iter().all(|part| part.elements.is_empty() || !operator.is_list_state(part))
         })
 }
 
 fn operator_fits(vertex: &Vertex, operator: &OperatorSnapshot, may_drop: bool, place: &str) -> Result<()> {
     let here = |error: Error| error.context(format!("{place}, operator {}", operator.uid));
-    if !operator.key_shape.is_empty() && !vertex.key_shape.is_empty() {
-        let expected = Shape::from_bytes(&vertex.key_shape)?;
-        let found = Shape::from_bytes(&operator.key_shape).map_err(here)?;
-        if let Some(difference) = Shape::diff(&expected, &found) {
-            return Err(here(Error::incompatible(format!("the type of its key has changed: {difference}"))));
-        }
-    }
+    key_fits(vertex, operator).map_err(here)?;
     let found: Vec<StateSpec> =
         operator.states.iter().map(describe::spec).collect::<Result<_>>().map_err(here)?;
     check_compatible(&operator.uid, &vertex.states, may_drop, &found)
         .map_err(|error| error.context(place))?;
     let stored = operator.subtasks.iter().flat_map(|subtask| &subtask.lists);
-    stored.into_iter().try_for_each(|part| list_fits(vertex, part, may_drop)).map_err(here)
+    let mut states = stored.filter(|part| !part.is_expiry_clocks());
+    states.try_for_each(|part| list_fits(vertex, part, may_drop)).map_err(here)
+}
+
+/// Whether the keys are still of the same type.
+pub(super) fn key_fits(vertex: &Vertex, operator: &OperatorSnapshot) -> Result<()> {
+    if operator.key_shape.is_empty() || vertex.key_shape.is_empty() {
+        return Ok(());
+    }
+    let expected = Shape::from_bytes(&vertex.key_shape)?;
+    let found = Shape::from_bytes(&operator.key_shape)?;
+    match Shape::diff(&expected, &found) {
+        None => Ok(()),
+        Some(difference) => {
+            Err(Error::incompatible(format!("the type of its key has changed: {difference}")))
+        }
+    }
 }
 
 /// The list states of sources are their splits, which no spec describes.
-fn list_fits(vertex: &Vertex, part: &ListPart, may_drop: bool) -> Result<()> {
+pub(super) fn list_fits(vertex: &Vertex, part: &ListPart, may_drop: bool) -> Result<()> {
     match vertex.lists.iter().find(|list| list.name == part.name) {
         Some(list) => list.accepts(part),
         None if may_drop || !matches!(vertex.kind, VertexKind::Operator(_)) => Ok(()),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use checkpoint::{barrier::complete::OperatorPlan, manifest::StateDescription};
-use statebackend::{StateKind, StateSpec};
+use statebackend::StateSpec;
 use types::{Error, Result, Shape, Uid};
 
 use crate::graph::{
@@ -40,7 +40,7 @@ fn states(vertex: &Vertex) -> Vec<StateDescription> {
 fn describe(spec: &StateSpec) -> StateDescription {
     StateDescription {
         name: spec.name.clone(),
-        kind: spec.kind.name().to_owned(),
+        kind: spec.kind_text(),
         codec: spec.codec.clone(),
         shape: spec.shape.to_bytes(),
         map_key_shape: spec.map_key.as_ref().map(Shape::to_bytes).unwrap_or_default(),
@@ -50,16 +50,20 @@ fn describe(spec: &StateSpec) -> StateDescription {
 /// Reads what `describe` wrote.
 ///
 /// # Errors
-/// `Corrupt` if a shape or a kind cannot be read.
+/// `IncompatibleState` if the kind is unknown, `Corrupt` if a shape cannot be read.
 pub(crate) fn spec(description: &StateDescription) -> Result<StateSpec> {
-    let kind = StateKind::from_name(&description.kind).ok_or_else(|| {
-        Error::corrupt(format!("state {} is of the unknown kind {:?}", description.name, description.kind))
+    let (kind, expiry) = StateSpec::kind_of_text(&description.kind).ok_or_else(|| {
+        Error::incompatible(format!(
+            "state {:?} is of kind {:?}, which this version does not know: restore with a newer one",
+            description.name, description.kind
+        ))
     })?;
     let map_key =
         (!description.map_key_shape.is_empty()).then(|| Shape::from_bytes(&description.map_key_shape));
     Ok(StateSpec {
         name: description.name.clone(),
         kind,
+        expiry,
         codec: description.codec.clone(),
         shape: Shape::from_bytes(&description.shape)?,
         map_key: map_key.transpose()?,

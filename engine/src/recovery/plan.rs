@@ -9,6 +9,7 @@ use checkpoint::manifest::{ListPart, Manifest, OperatorSnapshot, Redistribution,
 use statebackend::is_timers;
 use types::{KeyGroupRange, Result, Run, SubtaskIndex, Timestamp, Uid};
 
+use super::compatible::stored;
 use crate::{
     api::erased::SplitState,
     cluster::enumerator::Enumerator,
@@ -109,15 +110,11 @@ fn silent(source: &OperatorSnapshot) -> BTreeSet<SubtaskIndex> {
     source.subtasks.iter().filter(|old| is_source && !has_split(old)).map(|old| old.subtask).collect()
 }
 
-/// What the snapshot holds for a vertex: the operator of its uid, or else of the first of its old names that is there.
-fn stored<'a>(vertex: &Vertex, manifest: &'a Manifest) -> Option<&'a OperatorSnapshot> {
-    let mut names = vertex.uid.iter().chain(&vertex.formerly);
-    names.find_map(|name| manifest.operators.iter().find(|it| it.uid == *name))
-}
-
 /// Whether a list state is still declared. Where it is not, the user has said that it may be dropped.
 fn is_kept(vertex: &Vertex, part: &ListPart) -> bool {
-    !matches!(vertex.kind, VertexKind::Operator(_)) || vertex.lists.iter().any(|list| list.name == part.name)
+    !matches!(vertex.kind, VertexKind::Operator(_))
+        || part.is_expiry_clocks()
+        || vertex.lists.iter().any(|list| list.name == part.name)
 }
 
 /// The list states of one new subtask. Of a broadcast state there is one copy, which each gets like a union list.

@@ -10,7 +10,7 @@ use checkpoint::{
 };
 use env::{Env, Store};
 use statebackend::{RunCompression, copy_canonical};
-use types::{Result, Run, RunIdentity, SnapshotFile};
+use types::{ExpiryClocks, Result, Run, RunIdentity, SnapshotFile};
 
 /// Copies `manifest`, a completed checkpoint in `store`, into the directory `dir`. Returns the savepoint's manifest.
 ///
@@ -39,11 +39,12 @@ impl RunCopier for Copier {
         &self,
         from: &dyn Store,
         runs: &[Run],
+        clocks: &ExpiryClocks,
         to: &dyn Store,
         path: &str,
         identity: RunIdentity,
     ) -> Result<Option<Run>> {
-        let copied = copy_canonical(&self.env, from, runs, to, path, identity, self.compression);
+        let copied = copy_canonical(&self.env, from, runs, clocks, to, path, identity, self.compression);
         let (run, _summary) = copied.await?;
         Ok(Some(run))
     }

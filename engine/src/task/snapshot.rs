@@ -349,6 +349,7 @@ impl RunList {
 /// Neighbouring runs to be merged.
 #[derive(Debug)]
 pub(crate) struct MergeWork {
+    /// The operator's place among the chain's vertices.
     pub(crate) position: usize,
     pub(crate) runs: Vec<Run>,
     pub(crate) includes_oldest: bool,

@@ -14,7 +14,7 @@ use checkpoint::storage::paths;
 use env::{Env, FaultPoint, Message, Sender, Store};
 use statebackend::{Delta, MergePolicy, Refill, RunCompression, merge, run_of, write_run};
 use tokio::sync::Semaphore;
-use types::{CheckpointId, Error, KeyGroupRange, Result, Run, RunIdentity};
+use types::{CheckpointId, Error, ExpiryClocks, KeyGroupRange, Result, Run, RunIdentity};
 
 use super::snapshot::MergeWork;
 
@@ -124,12 +124,13 @@ impl Uploads {
     }
 
     /// Merges neighbouring runs into one; reports to `done`.
-    pub(crate) fn merge(&self, work: MergeWork, done: Sender<Message<UploadEvent>>) {
+    /// What has expired by `clocks` is left out.
+    pub(crate) fn merge(&self, work: MergeWork, clocks: ExpiryClocks, done: Sender<Message<UploadEvent>>) {
         let this = self.clone();
         let MergeWork { position: operator, runs, includes_oldest, identity } = work;
         let name = format!("merge {} {}", identity.operator, identity.number);
         self.env.spawn_task(&name, async move {
-            let event = match this.merge_now(&runs, includes_oldest, identity).await {
+            let event = match this.merge_now(&runs, includes_oldest, &clocks, identity).await {
                 Ok(run) => UploadEvent::Merged { operator, replaced: runs, run },
                 Err(error) => UploadEvent::MergeFailed { operator, error },
             };
@@ -137,10 +138,16 @@ impl Uploads {
         });
     }
 
-    async fn merge_now(&self, runs: &[Run], includes_oldest: bool, identity: RunIdentity) -> Result<Run> {
+    async fn merge_now(
+        &self,
+        runs: &[Run],
+        includes_oldest: bool,
+        clocks: &ExpiryClocks,
+        identity: RunIdentity,
+    ) -> Result<Run> {
         let _turn = turn(&self.merging).await?;
         let path = paths::run(identity.attempt, &identity.operator, identity.subtask, identity.number);
-        merge(&self.env, &*self.store, runs, includes_oldest, identity, &path, self.compression).await
+        merge(&self.env, &*self.store, runs, includes_oldest, clocks, identity, &path, self.compression).await
     }
 }
 

@@ -186,7 +186,7 @@ fn keyed_state(state: &StateDescription) -> Result<State> {
 fn list_states(operator: &OperatorSnapshot) -> Result<Vec<State>> {
     let mut states: Vec<State> = Vec::new();
     let parts = operator.subtasks.iter().flat_map(|subtask| &subtask.lists);
-    for part in parts.filter(|part| !operator.is_place(part)) {
+    for part in parts.filter(|part| operator.is_list_state(part)) {
         let elements = part.elements.len() as u64;
         if let Some(state) = states.iter_mut().find(|state| state.name == part.name) {
             state.elements = state.elements.map(|sum| sum + elements);
@@ -206,7 +206,7 @@ fn list_states(operator: &OperatorSnapshot) -> Result<Vec<State>> {
 }
 
 fn subtask(operator: &OperatorSnapshot, subtask: &SubtaskSnapshot) -> Subtask {
-    let elements = subtask.lists.iter().filter(|part| !operator.is_place(part));
+    let elements = subtask.lists.iter().filter(|part| operator.is_list_state(part));
     let sum = |of: fn(&types::Run) -> u64| subtask.runs.iter().map(of).sum();
     let groups = subtask.groups;
     Subtask {
@@ -237,7 +237,7 @@ async fn exact(env: &Env, store: &dyn Store, manifest: &Manifest, report: &mut I
     for (operator, shown) in manifest.operators.iter().zip(&mut report.operators) {
         let mut summary = StateSummary::default();
         for subtask in &operator.subtasks {
-            summary.add(&summarize(env, store, &subtask.runs).await?);
+            summary.add(&summarize(env, store, &subtask.runs, &subtask.expiry_clocks()?).await?);
             done += subtask.runs.iter().map(|run| run.file.len).sum::<u64>();
             bar.at(done, total);
         }

@@ -20,8 +20,8 @@ use statebackend::{
 };
 use tempfile::TempDir;
 use types::{
-    CheckpointId, KeyGroupRange, MaxParallelism, Result, Run, RunIdentity, Shape, SubtaskIndex, Timestamp,
-    Uid,
+    CheckpointId, ExpiryClocks, KeyGroupRange, MaxParallelism, Result, Run, RunIdentity, Shape, SubtaskIndex,
+    Timestamp, Uid,
 };
 
 const MAX: MaxParallelism = MaxParallelism(8);
@@ -213,11 +213,12 @@ impl RunCopier for Copier {
         &self,
         from: &dyn Store,
         runs: &[Run],
+        clocks: &ExpiryClocks,
         to: &dyn Store,
         path: &str,
         identity: RunIdentity,
     ) -> Result<Option<Run>> {
-        copy_canonical(&self.0, from, runs, to, path, identity, RunCompression::Zstd)
+        copy_canonical(&self.0, from, runs, clocks, to, path, identity, RunCompression::Zstd)
             .await
             .map(|(run, _)| Some(run))
     }

@@ -151,7 +151,7 @@ impl<K: Data, V: Data> MapState<K, V> {
     }
 
     /// Calls `visit` with each entry in `order`, until it breaks.
-    fn visit(
+    pub(super) fn visit(
         &self,
         ctx: &mut impl KeyedContext,
         order: Order,

@@ -1,16 +1,20 @@
 //! What user code holds of a declared state: small `Copy` indexes whose methods work on the current key of a context.
 
 mod aggregating;
+mod expiring;
 mod list;
 mod map;
 mod reducing;
 mod value;
 
 pub use aggregating::{Aggregate, AggregatingState};
+pub use expiring::{Expirable, Expiring};
 pub use list::ListState;
 pub use map::MapState;
 pub use reducing::ReducingState;
 pub use value::ValueState;
+
+use types::Timestamp;
 
 use crate::{key::KeyRef, table::KeyedState};
 
@@ -18,6 +22,12 @@ use crate::{key::KeyRef, table::KeyedState};
 pub trait KeyedContext {
     /// The key of the record or timer being processed, and the state.
     fn keyed(&mut self) -> (KeyRef<'_>, &mut KeyedState);
+
+    /// The event time of the record or timer being processed, if it has one: from then on lives what is written with an
+    /// event-time [`Ttl`](crate::Ttl).
+    fn event_time(&self) -> Option<Timestamp> {
+        None
+    }
 }
 
 macro_rules! handle {

@@ -37,7 +37,7 @@ pub(super) async fn load(
     let Some(newest) = wanted.last().cloned() else { return Ok(stats) };
     let mut loading =
         Loading { state: into.take(), stats, newest, current: None, entries: SortedEntries::default() };
-    let mut scan = Scan::open(store, &wanted).await?;
+    let mut scan = Scan::open(store, &wanted, &into.expiry_clocks().unwrap_or_default()).await?;
     while let Some(batch) = scan.next(env, store).await? {
         loading = env.blocking("restore", move || loading.take(&batch).map(|()| loading)).await??;
     }

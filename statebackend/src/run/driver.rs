@@ -7,12 +7,13 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use env::{Env, FaultPoint, Store, StoreWriter};
-use types::{Error, KeyGroup, KeyGroupRange, Result, Run, RunIdentity};
+use types::{Error, ExpiryClocks, KeyGroup, KeyGroupRange, Result, Run, RunIdentity};
 
 use super::{
     block::{Home, RunCompression},
     canonical::{CanonicalWriter, StateSummary, Summarizer},
     entry::{Entry, decode},
+    expire::Expiry,
     merge::{Merger, Sink, Step},
     reader::{RunReader, Window},
     schema::Schema,
@@ -30,7 +31,12 @@ struct Driver {
 }
 
 impl Driver {
-    async fn open(store: &dyn Store, runs: &[Run], includes_oldest: bool) -> Result<Self> {
+    async fn open(
+        store: &dyn Store,
+        runs: &[Run],
+        includes_oldest: bool,
+        clocks: &ExpiryClocks,
+    ) -> Result<Self> {
         let mut readers = Vec::with_capacity(runs.len());
         for run in runs {
             readers.push(RunReader::open(store, run).await?);
@@ -38,7 +44,7 @@ impl Driver {
         let schema = Schema::union(runs.iter().zip(&readers).map(|(run, reader)| (run, &reader.schema)))?;
         let sources = runs.iter().zip(&readers);
         let sources = sources.map(|(run, reader)| (run.groups, reader.schema.places_in(&schema, run)));
-        let merger = Merger::new(sources, includes_oldest);
+        let merger = Merger::new(sources, includes_oldest, Expiry::new(&schema, clocks));
         let windows = runs.iter().zip(&readers).map(|(run, reader)| reader.windows(run.groups).into_iter());
         let windows = windows.collect();
         Ok(Self { readers, windows, merger, schema, feed: None })
@@ -113,7 +119,8 @@ async fn write_all<S: FileSink>(
 }
 
 /// Merges neighbouring runs (oldest first) into one at `path`. Entries outside of a run's key groups are left out.
-/// Tombstones are kept unless `includes_oldest` says that no older run exists.
+/// Tombstones are kept unless `includes_oldest` says that no older run exists. What has expired by `clocks` is left out: they
+/// must not be ahead of those of a checkpoint that lists the new run.
 ///
 /// # Errors
 /// `Corrupt` for a damaged, missing or swapped file, `IncompatibleState` if two runs hold different states of one name.
@@ -123,11 +130,12 @@ pub async fn merge(
     store: &dyn Store,
     runs: &[Run],
     includes_oldest: bool,
+    clocks: &ExpiryClocks,
     identity: RunIdentity,
     path: &str,
     compression: RunCompression,
 ) -> Result<Run> {
-    let driver = Driver::open(store, runs, includes_oldest).await?;
+    let driver = Driver::open(store, runs, includes_oldest, clocks).await?;
     let sink = RunWriter::new(identity, hull(runs), driver.schema.clone(), compression)?;
     let (written, ()) = write_all(env, store, driver, sink, store.writer(path).await?).await?;
     env.fault(FaultPoint::MergeAfter)?;
@@ -135,7 +143,8 @@ pub async fn merge(
 }
 
 /// Writes what lives in `runs` (all runs of one or more subtasks of an operator, oldest first) as one run in canonical
-/// form at `path` of `to`: no tombstones, lists cut into chunks by their elements alone. Counts and digests on the way.
+/// form at `path` of `to`: no tombstones, nothing that has expired by the `clocks` of their checkpoint, lists cut into chunks by
+/// their elements alone. Counts and digests on the way.
 ///
 /// # Errors
 /// As [`merge`].
@@ -143,12 +152,13 @@ pub async fn copy_canonical(
     env: &Env,
     from: &dyn Store,
     runs: &[Run],
+    clocks: &ExpiryClocks,
     to: &dyn Store,
     path: &str,
     identity: RunIdentity,
     compression: RunCompression,
 ) -> Result<(Run, StateSummary)> {
-    let driver = Driver::open(from, runs, true).await?;
+    let driver = Driver::open(from, runs, true, clocks).await?;
     let sink = CanonicalWriter::new(identity, hull(runs), driver.schema.clone(), compression)?;
     let (written, summary) = write_all(env, from, driver, sink, to.writer(path).await?).await?;
     Ok((written.into_run(path), summary))
@@ -159,8 +169,13 @@ pub async fn copy_canonical(
 ///
 /// # Errors
 /// As [`merge`].
-pub async fn summarize(env: &Env, store: &dyn Store, runs: &[Run]) -> Result<StateSummary> {
-    let driver = Driver::open(store, runs, true).await?;
+pub async fn summarize(
+    env: &Env,
+    store: &dyn Store,
+    runs: &[Run],
+    clocks: &ExpiryClocks,
+) -> Result<StateSummary> {
+    let driver = Driver::open(store, runs, true, clocks).await?;
     let sink = Summarizer::new(&driver.schema);
     let (_, sink, _) = driver.step(env, store, sink).await?;
     Ok(sink.finish())
@@ -177,8 +192,8 @@ pub struct LiveEntry<'a> {
     pub entry: Entry<'a>,
 }
 
-/// Calls `visit` with every entry that lives in `runs` (all runs, oldest first), by state name, key group, key, and place
-/// below the key.
+/// Calls `visit` with every entry that lives in `runs` (all runs, oldest first) and has not expired by the `clocks` of their
+/// checkpoint, by state name, key group, key, and place below the key.
 ///
 /// # Errors
 /// As [`merge`], and the errors of `visit`.
@@ -186,9 +201,10 @@ pub async fn scan(
     env: &Env,
     store: &dyn Store,
     runs: &[Run],
+    clocks: &ExpiryClocks,
     mut visit: impl FnMut(LiveEntry<'_>) -> Result<()>,
 ) -> Result<()> {
-    let mut scan = Scan::open(store, runs).await?;
+    let mut scan = Scan::open(store, runs, clocks).await?;
     while let Some(batch) = scan.next(env, store).await? {
         batch.visit(&mut visit)?;
     }
@@ -203,8 +219,8 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    pub(crate) async fn open(store: &dyn Store, runs: &[Run]) -> Result<Self> {
-        let driver = Driver::open(store, runs, true).await?;
+    pub(crate) async fn open(store: &dyn Store, runs: &[Run], clocks: &ExpiryClocks) -> Result<Self> {
+        let driver = Driver::open(store, runs, true, clocks).await?;
         let specs = driver.schema.states.iter().map(|state| state.spec.clone()).collect();
         Ok(Self { driver: Some(driver), specs })
     }

@@ -7,11 +7,12 @@
 
 use std::cmp::Ordering;
 
-use types::{KeyGroupRange, Result};
+use types::{Error, KeyGroupRange, Result};
 
 use super::{
     block::Home,
-    entry::{Entry, EntryKind, decode, is_tombstone},
+    entry::{Entry, EntryKind, decode, is_tombstone, push_head},
+    expire::{Expiry, Verdict},
     reader::{PlainBlock, Window},
     sort::{place, prefix},
 };
@@ -154,6 +155,7 @@ pub(crate) struct Merger {
     hungry: Vec<usize>,
     /// Whether nothing older exists, so that tombstones have nothing left to hide.
     includes_oldest: bool,
+    expiry: Expiry,
     cleared: Option<Cleared>,
 }
 
@@ -170,6 +172,7 @@ impl Merger {
     pub(crate) fn new(
         sources: impl IntoIterator<Item = (KeyGroupRange, Vec<Option<u16>>)>,
         includes_oldest: bool,
+        expiry: Expiry,
     ) -> Self {
         let sources: Vec<Source> = sources
             .into_iter()
@@ -184,7 +187,8 @@ impl Merger {
             })
             .collect();
         let hungry = (0..sources.len()).rev().collect();
-        Self { heap: Vec::with_capacity(sources.len()), sources, hungry, includes_oldest, cleared: None }
+        let heap = Vec::with_capacity(sources.len());
+        Self { heap, sources, hungry, includes_oldest, expiry, cleared: None }
     }
 
     /// Gives a source what it asked for: its next window, or `None` if it has no more.
@@ -218,16 +222,25 @@ impl Merger {
     #[inline]
     fn emit(&mut self, winner: Head, sink: &mut impl Sink) -> Result<()> {
         let (home, bytes) = (winner.rank.home(), self.sources[winner.source].bytes());
-        if self.cleared.is_none() && !is_tombstone(bytes) {
+        if self.cleared.is_none() && !is_tombstone(bytes) && !self.expiry.concerns(home) {
             return sink.push(home, bytes);
         }
         let entry = decode(bytes);
         let cleared = self.cleared.take().filter(|cleared| cleared.home == home && cleared.key == entry.key);
         let is_hidden = cleared.as_ref().is_some_and(|cleared| winner.source < cleared.by);
         // A tombstone is needed only while something older may show: below a range tombstone nothing does.
-        let needless = entry.is_tombstone() && (self.includes_oldest || cleared.is_some());
-        if !is_hidden && !needless {
-            sink.push(home, bytes)?;
+        let hides_something = !self.includes_oldest && cleared.is_none();
+        if !is_hidden && (!entry.is_tombstone() || hides_something) {
+            match self.expiry.judge(home, &entry).map_err(|error| self.blame(winner, error))? {
+                Verdict::Stays => sink.push(home, bytes)?,
+                Verdict::Cut(bytes) => sink.push(home, &bytes)?,
+                Verdict::Expired if hides_something && self.expiry.leaves_tombstone(home) => {
+                    let mut bytes = Vec::new();
+                    push_head(&mut bytes, EntryKind::Delete, entry.key, entry.sub, 0);
+                    sink.push(home, &bytes)?;
+                }
+                Verdict::Expired => {}
+            }
         }
         self.cleared = match entry.kind {
             EntryKind::Clear if !is_hidden => {
@@ -236,6 +249,15 @@ impl Merger {
             _ => cleared,
         };
         Ok(())
+    }
+
+    /// Says in which file and block an entry is that is damaged.
+    #[cold]
+    fn blame(&self, head: Head, error: Error) -> Error {
+        match &self.sources[head.source].block {
+            Some(block) => block.blame(error),
+            None => error,
+        }
     }
 
     /// Gives a source without a head its next entry, if it has one at hand.

@@ -8,6 +8,7 @@ mod contexts;
 pub(crate) mod copy;
 pub(crate) mod driver;
 pub(crate) mod entry;
+mod expire;
 mod footer;
 mod index;
 pub(crate) mod list_chunk;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use types::{Error, Result, Run, Shape};
+use types::{Error, Result, Run, Shape, TimeDomain};
 
 use super::{
     bytes::{Cursor, push_counted, push_short_text},
@@ -67,7 +67,7 @@ impl Schema {
         out.extend_from_slice(&(self.states.len() as u16).to_le_bytes());
         for StateSection { spec, totals } in &self.states {
             push_short_text(&mut out, &spec.name);
-            out.push(spec.kind as u8);
+            out.push(spec.kind as u8 | expiry_bits(spec.expiry));
             push_short_text(&mut out, &spec.codec);
             push_shape(&mut out, Some(&spec.shape));
             push_shape(&mut out, spec.map_key.as_ref());
@@ -113,6 +113,9 @@ fn difference(older: &StateSpec, newer: &StateSpec) -> Option<String> {
     if older.kind != newer.kind {
         return Some(format!("it was a {} and is a {}", older.kind.name(), newer.kind.name()));
     }
+    if older.expiry != newer.expiry {
+        return Some(format!("it was {:?} and is {:?}", older.kind_text(), newer.kind_text()));
+    }
     if older.codec != newer.codec {
         return Some(format!("its codec was {:?} and is {:?}", older.codec, newer.codec));
     }
@@ -123,15 +126,41 @@ fn difference(older: &StateSpec, newer: &StateSpec) -> Option<String> {
 
 fn take_state(cursor: &mut Cursor<'_>) -> Result<StateSection> {
     let name = cursor.short_text()?.to_owned();
-    let kind = cursor.u8()?;
-    let kind = StateKind::from_number(kind)
-        .ok_or_else(|| Error::corrupt(format!("state {name:?} is of unknown kind {kind}")))?;
+    let number = cursor.u8()?;
+    let (kind, expiry) = take_kind(number).ok_or_else(|| {
+        Error::incompatible(format!(
+            "state {name:?} is of kind {number}, which was written by a newer version"
+        ))
+    })?;
     let codec = cursor.short_text()?.to_owned();
     let shape = take_shape(cursor)?;
     let shape = shape.ok_or_else(|| Error::corrupt(format!("state {name:?} has no shape")))?;
     let map_key = take_shape(cursor)?;
     let totals = Totals { entries: cursor.u64()?, tombstones: cursor.u64()?, plain_bytes: cursor.u64()? };
-    Ok(StateSection { spec: Arc::new(StateSpec { name, kind, codec, shape, map_key }), totals })
+    Ok(StateSection { spec: Arc::new(StateSpec { name, kind, expiry, codec, shape, map_key }), totals })
+}
+
+/// What stands beside the number of a kind whose values have deadlines.
+const EVENT_TIME: u8 = 0x40;
+const PROCESSING_TIME: u8 = 0x80;
+
+fn expiry_bits(expiry: Option<TimeDomain>) -> u8 {
+    match expiry {
+        None => 0,
+        Some(TimeDomain::EventTime) => EVENT_TIME,
+        Some(TimeDomain::ProcessingTime) => PROCESSING_TIME,
+    }
+}
+
+fn take_kind(number: u8) -> Option<(StateKind, Option<TimeDomain>)> {
+    let expiry = match number & (EVENT_TIME | PROCESSING_TIME) {
+        0 => None,
+        EVENT_TIME => Some(TimeDomain::EventTime),
+        PROCESSING_TIME => Some(TimeDomain::ProcessingTime),
+        _ => return None,
+    };
+    let kind = StateKind::from_number(number & !(EVENT_TIME | PROCESSING_TIME))?;
+    (kind.can_expire() || expiry.is_none()).then_some((kind, expiry))
 }
 
 /// No shape is no bytes; no shape's own bytes are empty.

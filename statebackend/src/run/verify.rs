@@ -158,5 +158,6 @@ fn check_entry(spec: &StateSpec, entry: &Entry<'_>) -> Result<()> {
 }
 
 fn check_value(spec: &StateSpec, value: &[u8]) -> Result<()> {
+    let value = spec.without_deadline(value)?;
     ShapedValue::decode(&spec.shape, &spec.codec, value).map(drop)
 }

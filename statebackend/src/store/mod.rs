@@ -10,6 +10,7 @@ mod batch;
 mod conformance;
 #[cfg(any(feature = "rocksdb", feature = "sled"))]
 mod directory;
+mod expired;
 mod key;
 mod memory;
 #[cfg(feature = "rocksdb")]
@@ -27,6 +28,7 @@ use types::Result;
 pub use batch::{Change, KeyBatch, SortedEntries, WriteBatch};
 #[cfg(feature = "test-util")]
 pub use conformance::conformance;
+pub use expired::ExpiredUntil;
 pub use key::successor;
 pub(crate) use key::{StoreKey, push_store_key};
 pub use memory::{TableMemory, TableShare};
@@ -68,4 +70,9 @@ pub trait KeyValueStore: Send {
 
     /// Puts many entries into a store that is being filled. Keys ascend, from call to call, too.
     fn bulk_load(&mut self, entries: &SortedEntries) -> Result<()>;
+
+    /// Says that each value under a key that begins with `prefix` begins with its deadline, an i64 of eight bytes, little-endian, and
+    /// has expired when `until` has come as far. Nobody sees it any more then, and the store may drop it, at any time; it need not,
+    /// and does not by default.
+    fn expires(&mut self, _prefix: &[u8], _until: &ExpiredUntil) {}
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Data,
-    declare::Declared,
+    declare::{Declared, StateKind},
     key::KeyRef,
     run::entry::Entry,
     store::{KeyBatch, KeyValueStore, Order, SortedEntries, StoreKey, TableShare, push_store_key},
@@ -115,12 +115,20 @@ impl KeyedState {
         self.put_before(store, Limit::Bytes(share));
     }
 
-    fn put_before(&mut self, store: Box<dyn KeyValueStore>, limit: Limit) {
+    fn put_before(&mut self, mut store: Box<dyn KeyValueStore>, limit: Limit) {
         let mut ranks = vec![0; self.declared.states.len()];
         for (rank, (index, _)) in (0..).zip(self.declared.sorted()) {
             ranks[usize::from(index)] = rank;
         }
         self.tables.iter_mut().zip(&ranks).for_each(|(table, rank)| table.use_store(*rank));
+        if let Some(clocks) = &self.clocks {
+            for (state, rank) in self.declared.states.iter().zip(&ranks) {
+                // A list's chunk has a deadline for each element.
+                if let Some(domain) = state.spec.expiry.filter(|_| state.spec.kind != StateKind::List) {
+                    store.expires(&rank.to_be_bytes(), clocks.everywhere(domain));
+                }
+            }
+        }
         self.backing = Some(Box::new(Backing {
             store,
             ranks,

@@ -10,7 +10,7 @@ use hashbrown::{
     HashTable,
     hash_table::{AbsentEntry, OccupiedEntry},
 };
-use types::{KeyBytes, KeyGroup, KeyGroupRange, Result, key_hash};
+use types::{KeyBytes, KeyGroup, KeyGroupRange, Result, Timestamp, key_hash};
 
 use super::{
     Drained,
@@ -20,6 +20,7 @@ use super::{
     sweep,
 };
 use crate::{
+    expiry::Hand,
     key::{KeyRef, ShortKey, index_hash},
     run::entry::Entry,
 };
@@ -67,6 +68,8 @@ pub(crate) trait StateTable: Any + Send {
 
 /// What a cell of one kind of state holds besides its key.
 pub(crate) trait Slot: Default + Send + 'static {
+    /// The type of its values.
+    type Value;
     /// Whether draining a cell writes all of it, as one entry. Only such cells are swept.
     const IS_ONE_ENTRY: bool;
     /// What an entry takes, roughly.
@@ -87,6 +90,27 @@ pub(crate) trait Slot: Default + Send + 'static {
     ) -> Result<Progress>;
     /// Puts an entry of a run into the slot.
     fn restore(&mut self, entry: &Entry<'_>, into: &mut Intervals) -> Result<()>;
+    /// Drops what has expired and is drained: runs and whoever reads them know that it has expired. Looks at `budget` items at the
+    /// most, and at least at one; `after` says behind which map key to begin, and where it stopped.
+    fn expire(
+        &mut self,
+        expired: Expired<Self::Value>,
+        budget: usize,
+        after: &mut Option<KeyBytes>,
+        into: &mut Intervals,
+    ) -> usize;
+}
+
+/// Tells which values have expired.
+pub(crate) struct Expired<V> {
+    pub(super) deadline: fn(&V) -> Timestamp,
+    pub(super) until: Timestamp,
+}
+
+impl<V> Expired<V> {
+    pub(super) fn has(&self, value: &V) -> bool {
+        (self.deadline)(value) <= self.until
+    }
 }
 
 /// The key group and key of a cell, as entries are written under it.
@@ -180,7 +204,9 @@ impl<S> Default for Group<S> {
 }
 
 /// The cells of one state.
-pub(crate) struct Cells<S> {
+pub(crate) struct Cells<S: Slot> {
+    /// The deadline of a value, where values have one.
+    deadline: Option<fn(&S::Value) -> Timestamp>,
     pub(super) first_group: u16,
     pub(super) groups: Vec<Group<S>>,
     pub(super) intervals: Intervals,
@@ -276,12 +302,18 @@ pub(super) fn insert<'a, S: Slot>(
 impl<S: Slot> Cells<S> {
     pub(crate) fn new(groups: KeyGroupRange) -> Self {
         Self {
+            deadline: None,
             first_group: groups.start,
             groups: groups.iter().map(|_| Group::default()).collect(),
             intervals: Intervals::new(S::ENTRY_BYTES),
             touched: 0,
             warm: Warm::default(),
         }
+    }
+
+    /// Its values have a deadline each.
+    pub(super) fn with_deadlines(self, deadline: fn(&S::Value) -> Timestamp) -> Self {
+        Self { deadline: Some(deadline), ..self }
     }
 
     /// Where in `groups` a key group stands.
@@ -433,6 +465,46 @@ impl<S: Slot> Cells<S> {
             }
         }
         Ok(())
+    }
+
+    /// Lets the hand go on through the `group`-th key group while there is `budget`, and drops what has expired. Returns whether it
+    /// has come to the end of the group. Does nothing before all that was flipped is taken.
+    pub(crate) fn expire(
+        &mut self,
+        group: usize,
+        hand: &mut Hand,
+        until: Timestamp,
+        budget: &mut usize,
+    ) -> bool {
+        let Some(deadline) = self.deadline else { return true };
+        if self.intervals.has_store() || !self.intervals.is_only_open() {
+            return true;
+        }
+        let cells = &mut self.groups[group].cells;
+        while *budget > 0 {
+            if hand.bucket >= cells.num_buckets() {
+                hand.bucket = 0;
+                return true;
+            }
+            let Some(cell) = cells.get_bucket_mut(hand.bucket) else {
+                // Empty places are next to nothing, and so many that they are not counted one by one.
+                hand.bucket += 1;
+                continue;
+            };
+            let expired = Expired { deadline, until };
+            let looked = cell.slot.expire(expired, *budget, &mut hand.sub, &mut self.intervals);
+            *budget = budget.saturating_sub(looked);
+            if hand.sub.is_some() {
+                continue;
+            }
+            if cell.slot.is_vacant()
+                && let Ok(found) = cells.get_bucket_entry(hand.bucket)
+            {
+                found.remove();
+            }
+            hand.bucket += 1;
+        }
+        false
     }
 
     pub(crate) fn cells(&self) -> usize {

@@ -292,6 +292,11 @@ impl Intervals {
         self.queue.iter_mut().skip(known).filter(|work| work.is_full())
     }
 
+    /// Whether all that was flipped is taken.
+    pub(super) fn is_only_open(&self) -> bool {
+        self.queue.len() == 1
+    }
+
     /// The newest interval that is swept for all that lived, or 0.
     #[inline]
     pub(super) fn newest_full(&self) -> Interval {

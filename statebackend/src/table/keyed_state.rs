@@ -11,9 +11,10 @@ use super::{
 use crate::{
     Data,
     declare::{Declared, EVENT_TIMERS, PROCESSING_TIMERS, StateSpec},
+    expiry::Clocks,
     handle::{ListState, MapState, ValueState},
     key::{KeyRef, OwnedKey},
-    run::entry::Entry,
+    run::entry::{Entry, EntryKind},
 };
 
 /// A checkpoint whose barrier has come and whose delta is not yet taken.
@@ -53,6 +54,8 @@ pub struct KeyedState {
     pub(super) backing: Option<Box<Backing>>,
     /// The bytes of a map key while it is looked up.
     pub(crate) scratch: Vec<u8>,
+    /// There if a state has a time to live.
+    pub(super) clocks: Option<Box<Clocks>>,
 }
 
 impl KeyedState {
@@ -60,7 +63,9 @@ impl KeyedState {
     #[must_use]
     pub fn new(declared: Declared, groups: KeyGroupRange, first: CheckpointId) -> Self {
         let tables = declared.states.iter().map(|state| (state.make)(groups)).collect();
+        let expires = declared.states.iter().any(|state| state.spec.expiry.is_some());
         Self {
+            clocks: expires.then(|| Box::new(Clocks::new(groups))),
             declared,
             groups,
             tables,
@@ -131,6 +136,9 @@ impl KeyedState {
     /// # Errors
     /// Those of the store; also `User` if a value cannot be encoded that must leave to make room.
     pub fn prepare<'a>(&mut self, keys: impl Iterator<Item = KeyRef<'a>>) -> Result<()> {
+        if self.clocks.is_some() {
+            self.drop_expired();
+        }
         if self.backing.is_some() { self.fetch_values(keys) } else { Ok(()) }
     }
 
@@ -350,6 +358,11 @@ impl KeyedState {
         entry: &Entry<'_>,
     ) -> Result<()> {
         let key = KeyRef { hash, group, bytes: entry.key };
+        if self.has_expired(place, group, entry)? {
+            // It still hides what older runs have.
+            let gone = Entry { kind: EntryKind::Delete, value: &[], ..*entry };
+            return self.table_at(place.0).restore(key, &gone);
+        }
         self.table_at(place.0).restore(key, entry)
     }
 

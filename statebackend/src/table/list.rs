@@ -3,11 +3,11 @@
 //! What an interval appends to a list becomes entries of its own (chunks), so appending never rewrites what is in older
 //! runs. Clearing a list that stands in older runs leaves one range tombstone.
 
-use types::{Bincode, Codec, Error, KeyGroupRange, Result};
+use types::{Bincode, Codec, Error, KeyBytes, KeyGroupRange, Result, Timestamp};
 
 use super::{
     Drained,
-    cells::{Cells, Place, Progress, Recorder, Slot},
+    cells::{Cells, Expired, Place, Progress, Recorder, Slot},
     intervals::{Interval, Intervals},
     resident::CellTable,
 };
@@ -106,6 +106,7 @@ impl<T: Data> ListSlot<T> {
 }
 
 impl<T: Data> Slot for ListSlot<T> {
+    type Value = T;
     const IS_ONE_ENTRY: bool = false;
     const ENTRY_BYTES: usize = Drained::of_value::<T>();
 
@@ -178,16 +179,41 @@ impl<T: Data> Slot for ListSlot<T> {
         self.drained = self.items.len();
         Ok(())
     }
+
+    /// The oldest half or more at once, so that each element is moved but a few times.
+    fn expire(
+        &mut self,
+        expired: Expired<T>,
+        _: usize,
+        _: &mut Option<KeyBytes>,
+        into: &mut Intervals,
+    ) -> usize {
+        let is_half = self.items.get(self.items.len() / 2).is_some_and(|item| expired.has(item));
+        if self.dirty != 0 || !is_half {
+            return 1;
+        }
+        let gone = self.items.iter().take_while(|item| expired.has(item)).count();
+        self.items.drain(..gone);
+        self.drained = self.items.len();
+        into.count_living(0, gone);
+        into.count_items(0, gone);
+        1 + gone
+    }
 }
 
 /// All cells of one list state.
-pub struct ListTable<T> {
+pub struct ListTable<T: Data> {
     cells: Cells<ListSlot<T>>,
 }
 
 impl<T: Data> ListTable<T> {
     pub(crate) fn new(groups: KeyGroupRange) -> Self {
         Self { cells: Cells::new(groups) }
+    }
+
+    /// Of elements that have a deadline each.
+    pub(crate) fn expiring(groups: KeyGroupRange, deadline: fn(&T) -> Timestamp) -> Self {
+        Self { cells: Cells::new(groups).with_deadlines(deadline) }
     }
 
     /// The elements of `key`, oldest first.

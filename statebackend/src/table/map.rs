@@ -4,13 +4,16 @@
 //! Clearing is O(1): the entries are detached, drained from there if an older interval still needs them, and dropped in
 //! slices, too. A map that stands in older runs leaves one range tombstone.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+};
 
-use types::{Bincode, Codec, KeyBytes, KeyGroupRange, Result};
+use types::{Bincode, Codec, KeyBytes, KeyGroupRange, Result, Timestamp};
 
 use super::{
     Drained,
-    cells::{Cells, Place, Progress, Recorder, Slot},
+    cells::{Cells, Expired, Place, Progress, Recorder, Slot},
     intervals::{Grave, Interval, Intervals},
     pieces::Pieces,
     resident::{CellTable, Stored},
@@ -254,6 +257,7 @@ fn drain_changes<V: Data>(
 }
 
 impl<V: Data> Slot for MapSlot<V> {
+    type Value = V;
     const IS_ONE_ENTRY: bool = false;
     const ENTRY_BYTES: usize = Drained::of_value::<V>();
 
@@ -294,6 +298,35 @@ impl<V: Data> Slot for MapSlot<V> {
         into.count_items(self.live, before);
         Ok(())
     }
+
+    fn expire(
+        &mut self,
+        expired: Expired<V>,
+        budget: usize,
+        after: &mut Option<KeyBytes>,
+        into: &mut Intervals,
+    ) -> usize {
+        let from = after.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut looked = 0;
+        let mut gone = Vec::new();
+        for (sub, cell) in self.entries.range((from, Bound::Unbounded)) {
+            looked += 1;
+            if cell.dirty == 0 && cell.value.as_ref().is_some_and(|value| expired.has(value)) {
+                gone.push(sub.clone());
+            }
+            if looked >= budget {
+                *after = Some(sub.clone());
+                break;
+            }
+        }
+        for sub in &gone {
+            self.entries.remove(sub);
+        }
+        self.live -= gone.len();
+        into.count_living(0, gone.len());
+        into.count_items(0, gone.len());
+        looked.max(1)
+    }
 }
 
 impl<V: Send + 'static> Grave for Entries<V> {
@@ -317,13 +350,18 @@ impl Grave for Pieces<KeyBytes> {
 }
 
 /// All cells of one map state. Map keys are ordered bytes.
-pub struct MapTable<V> {
+pub struct MapTable<V: Data> {
     cells: Cells<MapSlot<V>>,
 }
 
 impl<V: Data> MapTable<V> {
     pub(crate) fn new(groups: KeyGroupRange) -> Self {
         Self { cells: Cells::new(groups) }
+    }
+
+    /// Of values that have a deadline each.
+    pub(crate) fn expiring(groups: KeyGroupRange, deadline: fn(&V) -> Timestamp) -> Self {
+        Self { cells: Cells::new(groups).with_deadlines(deadline) }
     }
 
     /// The value under a map key.

@@ -7,6 +7,7 @@ mod backing;
 mod cells;
 mod chunks;
 mod drained;
+mod expiring;
 mod intervals;
 mod keyed_state;
 mod list;

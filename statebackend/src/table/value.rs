@@ -2,11 +2,11 @@
 //!
 //! Invariant: a clean cell holds a value. An empty cell is a deletion not yet drained, and goes when it is drained.
 
-use types::{Bincode, Codec, Error, KeyGroup, KeyGroupRange, Result};
+use types::{Bincode, Codec, Error, KeyBytes, KeyGroup, KeyGroupRange, Result, Timestamp};
 
 use super::{
     Drained,
-    cells::{Cells, Place, Progress, Recorder, Slot},
+    cells::{Cells, Expired, Place, Progress, Recorder, Slot},
     intervals::{Interval, Intervals},
     resident::{CellTable, Stored},
 };
@@ -95,6 +95,7 @@ impl<T: Data> ValueSlot<T> {
 }
 
 impl<T: Data> Slot for ValueSlot<T> {
+    type Value = T;
     const IS_ONE_ENTRY: bool = true;
     const ENTRY_BYTES: usize = Drained::of_value::<T>();
 
@@ -136,17 +137,36 @@ impl<T: Data> Slot for ValueSlot<T> {
         into.count_living(self.value.is_some().into(), had.into());
         Ok(())
     }
+
+    fn expire(
+        &mut self,
+        expired: Expired<T>,
+        _: usize,
+        _: &mut Option<KeyBytes>,
+        into: &mut Intervals,
+    ) -> usize {
+        if self.dirty == 0 && self.value.as_ref().is_some_and(|value| expired.has(value)) {
+            self.value = None;
+            into.count_living(0, 1);
+        }
+        1
+    }
 }
 
 /// All cells of one value state. Built-in operators look it up once per batch; users come through
 /// [`ValueState`](crate::ValueState).
-pub struct ValueTable<T> {
+pub struct ValueTable<T: Data> {
     cells: Cells<ValueSlot<T>>,
 }
 
 impl<T: Data> ValueTable<T> {
     pub(crate) fn new(groups: KeyGroupRange) -> Self {
         Self { cells: Cells::new(groups) }
+    }
+
+    /// Of values that have a deadline each.
+    pub(crate) fn expiring(groups: KeyGroupRange, deadline: fn(&T) -> Timestamp) -> Self {
+        Self { cells: Cells::new(groups).with_deadlines(deadline) }
     }
 
     /// The value of `key`.

@@ -6,6 +6,7 @@ extern crate tidegate_statebackend as statebackend;
 
 mod damage;
 mod declare;
+mod expiring;
 mod fixture;
 mod flip;
 mod gauge;

@@ -12,7 +12,7 @@ use statebackend::{
     KeyRef, LiveEntry, MergePolicy, RunCompression, StateSummary, copy_canonical, merge, plan_merge, scan,
     summarize, verify_run, write_run,
 };
-use types::{CheckpointId, KeyGroup, Run, SubtaskIndex, Timestamp};
+use types::{CheckpointId, ExpiryClocks, KeyGroup, Run, SubtaskIndex, Timestamp};
 
 use crate::{
     fixture::{
@@ -364,6 +364,7 @@ impl Job {
             &*self.store,
             neighbours,
             range.start == 0,
+            &ExpiryClocks::default(),
             identity,
             &path,
             RunCompression::Zstd,
@@ -452,20 +453,20 @@ impl Job {
             }
             Ok(())
         };
-        scan(&self.env, &*self.store, &runs, visit).await.unwrap();
+        scan(&self.env, &*self.store, &runs, &ExpiryClocks::default(), visit).await.unwrap();
         assert_eq!(values.len(), model.values.len());
     }
 
     async fn canonical(&mut self, runs: &[Run]) -> StateSummary {
-        let (env, store) = (&self.env, &*self.store);
+        let (env, store, none) = (&self.env, &*self.store, ExpiryClocks::default());
         let (run, summary) =
-            copy_canonical(env, store, runs, store, "canonical", identity(0, 1), RunCompression::Zstd)
+            copy_canonical(env, store, runs, &none, store, "canonical", identity(0, 1), RunCompression::Zstd)
                 .await
                 .unwrap();
         verify_run(env, store, &run, true).await.unwrap();
         assert_eq!(run.tombstones, 0);
-        assert_eq!(summarize(env, store, runs).await.unwrap(), summary);
-        assert_eq!(summarize(env, store, &[run]).await.unwrap(), summary);
+        assert_eq!(summarize(env, store, runs, &none).await.unwrap(), summary);
+        assert_eq!(summarize(env, store, &[run], &none).await.unwrap(), summary);
         store.delete("canonical").await.unwrap();
         summary
     }

@@ -257,6 +257,86 @@ fn a_broadcast_state_is_a_map_that_is_restored() {
     assert_eq!(harness.out(), [3, 2]);
 }
 
+/// Says of each word how often it came within ten milliseconds of the one before.
+macro_rules! again {
+    ($name:ident, $ttl:expr) => {
+        #[derive(Clone)]
+        struct $name;
+
+        impl ProcessFunction for $name {
+            type Key = String;
+            type In = String;
+            type Out = u64;
+            type State = Expiring<ValueState<u64>>;
+
+            fn declare(states: &mut Declarations) -> Self::State {
+                states.expiring($ttl).value("times")
+            }
+
+            fn process(&mut self, _: String, times: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
+                let times = times.update(ctx, |times| *times.insert(times.unwrap_or(0) + 1))?;
+                ctx.emit(times);
+                Ok(())
+            }
+        }
+    };
+}
+
+again!(AgainInEventTime, Ttl::event_time(LIFE));
+again!(AgainInProcessingTime, Ttl::processing_time(LIFE));
+
+const LIFE: Duration = Duration::from_millis(10);
+
+#[test]
+fn state_expires_in_event_time_also_after_a_restore() {
+    let mut harness = OperatorHarness::new(|words: Stream<String>| {
+        words.key_by(String::clone).process("again", AgainInEventTime)
+    });
+    let push = |harness: &mut OperatorHarness<String, u64>, at: i64| {
+        harness.push("a".to_owned(), Timestamp(at));
+        harness.out()
+    };
+    assert_eq!(push(&mut harness, 100), [1]);
+    assert_eq!(push(&mut harness, 140), [2], "no watermark says that time has passed");
+    harness.watermark(Timestamp(149));
+    assert_eq!(push(&mut harness, 140), [3], "the watermark is later than the record: it lives until 159");
+    let snapshot = harness.snapshot();
+    harness.watermark(Timestamp(159));
+    assert_eq!(push(&mut harness, 160), [1]);
+    harness.restore(&snapshot);
+    assert_eq!(push(&mut harness, 150), [4]);
+    harness.watermark(Timestamp(160));
+    let expired = harness.snapshot();
+    harness.restore(&expired);
+    assert_eq!(push(&mut harness, 155), [1], "what had expired has, whatever records come");
+    harness.finish();
+    let ended = harness.snapshot();
+    harness.restore(&ended);
+    assert_eq!(push(&mut harness, 161), [2], "the end of the input is no time");
+}
+
+#[test]
+fn state_expires_in_processing_time_which_never_goes_back() {
+    let mut harness = OperatorHarness::new(|words: Stream<String>| {
+        words.key_by(String::clone).process("again", AgainInProcessingTime)
+    });
+    let push = |harness: &mut OperatorHarness<String, u64>, at: i64| {
+        harness.processing_time(Timestamp(at));
+        harness.push_untimed("a".to_owned());
+        harness.out()
+    };
+    assert_eq!(push(&mut harness, 1000), [1]);
+    assert_eq!(push(&mut harness, 1009), [2]);
+    assert_eq!(push(&mut harness, 1019), [1]);
+    assert_eq!(push(&mut harness, 1028), [2]);
+    let snapshot = harness.snapshot();
+    assert_eq!(push(&mut harness, 1038), [1]);
+    harness.restore(&snapshot);
+    assert_eq!(push(&mut harness, 5), [3], "a clock that is slow");
+    assert_eq!(push(&mut harness, 1037), [4], "written at 1028, when the clock of the snapshot stood there");
+    assert_eq!(push(&mut harness, 1047), [1]);
+}
+
 /// Registers a timer for each record and lets it echo.
 #[derive(Clone)]
 struct Alarm;

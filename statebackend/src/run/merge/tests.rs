@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use env::{Env, Payload, Store};
 use proptest::prelude::*;
-use types::{AttemptId, JobId, KeyGroup, Run, RunIdentity, Shape, SubtaskIndex, Uid};
+use types::{AttemptId, ExpiryClocks, JobId, KeyGroup, Run, RunIdentity, Shape, SubtaskIndex, Uid};
 
 use super::*;
 use crate::{
@@ -31,7 +31,14 @@ const GROUPS: KeyGroupRange = KeyGroupRange { start: 0, end: 2 };
 fn schema(first: u16) -> Schema {
     let spec = |name: &str| {
         let (name, codec) = (name.to_owned(), "bincode-2".to_owned());
-        StateSpec { name, kind: StateKind::Map, codec, shape: Shape::Unit, map_key: Some(Shape::Unit) }
+        StateSpec {
+            name,
+            kind: StateKind::Map,
+            expiry: None,
+            codec,
+            shape: Shape::Unit,
+            map_key: Some(Shape::Unit),
+        }
     };
     Schema::new(None, ["a", "b"][first.into()..].iter().map(|name| spec(name).into()))
 }
@@ -164,13 +171,13 @@ proptest! {
             ];
             for (number, includes_oldest, how) in merges {
                 let path = format!("run-{number}");
-                let merged = merge(&env, &*store, &written, includes_oldest, identity(number), &path, how).await.unwrap();
+                let merged = merge(&env, &*store, &written, includes_oldest, &ExpiryClocks::default(), identity(number), &path, how).await.unwrap();
                 let expected = model(&runs, includes_oldest);
                 assert!(read(&*store, &merged).await == expected, "includes the oldest: {includes_oldest}");
                 assert_eq!(merged.entries, expected.len() as u64);
             }
             let mut live = 0;
-            scan(&env, &*store, &written, |entry| { live += u64::from(!entry.entry.is_tombstone()); Ok(()) }).await.unwrap();
+            scan(&env, &*store, &written, &ExpiryClocks::default(), |entry| { live += u64::from(!entry.entry.is_tombstone()); Ok(()) }).await.unwrap();
             assert_eq!(live, model(&runs, true).len() as u64);
         });
     }
@@ -197,9 +204,18 @@ fn runs_of_several_windows_and_raw_blocks_merge() {
             assert!(reader.windows(GROUPS).len() > 2, "{} windows", reader.windows(GROUPS).len());
             assert!(run.file.len > (entries.len() * LEN) as u64, "noise is stored raw");
         }
-        let merged = merge(&env, &*store, &written, true, identity(100), "run-100", RunCompression::Zstd)
-            .await
-            .unwrap();
+        let merged = merge(
+            &env,
+            &*store,
+            &written,
+            true,
+            &ExpiryClocks::default(),
+            identity(100),
+            "run-100",
+            RunCompression::Zstd,
+        )
+        .await
+        .unwrap();
         assert!(read(&*store, &merged).await == model(&runs, true));
     });
 }
@@ -227,12 +243,25 @@ fn what_a_merge_writes_is_compressed_as_it_is_told_whatever_it_reads() {
         expected.extend(entries(1_000));
         for (how, number, zstd) in [(RunCompression::Zstd, 3, true), (RunCompression::None, 4, false)] {
             let path = format!("run-{number}");
-            let merged = merge(&env, &*store, &both, true, identity(number), &path, how).await.unwrap();
+            let merged =
+                merge(&env, &*store, &both, true, &ExpiryClocks::default(), identity(number), &path, how)
+                    .await
+                    .unwrap();
             assert_eq!(zstd_blocks(&*store, &merged).await, (zstd, zstd));
             assert!(read(&*store, &merged).await == expected);
             let path = format!("copy-{number}");
-            let (copy, _) =
-                copy_canonical(&env, &*store, &both, &*store, &path, identity(number), how).await.unwrap();
+            let (copy, _) = copy_canonical(
+                &env,
+                &*store,
+                &both,
+                &ExpiryClocks::default(),
+                &*store,
+                &path,
+                identity(number),
+                how,
+            )
+            .await
+            .unwrap();
             assert_eq!(zstd_blocks(&*store, &copy).await, (zstd, zstd));
         }
     });

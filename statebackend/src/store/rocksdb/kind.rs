@@ -23,6 +23,8 @@ const OPEN_FILES_MIN: usize = 16;
 const OURS: &[&str] = &[
     "cf_paths",
     "comparator",
+    "compaction_filter",
+    "compaction_filter_factory",
     "create_if_missing",
     "db_log_dir",
     "db_paths",

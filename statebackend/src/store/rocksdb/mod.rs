@@ -6,6 +6,7 @@
 
 mod bulk_load;
 mod error;
+mod expire;
 mod kind;
 mod open;
 mod read;
@@ -19,7 +20,8 @@ use types::Result;
 pub use kind::RocksDbKind;
 
 use super::{
-    Answer, KeyBatch, KeyValueStore, Order, SortedEntries, Visit, WriteBatch, directory::StoreDirectory,
+    Answer, ExpiredUntil, KeyBatch, KeyValueStore, Order, SortedEntries, Visit, WriteBatch,
+    directory::StoreDirectory,
 };
 
 /// A store that is a RocksDB database.
@@ -29,6 +31,7 @@ pub struct RocksDbStore {
     write_options: WriteOptions,
     /// Where the files of bulk loads are written, and how many there were.
     loads: (PathBuf, u64),
+    expiring: expire::Expiring,
     /// Dropped behind the database, as what it uses.
     directory: StoreDirectory,
     _kind: RocksDbKind,
@@ -49,5 +52,9 @@ impl KeyValueStore for RocksDbStore {
 
     fn bulk_load(&mut self, entries: &SortedEntries) -> Result<()> {
         bulk_load::bulk_load(self, entries)
+    }
+
+    fn expires(&mut self, prefix: &[u8], until: &ExpiredUntil) {
+        self.expiring.add(prefix, until);
     }
 }

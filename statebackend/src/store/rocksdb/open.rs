@@ -6,7 +6,7 @@ use env::Files;
 use rocksdb::{ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, WriteOptions};
 use types::{Error, Result};
 
-use super::{RocksDbKind, RocksDbStore, error::error};
+use super::{RocksDbKind, RocksDbStore, error::error, expire::Expiring};
 use crate::store::directory::StoreDirectory;
 
 /// Where the database is, below the directory of the store.
@@ -24,7 +24,9 @@ impl RocksDbStore {
         let directory = StoreDirectory::make(files, dir)?;
         let loads = dir.join(LOADS);
         directory.add(&loads)?;
-        let options = kind.options()?;
+        let expiring = Expiring::default();
+        let mut options = kind.options()?;
+        options.set_compaction_filter_factory(expiring.clone());
         // Named, since only a family with a handle can be asked for many keys at once.
         let family = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
         let opened = DB::open_cf_descriptors(&options, dir.join(DATABASE), [family]);
@@ -37,6 +39,6 @@ impl RocksDbStore {
         })?;
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
-        Ok(Self { db, options, write_options, loads: (loads, 0), directory, _kind: kind.clone() })
+        Ok(Self { db, options, write_options, loads: (loads, 0), expiring, directory, _kind: kind.clone() })
     }
 }

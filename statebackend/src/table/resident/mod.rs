@@ -10,7 +10,7 @@ mod outgoing;
 mod value;
 
 pub(crate) use outgoing::{Outgoing, Stored};
-use types::{Error, KeyGroup, Result};
+use types::{Error, KeyGroup, Result, Timestamp};
 
 use super::{
     Drained, StateTable,
@@ -18,7 +18,7 @@ use super::{
     chunks::Refill,
     intervals::{Interval, Intervals},
 };
-use crate::{key::KeyRef, run::entry::Entry, store::KeyValueStore};
+use crate::{expiry::Hand, key::KeyRef, run::entry::Entry, store::KeyValueStore};
 
 /// What an operation is about to use.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +143,8 @@ pub(crate) trait CachedTable: StateTable {
     fn evict(&mut self, group: usize, round: &mut Round) -> Result<bool>;
     /// Takes note of an entry that restoring puts into the store.
     fn note_restored(&mut self, entry: &Entry<'_>) -> Result<()>;
+    /// Lets the hand go on through a key group, and drops what has expired there ([`Cells::expire`]).
+    fn expire(&mut self, group: usize, hand: &mut Hand, until: Timestamp, budget: &mut usize) -> bool;
 }
 
 /// A table that is cells and nothing else: all kinds of declared state.
@@ -304,5 +306,9 @@ impl<T: CellTable> CachedTable for T {
 
     fn note_restored(&mut self, entry: &Entry<'_>) -> Result<()> {
         T::Slot::note_restored(entry, &mut self.inner_mut().intervals)
+    }
+
+    fn expire(&mut self, group: usize, hand: &mut Hand, until: Timestamp, budget: &mut usize) -> bool {
+        self.inner_mut().expire(group, hand, until, budget)
     }
 }

@@ -1,0 +1,225 @@
+//! What a start from a snapshot would do with each state, without doing it: `--check-restore`. It asks what a start asks
+//! ([`compatible`](super::compatible)), state by state, so that all that does not fit is seen at once.
+
+use std::{collections::BTreeSet, fmt};
+
+use checkpoint::manifest::{Manifest, OperatorSnapshot};
+use statebackend::{Action, StateSpec, check_compatible, is_timers};
+use types::{Error, Result, Shape, Uid, count};
+
+use super::{compatible, describe};
+use crate::graph::{
+    logical::{Vertex, VertexKind},
+    physical::Plan,
+};
+
+/// What would be done with a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is restored.
+    Restored,
+    /// The snapshot does not have it: it begins empty.
+    Begins,
+    /// The job does not have it any more, and it was said that it may be dropped.
+    Dropped,
+    /// The job is not started, for this reason.
+    Refused(String),
+}
+
+/// A state of the snapshot or of the job, or something else of an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreRow {
+    /// The operator's uid in the job; in the snapshot, if the job has none; empty for what is true of all.
+    pub operator: String,
+    /// The state's name, or what it is in parentheses.
+    pub state: String,
+    /// Its kind.
+    pub kind: String,
+    /// What would be done with it.
+    pub outcome: Outcome,
+}
+
+/// What a start from a snapshot would do. Rows are in the order of the job's operators, then of the snapshot's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreReport {
+    /// The snapshot.
+    pub place: String,
+    /// What would be done, state by state.
+    pub rows: Vec<RestoreRow>,
+}
+
+impl RestoreReport {
+    /// Whether the job would start.
+    ///
+    /// # Errors
+    /// `IncompatibleState` saying how much does not fit.
+    pub fn verdict(&self) -> Result<()> {
+        let refused = self.rows.iter().filter(|row| matches!(row.outcome, Outcome::Refused(_))).count();
+        match refused {
+            0 => Ok(()),
+            refused => Err(Error::incompatible(format!(
+                "{}: the job would not start from it, {} of {} refused",
+                self.place,
+                refused,
+                count(self.rows.len(), "state"),
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for RestoreReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const HEAD: [&str; 4] = ["operator", "state", "kind", "what would be done"];
+        let line = |row: &RestoreRow| {
+            let outcome = match &row.outcome {
+                Outcome::Restored => "restored".to_owned(),
+                Outcome::Begins => "begins empty".to_owned(),
+                Outcome::Dropped => "dropped".to_owned(),
+                Outcome::Refused(reason) => format!("refused: {reason}"),
+            };
+            [row.operator.clone(), row.state.clone(), row.kind.clone(), outcome]
+        };
+        let lines: Vec<[String; 4]> =
+            std::iter::once(HEAD.map(str::to_owned)).chain(self.rows.iter().map(line)).collect();
+        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+        let widths = [width(0), width(1), width(2)];
+        writeln!(f, "restore from {}", self.place)?;
+        for [operator, state, kind, outcome] in &lines {
+            let [first, second, third] = widths;
+            writeln!(f, "  {operator:first$}  {state:second$}  {kind:third$}  {outcome}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a start of `plan` from `manifest` would do, with what may be dropped.
+pub(crate) fn report(
+    plan: &Plan,
+    manifest: &Manifest,
+    may_drop: &BTreeSet<Uid>,
+    place: &str,
+) -> RestoreReport {
+    let mut report = Rows { rows: Vec::new(), may_drop, place };
+    if let Err(error) = compatible::max_parallelism_fits(plan, manifest, place) {
+        report.push("", "(max parallelism)", "", Outcome::Refused(error.message().to_owned()));
+    }
+    if let Err(error) = compatible::dropped_is_there(manifest, may_drop, place) {
+        report.push("", "(dropped state)", "", Outcome::Refused(error.message().to_owned()));
+    }
+    for vertex in &plan.graph.vertices {
+        if let Some(uid) = &vertex.uid {
+            report.vertex(uid, vertex, manifest);
+        }
+    }
+    for operator in &manifest.operators {
+        if !plan.graph.vertices.iter().any(|vertex| compatible::claims(vertex, operator)) {
+            report.unclaimed(operator);
+        }
+    }
+    RestoreReport { place: place.to_owned(), rows: report.rows }
+}
+
+struct Rows<'a> {
+    rows: Vec<RestoreRow>,
+    may_drop: &'a BTreeSet<Uid>,
+    place: &'a str,
+}
+
+impl Rows<'_> {
+    fn push(&mut self, operator: &str, state: &str, kind: &str, outcome: Outcome) {
+        let (operator, state, kind) = (operator.to_owned(), state.to_owned(), kind.to_owned());
+        self.rows.push(RestoreRow { operator, state, kind, outcome });
+    }
+
+    fn checked(&mut self, operator: &str, state: &str, kind: &str, checked: Result<Outcome>) {
+        let outcome = checked.unwrap_or_else(|error| Outcome::Refused(error.message().to_owned()));
+        self.push(operator, state, kind, outcome);
+    }
+
+    fn vertex(&mut self, uid: &Uid, vertex: &Vertex, manifest: &Manifest) {
+        let stored = compatible::stored(vertex, manifest);
+        let own = vertex.states.iter().map(|spec| (spec.name.as_str(), spec.kind_text()));
+        let lists =
+            vertex.lists.iter().map(|list| (list.name.as_str(), list.redistribution.name().to_owned()));
+        let found = |name: &str| {
+            stored.is_some_and(|operator| {
+                let mut lists = operator.subtasks.iter().flat_map(|subtask| &subtask.lists);
+                operator.states.iter().any(|state| state.name == name) || lists.any(|part| part.name == name)
+            })
+        };
+        let begins: Vec<_> = own.chain(lists).filter(|(name, _)| !found(name)).collect();
+        if let Some(operator) = stored {
+            self.operator(uid, vertex, operator, manifest);
+        }
+        for (name, kind) in begins {
+            self.push(uid.as_str(), name, &kind, Outcome::Begins);
+        }
+    }
+
+    /// What the snapshot holds for an operator of the job.
+    fn operator(&mut self, uid: &Uid, vertex: &Vertex, operator: &OperatorSnapshot, manifest: &Manifest) {
+        let name = match uid == &operator.uid {
+            true => uid.to_string(),
+            false => format!("{uid} (formerly {})", operator.uid),
+        };
+        if let Err(error) = compatible::one_claim(vertex, manifest, self.may_drop, self.place) {
+            self.push(&name, "(operator)", "", Outcome::Refused(error.message().to_owned()));
+        }
+        if let Err(error) = compatible::key_fits(vertex, operator) {
+            self.push(
+                &name,
+                "(key)",
+                &shape(&operator.key_shape),
+                Outcome::Refused(error.message().to_owned()),
+            );
+        }
+        let may_drop = self.may_drop.contains(&operator.uid);
+        for description in &operator.states {
+            let checked = describe::spec(description).and_then(|spec: StateSpec| {
+                let actions = check_compatible(&operator.uid, &vertex.states, may_drop, &[spec])?;
+                let dropped = matches!(actions.first(), Some(Action::Drop(_)));
+                Ok(if dropped { Outcome::Dropped } else { Outcome::Restored })
+            });
+            self.checked(&name, &description.name, &description.kind, checked);
+        }
+        let mut seen = BTreeSet::new();
+        let parts = operator.subtasks.iter().flat_map(|subtask| &subtask.lists);
+        for part in parts.filter(|part| operator.is_list_state(part)) {
+            if seen.insert(&part.name) {
+                let is_declared = vertex.lists.iter().any(|list| list.name == part.name);
+                let is_own = is_declared || !matches!(vertex.kind, VertexKind::Operator(_));
+                let outcome = if is_own { Outcome::Restored } else { Outcome::Dropped };
+                let checked = compatible::list_fits(vertex, part, may_drop).map(|()| outcome);
+                self.checked(&name, &part.name, part.redistribution.name(), checked);
+            }
+        }
+    }
+
+    /// What the snapshot holds and no operator of the job wants.
+    fn unclaimed(&mut self, operator: &OperatorSnapshot) {
+        let checked =
+            compatible::unclaimed_fits(operator, self.may_drop, self.place).map(|()| Outcome::Dropped);
+        let outcome = checked.unwrap_or_else(|error| Outcome::Refused(error.message().to_owned()));
+        let uid = operator.uid.as_str();
+        let mut names = BTreeSet::new();
+        for state in operator.states.iter().filter(|state| !is_timers(&state.name)) {
+            names.insert((state.name.as_str(), state.kind.as_str()));
+        }
+        for part in operator.subtasks.iter().flat_map(|subtask| &subtask.lists) {
+            if operator.is_list_state(part) {
+                names.insert((part.name.as_str(), part.redistribution.name()));
+            }
+        }
+        for (name, kind) in &names {
+            self.push(uid, name, kind, outcome.clone());
+        }
+        if names.is_empty() {
+            self.push(uid, "(operator)", &operator.kind, outcome);
+        }
+    }
+}
+
+/// For people; the bytes of a shape that cannot be read are somebody else's to complain about.
+fn shape(bytes: &[u8]) -> String {
+    Shape::from_bytes(bytes).map_or_else(|_| "damaged".to_owned(), |shape| shape.to_string())
+}
