@@ -6,5 +6,6 @@
 mod arrows;
 mod command;
 mod directory;
+mod job;
 mod live;
 mod offline;
