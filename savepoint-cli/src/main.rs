@@ -7,10 +7,13 @@
 mod client;
 mod commands;
 mod format;
+mod key;
 mod offline;
 mod output;
 mod progress;
+mod rows;
 mod size;
+mod state;
 
 use std::process::ExitCode;
 
@@ -46,7 +49,7 @@ Exit codes:
 SNAPSHOT is DIR (a savepoint, or the last checkpoint of a checkpoint directory), DIR@N (checkpoint N), or
 DIR/history/N (the last checkpoint when record N was written).";
 
-/// Tidegate: lists, inspects and verifies snapshots; shows and steers running jobs.
+/// Tidegate: lists, inspects, verifies and queries snapshots; shows and steers running jobs.
 #[derive(Parser)]
 #[command(name = "tidegate", version, after_help = EXIT_CODES, max_term_width = 120)]
 struct Cli {

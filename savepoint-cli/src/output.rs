@@ -8,7 +8,7 @@
 )]
 
 use std::{
-    io::{self, ErrorKind as Io, Write},
+    io::{self, ErrorKind as Io, IsTerminal, Write},
     process::ExitCode,
 };
 
@@ -27,11 +27,32 @@ pub(crate) struct Output {
     json: bool,
     /// Standard output could not be written, and not because its reader left.
     failed: Option<io::Error>,
+    /// Nobody reads standard output any more.
+    left: bool,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, failed: None }
+        Self { json, failed: None, left: false }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// From now on reports and errors are JSON.
+    pub(crate) fn set_json(&mut self) {
+        self.json = true;
+    }
+
+    /// Whether what is written appears where progress would.
+    pub(crate) fn is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
+    /// Whether somebody reads what is written: there may be more than anybody wants.
+    pub(crate) fn has_reader(&self) -> bool {
+        self.failed.is_none() && !self.left
     }
 
     /// Shows what a command found.
@@ -45,12 +66,21 @@ impl Output {
         } else {
             report.text()
         };
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != Io::BrokenPipe => self.failed = Some(error),
-            _ => {}
-        }
+        self.write(text.as_bytes());
         Ok(())
+    }
+
+    /// Writes a piece of what a command found, where it is too long to be kept.
+    pub(crate) fn write(&mut self, piece: &[u8]) {
+        if !self.has_reader() {
+            return;
+        }
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(piece).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == Io::BrokenPipe => self.left = true,
+            Err(error) => self.failed = Some(error),
+            Ok(()) => {}
+        }
     }
 
     /// The exit code of the command, after one line about what went wrong.

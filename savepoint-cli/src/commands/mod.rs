@@ -4,6 +4,7 @@ mod cancel;
 mod checkpoint;
 mod inspect;
 mod list;
+mod query;
 mod run;
 mod savepoint;
 mod snapshots;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// Check every byte of a directory or a snapshot.
     Verify(verify::Args),
+    /// Print what one state of a snapshot holds, without the program.
+    Query(query::Args),
 }
 
 impl Command {
@@ -56,6 +59,7 @@ impl Command {
             Self::Snapshots(args) => snapshots::execute(args, env, output).await,
             Self::Inspect(args) => inspect::execute(args, env, output).await,
             Self::Verify(args) => verify::execute(args, env, output).await,
+            Self::Query(args) => query::execute(args, env, output).await,
         }
     }
 }

@@ -9,3 +9,5 @@ mod directory;
 mod job;
 mod live;
 mod offline;
+mod query;
+mod shop;

@@ -283,7 +283,7 @@ fn what_is_not_there_gets_one_line_and_is_not_made() {
         (&["snapshots", "file"], 2, "file is not a directory"),
         (&["snapshots", "hdfs://x/y"], 2, "unknown scheme hdfs"),
         (&["frob"], 2, "frob"),
-        (&["verfiy", "ck"], 2, "'verfiy'; a similar subcommand exists: 'verify'; see"),
+        (&["verfiy", "ck"], 2, "'verfiy'; some similar subcommands exist: 'query', 'verify'; see"),
         (&["list", "--adress", "x:1"], 2, "found; a similar argument exists: '--address'; see"),
         (&["verify"], 2, "<DIR|SNAPSHOT>"),
         (&["verify", "ck", "--deeper"], 2, "--deeper"),
