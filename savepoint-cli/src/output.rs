@@ -29,11 +29,13 @@ pub(crate) struct Output {
     failed: Option<io::Error>,
     /// Nobody reads standard output any more.
     left: bool,
+    /// With which a command that did what it was asked ends.
+    code: u8,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, failed: None, left: false }
+        Self { json, failed: None, left: false, code: 0 }
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -43,6 +45,11 @@ impl Output {
     /// From now on reports and errors are JSON.
     pub(crate) fn set_json(&mut self) {
         self.json = true;
+    }
+
+    /// A command that does what it was asked ends with this exit code.
+    pub(crate) fn set_code(&mut self, code: u8) {
+        self.code = code;
     }
 
     /// Whether what is written appears where progress would.
@@ -94,7 +101,7 @@ impl Output {
                 warn(&format!("error: cannot write the output: {error}"));
                 ExitCode::FAILURE
             }
-            (Ok(()), None) => ExitCode::SUCCESS,
+            (Ok(()), None) => ExitCode::from(self.code),
         }
     }
 }

@@ -84,6 +84,9 @@ const MAX_WIDTH: usize = 60;
 /// Written at once, in bytes.
 const PIECE: usize = 64 << 10;
 
+/// Each row has a buffer of this length in bytes, which is filled with zeros first.
+const CSV_BUFFER: usize = 256;
+
 /// Prints rows.
 pub(crate) struct Rows<'a> {
     output: &'a mut Output,
@@ -140,7 +143,7 @@ impl<'a> Rows<'a> {
     }
 
     fn csv(&mut self, cells: impl Iterator<Item = Result<String>>) -> Result<()> {
-        let mut writer = csv::Writer::from_writer(&mut self.piece);
+        let mut writer = csv::WriterBuilder::new().buffer_capacity(CSV_BUFFER).from_writer(&mut self.piece);
         let record = cells.collect::<Result<Vec<_>>>()?;
         let written = writer.write_record(record).and_then(|()| Ok(writer.flush()?));
         written.map_err(|error| Error::internal("a row cannot be said in CSV").with_source(error))

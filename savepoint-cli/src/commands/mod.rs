@@ -2,6 +2,7 @@
 
 mod cancel;
 mod checkpoint;
+mod diff;
 mod inspect;
 mod list;
 mod query;
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Verify(verify::Args),
     /// Print what one state of a snapshot holds, without the program.
     Query(query::Args),
+    /// Compare the state of two snapshots, whatever their parallelism and backend.
+    Diff(diff::Args),
 }
 
 impl Command {
@@ -60,6 +63,7 @@ impl Command {
             Self::Inspect(args) => inspect::execute(args, env, output).await,
             Self::Verify(args) => verify::execute(args, env, output).await,
             Self::Query(args) => query::execute(args, env, output).await,
+            Self::Diff(args) => diff::execute(args, env, output).await,
         }
     }
 }

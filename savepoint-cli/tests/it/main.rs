@@ -5,6 +5,7 @@
 
 mod arrows;
 mod command;
+mod diff;
 mod directory;
 mod job;
 mod live;

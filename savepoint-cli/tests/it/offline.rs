@@ -307,6 +307,7 @@ fn help_documents_every_exit_code() {
         let code = format!("\n{:>4}  ", kind.exit_code());
         assert!(ran.good().contains(&code), "{} is missing: {}", kind.name(), ran.out);
     }
+    assert!(ran.out.contains("\n  14  diff --exit-code: "), "{}", ran.out);
 }
 
 #[test]
