@@ -84,6 +84,7 @@ pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Resul
                 differ: states.iter().any(State::differs),
                 states,
             };
+            drop(bar);
             output.show(&compared)?;
             compared.differ
         }

@@ -130,10 +130,10 @@ impl Query<'_> {
                 batch.iter().try_for_each(|live| counter.add(&live)).map_err(of_operator)?;
                 progress(&reader);
             }
+            drop(bar);
             return self.counted(&Counted { keys: Some(counter.keys), entries: counter.entries }, output);
         }
-        let below = columns(kind);
-        let rows = Rows::new(output, self.format, below);
+        let rows = Rows::new(output, self.format, columns(kind));
         let limit = self.args.limit.unwrap_or(u64::MAX);
         let mut printer = Printer { rows, key_shape, limit, counter: Counter::default() };
         let mut printed = Ok(());
