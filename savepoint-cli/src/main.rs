@@ -6,11 +6,15 @@
 
 mod client;
 mod commands;
+mod compare;
 mod format;
+mod key;
 mod offline;
 mod output;
 mod progress;
+mod rows;
 mod size;
+mod state;
 
 use std::process::ExitCode;
 
@@ -35,18 +39,19 @@ Exit codes:
    5  the machine refuses: no job at that address, no permission, no space
    6  input data is not what the job expects
    7  a user function failed
-   8  a snapshot does not fit the job
+   8  a snapshot does not fit the job, or the one that it is compared with
    9  damage: a file is not what was written, or is missing
   10  a directory or an output belongs to another job or lineage
   11  promised output can no longer be committed
   12  cancelled, or the job ended first
   13  fenced: another attempt owns the job; do not start it again
+  14  diff --exit-code: the snapshots differ
 `run` ends with the exit code of the program.
 
 SNAPSHOT is DIR (a savepoint, or the last checkpoint of a checkpoint directory), DIR@N (checkpoint N), or
 DIR/history/N (the last checkpoint when record N was written).";
 
-/// Tidegate: lists, inspects and verifies snapshots; shows and steers running jobs.
+/// Tidegate: lists, inspects, verifies, queries and compares snapshots; shows and steers running jobs.
 #[derive(Parser)]
 #[command(name = "tidegate", version, after_help = EXIT_CODES, max_term_width = 120)]
 struct Cli {

@@ -8,7 +8,7 @@
 )]
 
 use std::{
-    io::{self, ErrorKind as Io, Write},
+    io::{self, ErrorKind as Io, IsTerminal, Write},
     process::ExitCode,
 };
 
@@ -27,11 +27,39 @@ pub(crate) struct Output {
     json: bool,
     /// Standard output could not be written, and not because its reader left.
     failed: Option<io::Error>,
+    /// Nobody reads standard output any more.
+    left: bool,
+    /// With which a command that did what it was asked ends.
+    code: u8,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, failed: None }
+        Self { json, failed: None, left: false, code: 0 }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// From now on reports and errors are JSON.
+    pub(crate) fn set_json(&mut self) {
+        self.json = true;
+    }
+
+    /// A command that does what it was asked ends with this exit code.
+    pub(crate) fn set_code(&mut self, code: u8) {
+        self.code = code;
+    }
+
+    /// Whether what is written appears where progress would.
+    pub(crate) fn is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
+    /// Whether somebody reads what is written: there may be more than anybody wants.
+    pub(crate) fn has_reader(&self) -> bool {
+        self.failed.is_none() && !self.left
     }
 
     /// Shows what a command found.
@@ -45,12 +73,21 @@ impl Output {
         } else {
             report.text()
         };
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != Io::BrokenPipe => self.failed = Some(error),
-            _ => {}
-        }
+        self.write(text.as_bytes());
         Ok(())
+    }
+
+    /// Writes a piece of what a command found, where it is too long to be kept.
+    pub(crate) fn write(&mut self, piece: &[u8]) {
+        if !self.has_reader() {
+            return;
+        }
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(piece).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == Io::BrokenPipe => self.left = true,
+            Err(error) => self.failed = Some(error),
+            Ok(()) => {}
+        }
     }
 
     /// The exit code of the command, after one line about what went wrong.
@@ -64,7 +101,7 @@ impl Output {
                 warn(&format!("error: cannot write the output: {error}"));
                 ExitCode::FAILURE
             }
-            (Ok(()), None) => ExitCode::SUCCESS,
+            (Ok(()), None) => ExitCode::from(self.code),
         }
     }
 }

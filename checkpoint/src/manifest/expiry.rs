@@ -50,6 +50,16 @@ impl SubtaskSnapshot {
 }
 
 impl OperatorSnapshot {
+    /// Until when state had expired, of all its key groups.
+    ///
+    /// # Errors
+    /// `Corrupt` if that cannot be read.
+    pub fn expiry_clocks(&self) -> Result<ExpiryClocks> {
+        let lists = self.subtasks.iter().flat_map(|subtask| &subtask.lists);
+        let elements = lists.filter(|part| part.is_expiry_clocks()).flat_map(|part| &part.elements);
+        ExpiryClocks::from_elements(elements.map(Vec::as_slice))
+    }
+
     /// Whether a list state is a user's, and not something that is remembered in the form of one.
     #[must_use]
     pub fn is_list_state(&self, part: &ListPart) -> bool {

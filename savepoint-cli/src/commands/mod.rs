@@ -2,8 +2,10 @@
 
 mod cancel;
 mod checkpoint;
+mod diff;
 mod inspect;
 mod list;
+mod query;
 mod run;
 mod savepoint;
 mod snapshots;
@@ -40,6 +42,10 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// Check every byte of a directory or a snapshot.
     Verify(verify::Args),
+    /// Print what one state of a snapshot holds, without the program.
+    Query(query::Args),
+    /// Compare the state of two snapshots, whatever their parallelism and backend.
+    Diff(diff::Args),
 }
 
 impl Command {
@@ -56,6 +62,8 @@ impl Command {
             Self::Snapshots(args) => snapshots::execute(args, env, output).await,
             Self::Inspect(args) => inspect::execute(args, env, output).await,
             Self::Verify(args) => verify::execute(args, env, output).await,
+            Self::Query(args) => query::execute(args, env, output).await,
+            Self::Diff(args) => diff::execute(args, env, output).await,
         }
     }
 }

@@ -48,6 +48,14 @@ impl Ran {
             assert!(self.err.contains(text), "{text:?} is missing in: {}", self.err);
         }
     }
+
+    /// It failed with this code and one line of JSON.
+    #[track_caller]
+    pub(crate) fn refused_as_json(&self, code: i32) {
+        assert_eq!(self.code, code, "{}{}", self.out, self.err);
+        let said: serde_json::Value = serde_json::from_str(&self.err).unwrap();
+        assert!(said["error"]["message"].is_string(), "{}", self.err);
+    }
 }
 
 /// The text with what differs from run to run replaced: ids, times, process numbers. Spaces that fill columns are one.

@@ -5,6 +5,10 @@
 
 mod arrows;
 mod command;
+mod diff;
 mod directory;
+mod job;
 mod live;
 mod offline;
+mod query;
+mod shop;

@@ -283,7 +283,7 @@ fn what_is_not_there_gets_one_line_and_is_not_made() {
         (&["snapshots", "file"], 2, "file is not a directory"),
         (&["snapshots", "hdfs://x/y"], 2, "unknown scheme hdfs"),
         (&["frob"], 2, "frob"),
-        (&["verfiy", "ck"], 2, "'verfiy'; a similar subcommand exists: 'verify'; see"),
+        (&["verfiy", "ck"], 2, "'verfiy'; some similar subcommands exist: 'query', 'verify'; see"),
         (&["list", "--adress", "x:1"], 2, "found; a similar argument exists: '--address'; see"),
         (&["verify"], 2, "<DIR|SNAPSHOT>"),
         (&["verify", "ck", "--deeper"], 2, "--deeper"),
@@ -307,6 +307,7 @@ fn help_documents_every_exit_code() {
         let code = format!("\n{:>4}  ", kind.exit_code());
         assert!(ran.good().contains(&code), "{} is missing: {}", kind.name(), ran.out);
     }
+    assert!(ran.out.contains("\n  14  diff --exit-code: "), "{}", ran.out);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{RestoreStats, check_value, places};
 use crate::{
     declare::StateSpec,
     run::{
-        driver::{LiveBatch, LiveEntry, Scan},
+        live::{LiveBatch, LiveEntry, Scan},
         reader::RunReader,
     },
     store::SortedEntries,
@@ -65,7 +65,7 @@ struct Loading {
 
 impl Loading {
     fn take(&mut self, batch: &LiveBatch) -> Result<()> {
-        batch.visit(|live| self.entry(live))
+        batch.iter().try_for_each(|live| self.entry(live))
     }
 
     fn entry(&mut self, live: LiveEntry<'_>) -> Result<()> {

@@ -1,37 +1,40 @@
 //! Merging runs of a store: reads windows as the [`Merger`] asks for them and runs it away from the tasks.
 //!
-//! [`merge`] writes neighbouring runs as one, [`copy_canonical`] writes all runs in the canonical form, [`scan`] shows the
-//! entries that live. All three are this driver with another sink.
+//! [`merge`] writes neighbouring runs as one, [`copy_canonical`] writes all runs in the canonical form, [`summarize`] counts
+//! what lives, [`Scan`](super::Scan) shows it. All are this driver with another sink.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use bytes::Bytes;
 use env::{Env, FaultPoint, Store, StoreWriter};
-use types::{Error, ExpiryClocks, KeyGroup, KeyGroupRange, Result, Run, RunIdentity};
+use types::{Error, ExpiryClocks, KeyGroupRange, Result, Run, RunIdentity};
 
 use super::{
     block::{Home, RunCompression},
     canonical::{CanonicalWriter, StateSummary, Summarizer},
-    entry::{Entry, decode},
+    entry::decode,
     expire::Expiry,
     merge::{Merger, Sink, Step},
     reader::{RunReader, Window},
     schema::Schema,
+    select::Selection,
     writer::{RunWriter, Written},
 };
-use crate::declare::StateSpec;
 
-struct Driver {
+/// A merge on its way.
+pub(crate) struct Driver {
     readers: Vec<RunReader>,
     /// The windows of each run that are not yet read.
     windows: Vec<std::vec::IntoIter<Range<usize>>>,
     merger: Merger,
     schema: Schema,
     feed: Option<(usize, Option<Window>)>,
+    /// Stored bytes of the windows that were read, and of all.
+    progress: (u64, u64),
 }
 
 impl Driver {
-    async fn open(
+    pub(crate) async fn open(
         store: &dyn Store,
         runs: &[Run],
         includes_oldest: bool,
@@ -45,13 +48,64 @@ impl Driver {
         let sources = runs.iter().zip(&readers);
         let sources = sources.map(|(run, reader)| (run.groups, reader.schema.places_in(&schema, run)));
         let merger = Merger::new(sources, includes_oldest, Expiry::new(&schema, clocks));
-        let windows = runs.iter().zip(&readers).map(|(run, reader)| reader.windows(run.groups).into_iter());
-        let windows = windows.collect();
-        Ok(Self { readers, windows, merger, schema, feed: None })
+        let windows = runs.iter().zip(&readers).map(|(run, reader)| reader.windows(run.groups)).collect();
+        Ok(Self::new(readers, windows, merger, schema))
+    }
+
+    /// What lives of `selection` by these clocks, and perhaps some entries of other keys in the same blocks. `runs` are all there are.
+    pub(crate) async fn select(
+        store: &dyn Store,
+        runs: &[Run],
+        clocks: &ExpiryClocks,
+        selection: &Selection,
+    ) -> Result<Self> {
+        let mut readers = Vec::new();
+        let mut parts = Vec::new();
+        for run in runs {
+            if let Some(groups) = run.groups.intersect(selection.groups) {
+                readers.push(RunReader::open(store, run).await?);
+                parts.push((run, Selection { groups, ..selection.clone() }));
+            }
+        }
+        let schema =
+            Schema::union(parts.iter().map(|(run, _)| *run).zip(readers.iter().map(|it| &it.schema)))?;
+        let (mut sources, mut windows) = (Vec::new(), Vec::new());
+        for (reader, (run, part)) in readers.iter().zip(&parts) {
+            let mut places = reader.schema.places_in(&schema, run);
+            let names = reader.schema.states.iter().map(|state| &state.spec.name);
+            for (place, name) in places.iter_mut().zip(names) {
+                *place = place.filter(|_| *name == selection.state);
+            }
+            let wanted = places.iter().position(Option::is_some);
+            windows.push(wanted.map_or_else(Vec::new, |state| {
+                reader.windows_of(|number| part.may_be_in(state as u16, &reader.index, number))
+            }));
+            sources.push((part.groups, places));
+        }
+        let merger = Merger::new(sources, true, Expiry::new(&schema, clocks));
+        Ok(Self::new(readers, windows, merger, schema))
+    }
+
+    fn new(readers: Vec<RunReader>, windows: Vec<Vec<Range<usize>>>, merger: Merger, schema: Schema) -> Self {
+        let len = |(reader, windows): (&RunReader, &Vec<Range<usize>>)| {
+            windows.iter().map(|window| reader.stored_len(window)).sum::<u64>()
+        };
+        let total = readers.iter().zip(&windows).map(len).sum();
+        let windows = windows.into_iter().map(Vec::into_iter).collect();
+        Self { readers, windows, merger, schema, feed: None, progress: (0, total) }
+    }
+
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Stored bytes that were read, and that will have been at the end.
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        self.progress
     }
 
     /// Merges until the sink is full (`false`) or all is done (`true`).
-    async fn step<S: Sink + Send + 'static>(
+    pub(crate) async fn step<S: Sink + Send + 'static>(
         self,
         env: &Env,
         store: &dyn Store,
@@ -71,7 +125,10 @@ impl Driver {
             match step {
                 Step::Feed(source) => {
                     let window = match driver.windows[source].next() {
-                        Some(window) => Some(driver.readers[source].read(store, window).await?),
+                        Some(window) => {
+                            driver.progress.0 += driver.readers[source].stored_len(&window);
+                            Some(driver.readers[source].read(store, window).await?)
+                        }
                         None => None,
                     };
                     driver.feed = Some((source, window));
@@ -179,97 +236,6 @@ pub async fn summarize(
     let sink = Summarizer::new(&driver.schema);
     let (_, sink, _) = driver.step(env, store, sink).await?;
     Ok(sink.finish())
-}
-
-/// A live entry, as [`scan`] shows it.
-#[derive(Clone, Copy, Debug)]
-pub struct LiveEntry<'a> {
-    /// Its state.
-    pub state: &'a StateSpec,
-    /// Its key group.
-    pub group: KeyGroup,
-    /// Key, place below the key, and value. Never a tombstone.
-    pub entry: Entry<'a>,
-}
-
-/// Calls `visit` with every entry that lives in `runs` (all runs, oldest first) and has not expired by the `clocks` of their
-/// checkpoint, by state name, key group, key, and place below the key.
-///
-/// # Errors
-/// As [`merge`], and the errors of `visit`.
-pub async fn scan(
-    env: &Env,
-    store: &dyn Store,
-    runs: &[Run],
-    clocks: &ExpiryClocks,
-    mut visit: impl FnMut(LiveEntry<'_>) -> Result<()>,
-) -> Result<()> {
-    let mut scan = Scan::open(store, runs, clocks).await?;
-    while let Some(batch) = scan.next(env, store).await? {
-        batch.visit(&mut visit)?;
-    }
-    Ok(())
-}
-
-/// A [`scan`] that comes in batches, which can be worked on elsewhere.
-pub(crate) struct Scan {
-    /// `None` when all is merged.
-    driver: Option<Driver>,
-    specs: Arc<[Arc<StateSpec>]>,
-}
-
-impl Scan {
-    pub(crate) async fn open(store: &dyn Store, runs: &[Run], clocks: &ExpiryClocks) -> Result<Self> {
-        let driver = Driver::open(store, runs, true, clocks).await?;
-        let specs = driver.schema.states.iter().map(|state| state.spec.clone()).collect();
-        Ok(Self { driver: Some(driver), specs })
-    }
-
-    /// The next entries; `None` when there are no more.
-    pub(crate) async fn next(&mut self, env: &Env, store: &dyn Store) -> Result<Option<LiveBatch>> {
-        let Some(driver) = self.driver.take() else { return Ok(None) };
-        let (driver, entries, done) = driver.step(env, store, Batch::default()).await?;
-        self.driver = (!done).then_some(driver);
-        Ok(Some(LiveBatch { specs: self.specs.clone(), entries }))
-    }
-}
-
-/// Merged entries, in order.
-pub(crate) struct LiveBatch {
-    specs: Arc<[Arc<StateSpec>]>,
-    entries: Batch,
-}
-
-impl LiveBatch {
-    pub(crate) fn visit(&self, mut visit: impl FnMut(LiveEntry<'_>) -> Result<()>) -> Result<()> {
-        for &(home, begin) in &self.entries.entries {
-            let entry = decode(&self.entries.bytes[begin..]);
-            visit(LiveEntry { state: &self.specs[usize::from(home.state)], group: home.group, entry })?;
-        }
-        Ok(())
-    }
-}
-
-/// Entries on their way to a visitor.
-#[derive(Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    entries: Vec<(Home, usize)>,
-}
-
-/// The size of a batch in bytes.
-const BATCH_LEN: usize = 1 << 20;
-
-impl Sink for Batch {
-    fn push(&mut self, home: Home, bytes: &[u8]) -> Result<()> {
-        self.entries.push((home, self.bytes.len()));
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes.len() >= BATCH_LEN
-    }
 }
 
 impl Sink for RunWriter {

@@ -104,8 +104,13 @@ impl RunReader {
 
     /// The blocks that may hold entries of the key groups `wanted`, as ranges that are read together.
     pub(crate) fn windows(&self, wanted: KeyGroupRange) -> Vec<Range<usize>> {
+        self.windows_of(|number| index::may_hold(&self.index, number, wanted))
+    }
+
+    /// The blocks that are wanted, as ranges that are read together.
+    pub(crate) fn windows_of(&self, wanted: impl Fn(usize) -> bool) -> Vec<Range<usize>> {
         let mut windows: Vec<Range<usize>> = Vec::new();
-        for number in (0..self.index.len()).filter(|number| index::may_hold(&self.index, *number, wanted)) {
+        for number in (0..self.index.len()).filter(|number| wanted(*number)) {
             match windows.last_mut() {
                 Some(last)
                     if last.end == number
@@ -117,6 +122,11 @@ impl RunReader {
             }
         }
         windows
+    }
+
+    /// The length of neighbouring blocks in the file.
+    pub(crate) fn stored_len(&self, window: &Range<usize>) -> u64 {
+        self.index[window.clone()].iter().map(|block| u64::from(block.stored_len)).sum()
     }
 
     /// Reads any bytes of the file.

@@ -4,11 +4,13 @@
 //!
 //! `trace` finds a shape through `Deserialize`, `sample` from a value through `Serialize`, `compare` names the first
 //! difference and joins two partial shapes, `bytes` is the stored form, `display` the printed one, `value` prints stored
-//! bytes.
+//! bytes, `key` reads a key that somebody wrote down.
 
+mod around;
 mod bytes;
 mod compare;
 mod display;
+mod key;
 mod path;
 mod sample;
 mod trace;
@@ -17,6 +19,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use key::{KeyPart, from_hex};
 pub use value::{ShapedFields, ShapedValue};
 
 use self::path::Path;
@@ -116,6 +119,22 @@ impl Shape {
                 !open && variants.iter().all(|variant| !variant.name.is_empty() && variant.fields.are_known())
             }
             _ => true,
+        }
+    }
+
+    /// Whether every value of it is no bytes at all.
+    fn takes_no_bytes(&self) -> bool {
+        match self {
+            Self::Unit => true,
+            Self::Tuple(parts) => parts.iter().all(Self::takes_no_bytes),
+            Self::Struct { fields, .. } => match fields {
+                Fields::Unit => true,
+                Fields::Newtype(inner) => inner.takes_no_bytes(),
+                Fields::Tuple(parts) => parts.iter().all(Self::takes_no_bytes),
+                Fields::Named(fields) => fields.iter().all(|(_, shape)| shape.takes_no_bytes()),
+                Fields::Unknown => false,
+            },
+            _ => false,
         }
     }
 

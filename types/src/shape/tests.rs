@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+mod keys;
 mod traced;
 mod values;
 

@@ -12,10 +12,12 @@ use crate::{
     declare::{StateKind, StateSpec},
     run::{
         block::RunCompression,
-        driver::{copy_canonical, merge, scan},
+        driver::{copy_canonical, merge},
         index::Compression,
+        live::{Scan, scan},
         reader::RunReader,
         schema::Schema,
+        select::{KeySelection, Selection},
         writer::RunWriter,
     },
 };
@@ -109,12 +111,14 @@ fn model(runs: &[Entries], includes_oldest: bool) -> Entries {
     kept.map(|(at, (_, value))| (at.clone(), value.clone())).collect()
 }
 
-/// Keys that are alike for eight bytes, or end in zeros, or are the beginning of another.
+/// Keys that are alike for eight bytes or for many, or end in zeros, or are the beginning of another.
 fn key() -> impl Strategy<Value = Vec<u8>> {
     let short = proptest::collection::vec(0_u8..2, 0..4);
     let eight = (0_u64..20).prop_map(|number| number.to_be_bytes().to_vec());
     let long = proptest::collection::vec(0_u8..2, 0..3).prop_map(|end| [&[0; 7][..], &end].concat());
-    prop_oneof![short, eight, long]
+    // Alike for more bytes than an index holds.
+    let longest = proptest::collection::vec(0_u8..2, 0..3).prop_map(|end| [&[0; 63][..], &end].concat());
+    prop_oneof![short, eight, long, longest]
 }
 
 /// Bytes that do not compress.
@@ -181,6 +185,81 @@ proptest! {
             assert_eq!(live, model(&runs, true).len() as u64);
         });
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn a_selection_is_that_part_of_what_lives(
+        runs in proptest::collection::vec(entries(), 1..5), wanted in proptest::collection::vec(key(), 1..6),
+    ) {
+        env::sim::Simulation::new(1).run(async |env: Env| {
+            let store = env.open_store("memory:runs").unwrap();
+            let mut written = Vec::new();
+            for (number, run) in (1..).zip(&runs) {
+                written.push(write(&*store, number, run, RunCompression::Zstd).await);
+            }
+            let live = model(&runs, true);
+            let mut selections = vec![KeySelection::All];
+            for key in wanted.iter().chain(live.keys().map(|at| &at.2).take(5)) {
+                selections.push(KeySelection::One(key.clone()));
+                selections.push(KeySelection::Beginning(key[..key.len() / 2].to_vec()));
+                selections.push(KeySelection::Beginning(key.clone()));
+            }
+            for (state, name) in [(0, "a"), (1, "b"), (2, "c")] {
+                for (start, end) in [(0, 1), (1, 2), (0, 2), (0, 9)] {
+                    for keys in &selections {
+                        let groups = KeyGroupRange { start, end };
+                        let selection = Selection { state: name.to_owned(), groups, keys: keys.clone() };
+                        let is_wanted = |at: &At| at.0 == state && (start..end).contains(&at.1) && keys.contains(&at.2);
+                        let expected: Vec<_> = live.keys().filter(|at| is_wanted(at)).cloned().collect();
+                        assert_eq!(selected(&env, &*store, &written, &selection).await, expected, "{selection:?}");
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// The places of what lives of a selection.
+async fn selected(env: &Env, store: &dyn Store, runs: &[Run], selection: &Selection) -> Vec<At> {
+    let mut scan = Scan::select(store, runs, selection).await.unwrap();
+    let mut found = Vec::new();
+    while let Some(batch) = scan.next(env, store).await.unwrap() {
+        found.extend(batch.iter().map(|live| {
+            let (state, entry) = (u16::from(live.state.name == "b"), live.entry);
+            (state, live.group.0, entry.key.to_vec(), true, entry.sub.to_vec())
+        }));
+    }
+    let (read, all) = scan.progress();
+    assert_eq!(read, all, "what is said of the progress ends with all of it");
+    found
+}
+
+#[test]
+fn one_key_costs_a_block_of_each_run() {
+    let entries = |from: u64| -> Entries {
+        let at = |key: u64| (0, (key % 2) as u16, key.to_be_bytes().to_vec(), true, vec![]);
+        (from..from + 2_000).map(|key| (at(key), Some(noise(key, 1000)))).collect()
+    };
+    env::sim::Simulation::new(1).run(async |env: Env| {
+        let store = env.open_store("memory:runs").unwrap();
+        let runs = [
+            write(&*store, 1, &entries(0), RunCompression::Zstd).await,
+            write(&*store, 2, &entries(1_000), RunCompression::Zstd).await,
+        ];
+        let len: u64 = runs.iter().map(|run| run.file.len).sum();
+        for key in [0_u64, 1, 999, 1_500, 2_999, 3_000] {
+            let keys = KeySelection::One(key.to_be_bytes().to_vec());
+            let group = (key % 2) as u16;
+            let groups = KeyGroupRange { start: group, end: group + 1 };
+            let selection = Selection { state: "a".to_owned(), groups, keys };
+            let (_, read) = Scan::select(&*store, &runs, &selection).await.unwrap().progress();
+            assert!(read < 4 * (80 << 10), "{read} of {len} bytes for one key");
+            let found = selected(&env, &*store, &runs, &selection).await;
+            assert_eq!(found.len(), usize::from(key < 3_000), "{key}");
+        }
+    });
 }
 
 #[test]

@@ -8,10 +8,13 @@ use serde::de::{
 };
 
 use super::{ShapedFields, ShapedValue};
-use crate::shape::{Fields, Shape};
+use crate::shape::{
+    Fields, Shape,
+    around::{Around, MAX_DEPTH},
+};
 
-/// How many shapes may be entered on the way to one part: three for each of the levels that a stored value may have.
-const MAX_DEPTH: u32 = 400;
+/// More elements than this that take no bytes are not made: their number alone would say how much memory they take.
+const MAX_EMPTY_ELEMENTS: usize = 1024;
 
 /// Reads one value of a shape.
 #[derive(Clone, Copy)]
@@ -23,12 +26,6 @@ pub(super) struct Seed<'a> {
     lost: &'a Cell<bool>,
 }
 
-/// A shape around another one.
-struct Around<'a> {
-    shape: &'a Shape,
-    outer: Option<&'a Around<'a>>,
-}
-
 impl<'a> Seed<'a> {
     pub(super) fn new(shape: &'a Shape, lost: &'a Cell<bool>) -> Self {
         Self { shape, around: None, depth: 0, lost }
@@ -36,11 +33,7 @@ impl<'a> Seed<'a> {
 
     /// The shape that stands `levels` further out, in its own place.
     fn recurse<E: de::Error>(self, levels: u32) -> Result<Self, E> {
-        let mut around = self.around;
-        for _ in 0..levels {
-            around = around.and_then(|around| around.outer);
-        }
-        match around {
+        match Around::out(self.around, levels) {
             Some(target) => Ok(Self { shape: target.shape, around: target.outer, ..self }),
             None => self.unknown(),
         }
@@ -129,6 +122,14 @@ impl<'a> Inside<'a> {
         deserializer.deserialize_tuple(parts.len(), Parts { inside: self, parts })
     }
 
+    /// Gives up on a list that goes on and on without taking bytes.
+    fn bounded<E: de::Error>(self, elements: usize, parts: &[&Shape]) -> Result<(), E> {
+        if elements >= MAX_EMPTY_ELEMENTS && parts.iter().all(|part| part.takes_no_bytes()) {
+            return self.seed(self.around.shape).unknown();
+        }
+        Ok(())
+    }
+
     fn unexpected<T, E: de::Error>(self) -> Result<T, E> {
         Err(E::custom(format_args!("expected {}", self.around.shape.brief())))
     }
@@ -158,6 +159,7 @@ impl<'de> Visitor<'de> for Inside<'_> {
         let Shape::Seq(inner) = self.around.shape else { return self.unexpected() };
         let mut elements = Vec::new();
         while let Some(element) = access.next_element_seed(self.seed(inner))? {
+            self.bounded(elements.len(), &[inner])?;
             elements.push(element);
         }
         Ok(ShapedValue::Seq(elements))
@@ -167,6 +169,7 @@ impl<'de> Visitor<'de> for Inside<'_> {
         let Shape::Map(key, value) = self.around.shape else { return self.unexpected() };
         let mut entries = Vec::new();
         while let Some(entry) = access.next_entry_seed(self.seed(key), self.seed(value))? {
+            self.bounded(entries.len(), &[key, value])?;
             entries.push(entry);
         }
         Ok(ShapedValue::Map(entries))
