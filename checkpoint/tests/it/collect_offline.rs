@@ -6,7 +6,7 @@ use bytes::Bytes;
 use env::{Env, Store, sim::Simulation};
 use tidegate_checkpoint::{
     collect::{FILES_PER_MARK, Found, Why, collect_offline, find},
-    history::{self, EndKind, JobLock, Kind, RestorePlan, Source, Standing, Started},
+    history::{self, EndKind, JobLock, Kind, RestorePlan, Savepoint, Source, Standing, Started},
     manifest,
     snapshots::verify,
     storage::paths,
@@ -207,6 +207,26 @@ fn open_marks_are_ended() {
         let why: Vec<_> = found.garbage.iter().map(|garbage| garbage.why).collect();
         assert_eq!(why, [Why::Marked(RecordNumber(7)), Why::Orphan]);
         assert!(standing(&env).await.garbage.is_empty());
+    });
+}
+
+#[test]
+fn history_records_below_the_last_milestone_go() {
+    Simulation::new(77).run(async |env| {
+        let mut job = died(&env).await;
+        for checkpoint in 7..=1_003 {
+            let manifest = job.history.standing().completed[0].manifest.clone();
+            let savepoint = Savepoint { checkpoint: CheckpointId(checkpoint), url: String::new(), manifest };
+            job.history.append(Kind::SavepointCompleted(savepoint)).await.unwrap();
+        }
+        let store = env.open_store(JOB).unwrap();
+        let found = collect_offline(&env, &store, true).await.unwrap();
+        let old = found.garbage.iter().filter(|garbage| garbage.why == Why::OldRecord);
+        let old: Vec<_> = old.map(|garbage| garbage.path.clone()).collect();
+        assert_eq!(old, (1..1_000).map(|number| paths::record(RecordNumber(number))).collect::<Vec<_>>());
+        let left = all(&env).await;
+        assert!(old.iter().all(|path| !left.contains(path)));
+        assert_eq!(next_start(&env).await.0, CheckpointId(3));
     });
 }
 

@@ -1,5 +1,7 @@
 //! The power fails just before every single change of the disk that some work makes.
 
+use std::sync::{Arc, Mutex};
+
 use env::{BoxFuture, Env, sim::Simulation};
 use types::Result;
 
@@ -26,11 +28,14 @@ impl Work {
                 let (process, env) = control.process("command");
                 control.disk().crash_at(nth);
                 let work = (self.work)(env.clone());
-                let task = env.spawn_task("command", async { work.await.expect("nothing is in its way") });
-                let done = task.join().await;
+                let done = Arc::new(Mutex::new(None));
+                let result = Arc::clone(&done);
+                let task = env.spawn_task("command", async move { *result.lock().unwrap() = Some(work.await) });
+                drop(task.join().await);
                 let failed = !process.is_alive();
                 control.disk().crash_at(u64::MAX);
-                assert!(failed || done.is_ok(), "seed {seed}, change {nth}: {done:?}");
+                let done = done.lock().unwrap().take();
+                assert!(failed || matches!(done, Some(Ok(()))), "seed {seed}, change {nth}: {done:?}");
                 process.kill();
                 control.crash();
                 (self.check)(observer, format!("seed {seed}, change {nth}")).await;

@@ -29,6 +29,7 @@ mod ledger;
 mod load;
 mod memory_backend;
 mod numbers;
+mod offline_changes;
 mod panicking_ends;
 mod panics;
 mod partitioners;

@@ -2,8 +2,13 @@
 
 mod cancel;
 mod checkpoint;
+mod convert;
+mod delete;
+mod drop_state;
+mod gc;
 mod inspect;
 mod list;
+mod rename_uid;
 mod run;
 mod savepoint;
 mod snapshots;
@@ -40,6 +45,16 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// Check every byte of a directory or a snapshot.
     Verify(verify::Args),
+    /// Make a savepoint out of a completed checkpoint, without the job.
+    Convert(convert::Args),
+    /// Make a savepoint in which an operator has another uid.
+    RenameUid(rename_uid::Args),
+    /// Make a savepoint without a state, or without an operator.
+    DropState(drop_state::Args),
+    /// Delete a savepoint.
+    Delete(delete::Args),
+    /// Delete what a dead job has left in its checkpoint directory, but for its checkpoints.
+    Gc(gc::Args),
 }
 
 impl Command {
@@ -56,6 +71,11 @@ impl Command {
             Self::Snapshots(args) => snapshots::execute(args, env, output).await,
             Self::Inspect(args) => inspect::execute(args, env, output).await,
             Self::Verify(args) => verify::execute(args, env, output).await,
+            Self::Convert(args) => convert::execute(args, env, output).await,
+            Self::RenameUid(args) => rename_uid::execute(args, env, output).await,
+            Self::DropState(args) => drop_state::execute(args, env, output).await,
+            Self::Delete(args) => delete::execute(args, env, output).await,
+            Self::Gc(args) => gc::execute(args, env, output).await,
         }
     }
 }

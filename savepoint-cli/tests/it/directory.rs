@@ -9,7 +9,10 @@ use checkpoint::{
         self, CheckpointKind, Completion, EndKind, JobHistory, JobLock, Kind, Savepoint, StartRequest,
         Started,
     },
-    manifest::{self, Manifest, OperatorSnapshot, SnapshotKind, StateDescription, SubtaskSnapshot},
+    manifest::{
+        self, Manifest, OperatorSnapshot, PreparedTransaction, SnapshotKind, StateDescription,
+        SubtaskSnapshot,
+    },
     savepoint::{self, RunCopier},
     storage::paths,
 };
@@ -36,18 +39,37 @@ pub(crate) struct Directory {
 impl Directory {
     /// 100 words counted in checkpoint 1, ten of them again in checkpoint 2, which is copied to the savepoint.
     pub(crate) fn new() -> Self {
+        Self::of(async |mut job, savepoint| {
+            job.count(0..100);
+            job.checkpoint(CheckpointKind::Ordinary).await.unwrap();
+            job.count(0..10);
+            let manifest = job.checkpoint(CheckpointKind::Savepoint).await.unwrap();
+            job.savepoint(&manifest, savepoint).await.unwrap();
+            job.history.append(Kind::Ended(EndKind::Stopped)).await.unwrap();
+        })
+    }
+
+    /// The same, but for the savepoint and the end: the job has died with output of checkpoint 2 that its sink `out` has not
+    /// committed, and with a run that no checkpoint lists.
+    pub(crate) fn died() -> Self {
+        Self::of(async |mut job, _| {
+            job.count(0..100);
+            job.checkpoint(CheckpointKind::Ordinary).await.unwrap();
+            job.count(0..10);
+            job.complete(CheckpointKind::Ordinary, 1).await.unwrap();
+            job.count(0..10);
+            job.seal(CheckpointId(3), 0).await.unwrap();
+        })
+    }
+
+    fn of(live: impl AsyncFnOnce(Job, &str)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let files = runtime.block_on(async {
             let (checkpoints, savepoint) = (folder.path().join("ck"), folder.path().join("sp"));
             let env = Env::real();
-            let mut job = Job::start(&env, checkpoints.to_str().unwrap()).await.unwrap();
-            job.count(0..100);
-            job.checkpoint(CheckpointKind::Ordinary).await.unwrap();
-            job.count(0..10);
-            let manifest = job.checkpoint(CheckpointKind::Savepoint).await.unwrap();
-            job.savepoint(&manifest, savepoint.to_str().unwrap()).await.unwrap();
-            job.history.append(Kind::Ended(EndKind::Stopped)).await.unwrap();
+            let job = Job::start(&env, checkpoints.to_str().unwrap()).await.unwrap();
+            live(job, savepoint.to_str().unwrap()).await;
             env.files()
         });
         Self { folder, files }
@@ -123,17 +145,54 @@ impl Job {
     }
 
     async fn checkpoint(&mut self, kind: CheckpointKind) -> Result<Manifest> {
+        let manifest = self.complete(kind, 0).await?;
+        self.history.append(Kind::SinksConfirmed(manifest.checkpoint)).await?;
+        Ok(manifest)
+    }
+
+    /// Up to its record; the sink has prepared so many transactions.
+    async fn complete(&mut self, kind: CheckpointKind, prepared: u32) -> Result<Manifest> {
         let checkpoint = self.next;
         self.next = checkpoint.next();
         for index in 0..self.subtasks.len() {
             self.seal(checkpoint, index).await?;
         }
-        let manifest = self.manifest(checkpoint);
+        let mut manifest = self.manifest(checkpoint);
+        manifest.operators.extend((prepared > 0).then(|| self.sink(checkpoint, prepared)));
         let file = manifest::write(&self.env, &*self.store, &manifest).await?;
         let completed = Kind::CheckpointCompleted(Completion { checkpoint, manifest: file, kind });
         self.history.append(completed).await?;
-        self.history.append(Kind::SinksConfirmed(checkpoint)).await?;
         Ok(manifest)
+    }
+
+    fn sink(&self, checkpoint: CheckpointId, prepared: u32) -> OperatorSnapshot {
+        let (lineage, attempt) = (self.history.lineage(), self.history.attempt());
+        let transaction = |writer| PreparedTransaction {
+            lineage,
+            writer: SubtaskIndex(writer),
+            attempt,
+            checkpoint,
+            payload: Vec::new(),
+            file: None,
+        };
+        let subtask = SubtaskSnapshot {
+            subtask: SubtaskIndex(0),
+            groups: KeyGroupRange { start: 0, end: 0 },
+            runs: Vec::new(),
+            lists: Vec::new(),
+            prepared: (0..prepared).map(transaction).collect(),
+            watermark: Timestamp::MIN,
+            processing_time: Timestamp(0),
+        };
+        OperatorSnapshot {
+            uid: Uid::new("out").unwrap(),
+            kind: "sink".to_owned(),
+            parallelism: 1,
+            key_shape: Vec::new(),
+            states: Vec::new(),
+            subtasks: vec![subtask],
+            enumerator: None,
+        }
     }
 
     async fn seal(&mut self, checkpoint: CheckpointId, index: usize) -> Result<()> {

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod arrows;
+mod change;
 mod command;
 mod directory;
+mod gc;
 mod live;
 mod offline;

@@ -17,6 +17,7 @@ pub(crate) mod reader;
 mod resolve;
 mod schema;
 mod sort;
+mod verified;
 mod verify;
 mod writer;
 
@@ -25,5 +26,6 @@ pub use canonical::{StateCount, StateSummary};
 pub use driver::{LiveEntry, copy_canonical, merge, scan, summarize};
 pub use entry::{Entry, EntryKind};
 pub use policy::{MergePolicy, plan_merge};
+pub use verified::{VerifiedCopy, copy_verified};
 pub use verify::{VerifyReport, verify_run};
 pub use writer::{WrittenRun, run_of, write_run};

@@ -18,4 +18,5 @@ mod stored;
 mod stored_maps;
 mod stores;
 mod sweeps;
+mod verified;
 mod whole;
