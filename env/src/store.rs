@@ -118,6 +118,14 @@ pub trait Store: Send + Sync {
     async fn tidy(&self) -> Result<()> {
         Ok(())
     }
+    /// Removes the directories that held these objects, as far as they hold nothing any more, and the store's own likewise:
+    /// when what was there is deleted for good. Whoever writes at this moment makes them again.
+    ///
+    /// # Errors
+    /// As the operating system says; nothing is lost.
+    async fn prune(&self, _deleted: &[String]) -> Result<()> {
+        Ok(())
+    }
     /// The local directory behind the store, if it is one: lets the caller take a file lock beside it.
     fn local_dir(&self) -> Option<std::path::PathBuf>;
     /// Bounds what the store may hold from now on, where that is this process's memory; elsewhere it has no effect.

@@ -1,4 +1,5 @@
-//! The tidegate command: steers a running job over REST, and reads checkpoints and savepoints without the job.
+//! The tidegate command: steers a running job over REST; reads checkpoints and savepoints, makes and removes savepoints, and
+//! collects what dead jobs have left, without the job.
 //!
 //! Called by people, scripts and supervisors, so: what a command finds goes to standard output, as tables or with
 //! `--json` as one JSON value; everything else goes to standard error; an error is one line, and the exit code is that
@@ -9,6 +10,7 @@ mod commands;
 mod compare;
 mod format;
 mod key;
+mod making;
 mod offline;
 mod output;
 mod progress;
@@ -51,7 +53,7 @@ Exit codes:
 SNAPSHOT is DIR (a savepoint, or the last checkpoint of a checkpoint directory), DIR@N (checkpoint N), or
 DIR/history/N (the last checkpoint when record N was written).";
 
-/// Tidegate: lists, inspects, verifies, queries and compares snapshots; shows and steers running jobs.
+/// Tidegate: lists, inspects, verifies, queries, compares, makes and removes snapshots; shows and steers running jobs.
 #[derive(Parser)]
 #[command(name = "tidegate", version, after_help = EXIT_CODES, max_term_width = 120)]
 struct Cli {

@@ -92,7 +92,8 @@ pub(crate) fn list_parts<'a>(
 ) -> Vec<(&'a SubtaskSnapshot, &'a ListPart)> {
     let parts =
         operator.subtasks.iter().flat_map(|subtask| subtask.lists.iter().map(move |it| (subtask, it)));
-    let mut parts: Vec<_> = parts.filter(|(_, part)| part.name == name && operator.is_list_state(part)).collect();
+    let mut parts: Vec<_> =
+        parts.filter(|(_, part)| part.name == name && operator.is_list_state(part)).collect();
     if parts.first().is_some_and(|(_, part)| part.redistribution == Redistribution::Broadcast) {
         parts.truncate(1);
     }

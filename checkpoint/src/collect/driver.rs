@@ -12,7 +12,7 @@ use types::{CheckpointId, Error, ErrorKind, RecordNumber, Result};
 
 use super::plan::{self, Facts, Plan};
 use crate::{
-    history::{CompletedCheckpoint, DeletePermit, JobHistory, Kind, Records},
+    history::{CompletedCheckpoint, DeletePermit, JobHistory, Kind, Records, Standing},
     manifest::{self, Manifest},
     storage::{paths, retry::Retry},
 };
@@ -48,6 +48,11 @@ impl Collector {
         Self { env: env.clone(), store, retain, files: BTreeMap::new(), swept: None }
     }
 
+    /// The files of each held checkpoint whose manifest could be read.
+    pub(super) fn files(&self) -> &BTreeMap<CheckpointId, BTreeSet<String>> {
+        &self.files
+    }
+
     /// Takes note of a checkpoint's files, so that its manifest need not be read again.
     pub fn remember(&mut self, manifest_path: &str, manifest: &Manifest) {
         self.files.insert(manifest.checkpoint, files_of(manifest_path, manifest));
@@ -65,7 +70,7 @@ impl Collector {
         running: &BTreeSet<CheckpointId>,
         orphans: bool,
     ) -> Result<Marked> {
-        self.learn(history).await?;
+        self.learn(history.standing()).await?;
         let listing = match orphans {
             true => Some(Retry::STORE.run(&self.env, "list files", || self.store.list("")).await?),
             false => None,
@@ -95,7 +100,7 @@ impl Collector {
         if let Some(waiting) = history.standing().unconfirmed.first() {
             return Err(Error::conflict(format!("the sinks have not committed checkpoint {waiting}")));
         }
-        self.learn(history).await?;
+        self.learn(history.standing()).await?;
         if let Some(mark) = plan::everything(history.standing(), &self.files) {
             history.append(Kind::GarbageMarked(mark)).await?;
         }
@@ -104,8 +109,8 @@ impl Collector {
     }
 
     /// Reads the manifests that are not known yet and forgets those that are not held any more.
-    async fn learn(&mut self, history: &JobHistory) -> Result<()> {
-        let held = history.standing().held();
+    pub(super) async fn learn(&mut self, standing: &Standing) -> Result<()> {
+        let held = standing.held();
         self.files.retain(|checkpoint, _| held.iter().any(|held| held.checkpoint == *checkpoint));
         for CompletedCheckpoint { checkpoint, manifest: file, .. } in held {
             if self.files.contains_key(checkpoint) {

@@ -91,6 +91,17 @@ impl JobLock {
         Ok(own)
     }
 
+    /// The process that holds the lock of the directory, for people; `None` if there is none, or nobody can tell.
+    ///
+    /// # Errors
+    /// `Internal` if the look at it panicked.
+    pub async fn holder(env: &Env, store: &dyn Store) -> Result<Option<String>> {
+        let Some(dir) = store.local_dir() else { return Ok(None) };
+        let files = env.files();
+        let held = env.blocking("job lock", move || files.lock_holder(&dir.join(paths::LOCK))).await?;
+        Ok(held.ok().flatten().map(|holder| holder.trim().to_owned()))
+    }
+
     /// Whether a process holds the lock of the directory; `None` where there is nothing to lock, or nobody can tell.
     ///
     /// # Errors

@@ -245,6 +245,13 @@ impl CreatedRecord {
 }
 
 impl JobHistory {
+    /// The history of an attempt whose end is recorded, for whoever collects after it: nothing but garbage records can follow,
+    /// and whoever starts the job fences both. `None` if its end is not recorded.
+    #[must_use]
+    pub fn after_end(records: Records, newest: &Arc<Record>) -> Option<Self> {
+        newest.standing.end.as_ref().map(|_| Self::owning(records, newest))
+    }
+
     fn owning(records: Records, start: &Arc<Record>) -> Self {
         Self { records, newest: Arc::clone(start), writer: Writer::Owns, owed: None }
     }

@@ -176,7 +176,8 @@ impl Standing {
     fn apply(&mut self, number: RecordNumber, at: Timestamp, kind: &Kind) -> Result<(), String> {
         let may_follow = match kind {
             Kind::AttemptStarted(_) | Kind::GarbageDone(_) => true,
-            Kind::GarbageMarked(_) => self.may_give_up(),
+            // Nothing of an attempt that has ended is given up by what lists no checkpoint.
+            Kind::GarbageMarked(mark) => mark.checkpoints.is_empty() || self.may_give_up(),
             _ => false,
         };
         if let Some(end) = self.end.as_ref().filter(|_| !may_follow) {

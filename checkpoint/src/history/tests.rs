@@ -373,6 +373,16 @@ fn a_cancelled_or_failed_job_gives_up_all_its_checkpoints_or_none() {
             assert_eq!(refused.kind(), ErrorKind::Internal, "{confirms}, {checkpoints:?}");
         }
     }
+    for end in
+        [EndKind::Cancelled, EndKind::Failed("three failures".into()), EndKind::Stopped, EndKind::Finished]
+    {
+        // What nothing refers to may go behind any end, which stays what it was.
+        let before = ended(end.clone(), false);
+        let marked = marking(end, false, &[]).unwrap();
+        assert_eq!(marked.standing.garbage.len(), 1);
+        let after = Standing { garbage: Vec::new(), ..marked.standing };
+        assert_eq!(after, before.standing);
+    }
     for end in [EndKind::Stopped, EndKind::Finished] {
         assert!(marking(end.clone(), true, &[1, 2]).is_err(), "its checkpoints are what a later start needs");
         // What was marked before the end is deleted in the end.

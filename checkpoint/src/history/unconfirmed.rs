@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use env::{Env, Store};
-use types::{CheckpointId, ErrorKind, Lineage, Result, Uid};
+use types::{CheckpointId, ErrorKind, Lineage, Result, Uid, count};
 
 use super::standing::Standing;
 use crate::manifest::{self, Manifest};
@@ -50,6 +50,24 @@ impl Unconfirmed {
             |subtasks: &[manifest::SubtaskSnapshot]| subtasks.iter().map(|it| it.prepared.len()).sum();
         let all = operators.iter().map(|operator| (&operator.uid, count(&operator.subtasks)));
         Some(all.filter(|(_, transactions)| *transactions > 0).collect())
+    }
+
+    /// What all of these have pending, by sink, for people: "2 transactions of sink out".
+    #[must_use]
+    pub fn total(all: &[Self]) -> String {
+        let mut sums: BTreeMap<&Uid, usize> = BTreeMap::new();
+        for (sink, transactions) in all.iter().filter_map(Self::prepared).flatten() {
+            *sums.entry(sink).or_default() += transactions;
+        }
+        let text = |(sink, transactions)| format!("{} of sink {sink}", count(transactions, "transaction"));
+        let mut texts: Vec<_> = sums.into_iter().map(text).collect();
+        if let Some(it) = all.iter().find(|it| it.prepared().is_none()) {
+            texts.push(format!(
+                "whatever the manifest of checkpoint {} lists, which cannot be read",
+                it.checkpoint
+            ));
+        }
+        texts.join(", ")
     }
 
     /// Whether nothing is pending for sure.

@@ -1,6 +1,7 @@
 //! Writing a savepoint: a checkpoint whose sinks are confirmed is copied into a directory of the user's, run by run, the
 //! manifest last, so that a directory without a manifest is no savepoint. All paths are relative: the directory may be
-//! moved. A copy that died is begun anew by whoever copies the same checkpoint there.
+//! moved. A copy that died is begun anew by whoever copies the same checkpoint there. The command line copies in the same
+//! way what it has [`Changed`](super::Changed), and what a job has not copied itself.
 
 use std::sync::Arc;
 
@@ -48,8 +49,8 @@ struct Claim {
     checkpoint: CheckpointId,
 }
 
-/// Copies the checkpoint of `manifest`, whose files are in `from`, to the directory at `url`. If an earlier try got as
-/// far as the manifest, that savepoint is the answer.
+/// Copies the checkpoint of `manifest`, whose files are in `from`, to the directory at `url`, but for what its sinks had
+/// prepared: that is committed, or given up. If an earlier try got as far as the manifest, that savepoint is the answer.
 ///
 /// # Errors
 /// `Conflict` if the directory holds anything else; otherwise as [`RunCopier::copy`].
@@ -62,8 +63,7 @@ pub async fn write(
 ) -> Result<Savepoint> {
     env.fault(FaultPoint::SavepointCopyBefore)?;
     let to = env.open_store(url)?;
-    let claim = Claim { job: manifest.job, lineage: manifest.lineage, checkpoint: manifest.checkpoint };
-    if let Some(whole) = claim_directory(env, &to, claim).await? {
+    if let Some(whole) = claim_directory(env, &to, manifest).await? {
         return Ok(savepoint(url, manifest.checkpoint, whole.file));
     }
     let mut copy = Manifest { kind: SnapshotKind::Savepoint, ..manifest.clone() };
@@ -103,6 +103,9 @@ pub async fn check_directory(env: &Env, url: &str) -> Result<()> {
         // Only who copies the same checkpoint may begin it anew, and a stop takes one of its own.
         return Err(occupied(&*to, "an unfinished savepoint"));
     }
+    if holds(paths::SAVEPOINT_DELETED) {
+        return Err(half_deleted(&*to));
+    }
     if !found.is_empty() {
         return Err(occupied(&*to, "other files"));
     }
@@ -128,14 +131,25 @@ async fn copy_subtask(
 }
 
 /// Makes the directory ours and empty, or finds that the savepoint is whole already.
-async fn claim_directory(env: &Env, to: &Arc<dyn Store>, claim: Claim) -> Result<Option<SnapshotLocation>> {
+async fn claim_directory(
+    env: &Env,
+    to: &Arc<dyn Store>,
+    manifest: &Manifest,
+) -> Result<Option<SnapshotLocation>> {
     let found = list(env, &**to).await?;
     let holds = |path: &str| found.iter().any(|entry| entry.path == path);
+    if holds(paths::SAVEPOINT_DELETED) {
+        return Err(half_deleted(&**to));
+    }
     if holds(paths::SAVEPOINT_MANIFEST) {
         let whole = SnapshotLocation::savepoint(env, to).await?;
-        let ours = whole.filter(|whole| is_copy(&whole.manifest, claim));
-        return ours.map(Some).ok_or_else(|| occupied(&**to, "another savepoint"));
+        let ours = whole.filter(|whole| is_copy(&whole.manifest, manifest));
+        let ours = ours.ok_or_else(|| occupied(&**to, "another savepoint"))?;
+        // Whoever wrote that manifest may have died before this.
+        Retry::STORE.run(env, "end a savepoint", || to.delete(paths::SAVEPOINT_PARTIAL)).await?;
+        return Ok(Some(ours));
     }
+    let claim = Claim { job: manifest.job, lineage: manifest.lineage, checkpoint: manifest.checkpoint };
     let bytes = PARTIAL.seal(&claim)?;
     if !found.is_empty() {
         let earlier = Retry::STORE.run(env, "read a savepoint", || to.get(paths::SAVEPOINT_PARTIAL)).await?;
@@ -166,13 +180,32 @@ async fn remove_partial_copy(env: &Env, to: &dyn Store, found: &[StoreEntry]) ->
     Ok(())
 }
 
-fn is_copy(manifest: &Manifest, claim: Claim) -> bool {
-    let found = Claim { job: manifest.job, lineage: manifest.lineage, checkpoint: manifest.checkpoint };
-    manifest.kind == SnapshotKind::Savepoint && found == claim
+/// Whether a savepoint is a copy of `manifest`: the same in all but the files, so that none in which something was changed
+/// passes for the checkpoint itself.
+fn is_copy(savepoint: &Manifest, manifest: &Manifest) -> bool {
+    let copy = Manifest { kind: SnapshotKind::Savepoint, ..without_files(manifest) };
+    without_files(savepoint) == copy
+}
+
+fn without_files(manifest: &Manifest) -> Manifest {
+    let mut manifest = manifest.clone();
+    for subtask in manifest.operators.iter_mut().flat_map(|operator| &mut operator.subtasks) {
+        subtask.runs.clear();
+        subtask.prepared.clear();
+    }
+    manifest
 }
 
 fn occupied(to: &dyn Store, what: &str) -> Error {
     Error::conflict(format!("savepoint directory {} holds {what}: choose an empty or a new one", to.url()))
+}
+
+fn half_deleted(to: &dyn Store) -> Error {
+    let url = to.url();
+    Error::conflict(format!(
+        "savepoint directory {url} holds a savepoint that is half deleted: end that with tidegate delete {url}, or choose \
+         another directory"
+    ))
 }
 
 fn describe(bytes: &Bytes) -> SnapshotFile {

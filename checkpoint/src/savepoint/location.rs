@@ -72,11 +72,7 @@ impl SnapshotLocation {
             (None, Which::AtRecord(number)) => {
                 return Err(none(no_record(number, records.newest().await?.as_deref())));
             }
-            (None, _) => {
-                return Err(none(
-                    "it holds neither a savepoint nor checkpoints: give a directory that does".to_owned(),
-                ));
-            }
+            (None, _) => return Err(none(nothing(env, &store).await?)),
         };
         let found = choose(&record.standing, which);
         let found = found.ok_or_else(|| none(no_checkpoint(&record.standing)))?;
@@ -248,6 +244,18 @@ async fn open_existing(env: &Env, url: &str) -> Result<Arc<dyn Store>> {
         }
     }
     env.open_store(url)
+}
+
+/// Why there is nothing in a directory without a history and without a savepoint.
+async fn nothing(env: &Env, store: &Arc<dyn Store>) -> Result<String> {
+    let holds = async |path: &str| Retry::STORE.run(env, "look for a savepoint", || store.len(path)).await;
+    Ok(if holds(paths::SAVEPOINT_DELETED).await?.is_some() {
+        format!("it holds a savepoint that is half deleted: end that with tidegate delete {}", store.url())
+    } else if holds(paths::SAVEPOINT_PARTIAL).await?.is_some() {
+        "it holds a savepoint that is not whole: whoever copies that checkpoint there once more begins it anew".to_owned()
+    } else {
+        "it holds neither a savepoint nor checkpoints: give a directory that does".to_owned()
+    })
 }
 
 /// A directory that does not exist, or a number that is none.

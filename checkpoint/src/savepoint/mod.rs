@@ -1,10 +1,14 @@
 //! Snapshots that stand for themselves: where a path points ([`SnapshotLocation`]), savepoints that belong to the user
-//! ([`write()`]), and the copying of a snapshot that a job does not own ([`import`]).
+//! ([`write()`], [`Changed`], [`delete()`]), and the copying of a snapshot that a job does not own ([`import`]).
 
+mod change;
 mod copy;
+mod delete;
 mod import;
 mod location;
 
+pub use change::Changed;
 pub use copy::{RunCopier, check_directory, write};
+pub use delete::{Deleted, delete};
 pub use import::import;
 pub use location::SnapshotLocation;

@@ -27,6 +27,10 @@ pub const PROBE: &str = "probe/";
 pub const SAVEPOINT_MANIFEST: &str = "manifest";
 /// Says, in a savepoint directory, that it is not whole yet, and whose it is.
 pub const SAVEPOINT_PARTIAL: &str = "partial";
+/// Says, in a savepoint directory, that the savepoint is being deleted, and what belongs to it.
+pub const SAVEPOINT_DELETED: &str = "deleted";
+/// Where a savepoint's runs are.
+pub const SAVEPOINT_RUNS: &str = "runs/";
 
 const DIGITS: usize = 20;
 
@@ -68,7 +72,7 @@ pub fn restored(attempt: AttemptId, operator: &Uid, subtask: SubtaskIndex, numbe
 /// The path of the `number`th run of a subtask in a savepoint directory.
 #[must_use]
 pub fn savepoint_run(operator: &Uid, subtask: SubtaskIndex, number: usize) -> String {
-    format!("runs/{operator}/{subtask}-{number}.run")
+    format!("{SAVEPOINT_RUNS}{operator}/{subtask}-{number}.run")
 }
 
 /// What a path below a checkpoint directory names.

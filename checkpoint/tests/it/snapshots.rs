@@ -24,7 +24,7 @@ use types::{
 use crate::fixture::{Job, request, runs_of, started};
 
 /// Joins the bytes of runs: what a merge is to this crate.
-struct Joiner;
+pub(crate) struct Joiner;
 
 #[async_trait]
 impl RunCopier for Joiner {

@@ -1,13 +1,13 @@
 //! What completed checkpoints have pending at sinks, and a start would not commit: refused before the start record is, or
 //! given up in so many words. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use checkpoint::{
     history::{Restores, Standing, Unconfirmed},
     storage::paths::SAVEPOINT_MANIFEST,
 };
-use types::{Error, ErrorKind, Result, Uid, count};
+use types::{Error, ErrorKind, Result, Uid};
 
 /// Refuses a start from a copy in `directory`: nobody would commit there what it leaves pending, nor here.
 ///
@@ -19,7 +19,7 @@ pub(crate) fn refuse_left_behind(unconfirmed: &[Unconfirmed], directory: &str) -
         "checkpoint {} in {directory} has output that its sinks have not committed yet ({}), and a start from there does \
          not commit it: go on with the job in {directory} until they have, or give that output up with --abandon-pending",
         newest.checkpoint,
-        total(unconfirmed)
+        Unconfirmed::total(unconfirmed)
     )))
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn refuse_beside(unconfirmed: &[Unconfirmed]) -> Result<()> {
          --abandon-pending, or add --accept-foreign-output to keep it beside the new one",
         newest.checkpoint,
         newest.lineage,
-        total(unconfirmed)
+        Unconfirmed::total(unconfirmed)
     )))
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn refuse_without_sink(
             "checkpoint {} has output of sink {sink} that is not committed yet, and the job has no exactly-once sink of \
              that name: start once with it, or give up all that may not be committed yet ({}) with {}",
             it.checkpoint,
-            total(unconfirmed),
+            Unconfirmed::total(unconfirmed),
             give_up()
         )));
     }
@@ -99,25 +99,8 @@ pub(crate) fn given_up(unconfirmed: &[Unconfirmed], place: &str) -> Vec<String> 
         format!(
             "checkpoint {}{place}: --abandon-pending gives up {}, unless already committed",
             it.checkpoint,
-            total(std::slice::from_ref(it))
+            Unconfirmed::total(std::slice::from_ref(it))
         )
     })
     .collect()
-}
-
-/// What is pending in all, by sink.
-fn total(unconfirmed: &[Unconfirmed]) -> String {
-    let mut all: BTreeMap<&Uid, usize> = BTreeMap::new();
-    for (sink, transactions) in unconfirmed.iter().filter_map(Unconfirmed::prepared).flatten() {
-        *all.entry(sink).or_default() += transactions;
-    }
-    let text = |(sink, transactions)| format!("{} of sink {sink}", count(transactions, "transaction"));
-    let mut texts: Vec<_> = all.into_iter().map(text).collect();
-    if let Some(it) = unconfirmed.iter().find(|it| it.prepared().is_none()) {
-        texts.push(format!(
-            "whatever the manifest of checkpoint {} lists, which cannot be read",
-            it.checkpoint
-        ));
-    }
-    texts.join(", ")
 }

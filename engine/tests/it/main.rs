@@ -32,6 +32,7 @@ mod list_states;
 mod load;
 mod memory_backend;
 mod numbers;
+mod offline_changes;
 mod panicking_ends;
 mod panics;
 mod partitioners;

@@ -74,6 +74,39 @@ fn rival_openings_of_a_directory_share_it() {
 }
 
 #[test]
+fn directories_that_hold_nothing_any_more_go_with_what_they_held() {
+    real(async |env, dir| {
+        let dir = dir.join("store");
+        let store = env.open_store(url(&dir)).unwrap();
+        let paths = ["a/b/x", "a/c/y", "z"].map(str::to_owned);
+        for path in &paths {
+            store.put(path, vec![]).await.unwrap();
+        }
+        store.tidy().await.unwrap();
+        fs::create_dir(dir.join("empty")).unwrap();
+        for path in &paths[..1] {
+            store.delete(path).await.unwrap();
+        }
+        store.prune(&paths).await.unwrap();
+        assert!(!dir.join("a/b").exists() && dir.join("a/c/y").exists() && dir.join("z").exists());
+        for path in &paths {
+            store.delete(path).await.unwrap();
+        }
+        store.prune(&paths).await.unwrap();
+        assert!(
+            !dir.join("a").exists() && dir.join("empty").exists(),
+            "an empty directory of somebody else's"
+        );
+        store.put("a/b/x", vec![]).await.unwrap();
+        store.delete("a/b/x").await.unwrap();
+        fs::remove_dir(dir.join("empty")).unwrap();
+        store.tidy().await.unwrap();
+        store.prune(&paths).await.unwrap();
+        assert!(!dir.exists(), "nothing is left in it");
+    });
+}
+
+#[test]
 fn the_rubbish_of_dead_writers_is_hidden_and_goes_after_a_day() {
     real(async |env, dir| {
         let staging = dir.join("staging~");

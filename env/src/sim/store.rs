@@ -235,6 +235,10 @@ impl Store for FaultyStore {
         self.inner.tidy().await
     }
 
+    async fn prune(&self, deleted: &[String]) -> Result<()> {
+        self.inner.prune(deleted).await
+    }
+
     fn limit_memory(&self, limit: MemoryLimit) {
         self.inner.limit_memory(limit);
     }

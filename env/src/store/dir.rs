@@ -147,6 +147,12 @@ impl Store for DirStore {
         self.run("store tidy", |dir| dir.tidy()).await
     }
 
+    async fn prune(&self, deleted: &[String]) -> Result<()> {
+        deleted.iter().try_for_each(|path| check_object(path))?;
+        let deleted = deleted.to_vec();
+        self.run("store prune", move |dir| dir.prune(&deleted)).await
+    }
+
     fn local_dir(&self) -> Option<PathBuf> {
         Some(self.dir.root().to_owned())
     }

@@ -256,6 +256,30 @@ impl Directory {
         removed.map_err(|error| self.failed("remove", &staging, error))
     }
 
+    /// Removes the directories above these objects that hold nothing, from the inside out.
+    pub(super) fn prune(&self, deleted: &[String]) -> Result<()> {
+        let above = |path: &String| {
+            let target = self.root.join(path);
+            let dirs: Vec<_> = target.ancestors().skip(1).map(Path::to_owned).collect();
+            dirs.into_iter().take_while(|dir| *dir != self.root)
+        };
+        let below: BTreeSet<PathBuf> = deleted.iter().flat_map(above).collect();
+        // A directory stands before those in it.
+        for dir in below.iter().rev().chain([&self.root]) {
+            let removed = match self.files.read_dir(dir) {
+                Ok(left) if left.is_empty() => {
+                    self.known().remove(dir);
+                    self.files.remove_dir_all(dir)
+                }
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+            };
+            removed.map_err(|error| self.failed("remove", dir, error))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn list(&self, prefix: &str) -> Result<Vec<StoreEntry>> {
         let mut found = Vec::new();
         let mut open = vec![prefix.to_owned()];

@@ -2,10 +2,15 @@
 
 mod cancel;
 mod checkpoint;
+mod convert;
+mod delete;
 mod diff;
+mod drop_state;
+mod gc;
 mod inspect;
 mod list;
 mod query;
+mod rename_uid;
 mod run;
 mod savepoint;
 mod snapshots;
@@ -46,6 +51,16 @@ pub(crate) enum Command {
     Query(query::Args),
     /// Compare the state of two snapshots, whatever their parallelism and backend.
     Diff(diff::Args),
+    /// Make a savepoint out of a completed checkpoint, without the job.
+    Convert(convert::Args),
+    /// Make a savepoint in which an operator has another uid.
+    RenameUid(rename_uid::Args),
+    /// Make a savepoint without a state, or without an operator.
+    DropState(drop_state::Args),
+    /// Delete a savepoint.
+    Delete(delete::Args),
+    /// Delete what a dead job has left in its checkpoint directory, but for its checkpoints.
+    Gc(gc::Args),
 }
 
 impl Command {
@@ -64,6 +79,11 @@ impl Command {
             Self::Verify(args) => verify::execute(args, env, output).await,
             Self::Query(args) => query::execute(args, env, output).await,
             Self::Diff(args) => diff::execute(args, env, output).await,
+            Self::Convert(args) => convert::execute(args, env, output).await,
+            Self::RenameUid(args) => rename_uid::execute(args, env, output).await,
+            Self::DropState(args) => drop_state::execute(args, env, output).await,
+            Self::Delete(args) => delete::execute(args, env, output).await,
+            Self::Gc(args) => gc::execute(args, env, output).await,
         }
     }
 }

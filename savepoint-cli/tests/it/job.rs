@@ -10,8 +10,8 @@ use checkpoint::{
         Started,
     },
     manifest::{
-        self, ListPart, Manifest, OperatorSnapshot, Redistribution, SnapshotKind, StateDescription,
-        SubtaskSnapshot,
+        self, ListPart, Manifest, OperatorSnapshot, PreparedTransaction, Redistribution, SnapshotKind,
+        StateDescription, SubtaskSnapshot,
     },
     savepoint::{self, RunCopier},
     storage::paths,
@@ -22,8 +22,8 @@ use statebackend::{
     Declared, KeyRef, KeyedContext, KeyedState, RunCompression, StateSpec, copy_canonical, run_of, write_run,
 };
 use types::{
-    Bincode, CheckpointId, Codec, KeyGroupRange, MaxParallelism, Result, Run, RunIdentity, Shape,
-    SubtaskIndex, Timestamp, Uid,
+    Bincode, CheckpointId, Codec, ExpiryClocks, KeyGroupRange, MaxParallelism, Result, Run, RunIdentity,
+    Shape, SubtaskIndex, Timestamp, Uid,
 };
 
 /// A job that runs as far as a test drives it.
@@ -131,6 +131,10 @@ impl Job {
                 .iter()
                 .enumerate()
                 .filter(|(at, _)| redistribution == Redistribution::Broadcast || at % count == index);
+            // One copy of what all have stands for all.
+            if redistribution == Redistribution::Broadcast && index > 0 {
+                continue;
+            }
             let encode = |element: &u64| {
                 let mut bytes = Vec::new();
                 Bincode::encode(element, &mut bytes).unwrap();
@@ -149,20 +153,59 @@ impl Job {
     }
 
     pub(crate) async fn checkpoint(&mut self, kind: CheckpointKind) -> Result<Manifest> {
+        let manifest = self.complete(kind, 0).await?;
+        self.history.append(Kind::SinksConfirmed(manifest.checkpoint)).await?;
+        Ok(manifest)
+    }
+
+    /// Up to its record; a sink `out` has prepared so many transactions.
+    pub(crate) async fn complete(&mut self, kind: CheckpointKind, prepared: u32) -> Result<Manifest> {
         let checkpoint = self.next;
         self.next = checkpoint.next();
         for uid in self.operators.keys().copied().collect::<Vec<_>>() {
             self.seal(checkpoint, uid).await?;
         }
-        let manifest = self.manifest(checkpoint);
+        let mut manifest = self.manifest(checkpoint);
+        manifest.operators.extend((prepared > 0).then(|| self.sink(checkpoint, prepared)));
+        manifest.operators.sort_by(|a, b| a.uid.cmp(&b.uid));
         let file = manifest::write(&self.env, &*self.store, &manifest).await?;
         let completed = Kind::CheckpointCompleted(Completion { checkpoint, manifest: file, kind });
         self.history.append(completed).await?;
-        self.history.append(Kind::SinksConfirmed(checkpoint)).await?;
         Ok(manifest)
     }
 
-    async fn seal(&mut self, checkpoint: CheckpointId, uid: &str) -> Result<()> {
+    fn sink(&self, checkpoint: CheckpointId, prepared: u32) -> OperatorSnapshot {
+        let (lineage, attempt) = (self.history.lineage(), self.history.attempt());
+        let transaction = |writer| PreparedTransaction {
+            lineage,
+            writer: SubtaskIndex(writer),
+            attempt,
+            checkpoint,
+            payload: Vec::new(),
+            file: None,
+        };
+        let subtask = SubtaskSnapshot {
+            subtask: SubtaskIndex(0),
+            groups: KeyGroupRange { start: 0, end: 0 },
+            runs: Vec::new(),
+            lists: Vec::new(),
+            prepared: (0..prepared).map(transaction).collect(),
+            watermark: Timestamp::MIN,
+            processing_time: Timestamp(0),
+        };
+        OperatorSnapshot {
+            uid: Uid::new("out").unwrap(),
+            kind: "sink".to_owned(),
+            parallelism: 1,
+            key_shape: Vec::new(),
+            states: Vec::new(),
+            subtasks: vec![subtask],
+            enumerator: None,
+        }
+    }
+
+    /// Writes the runs of an operator, which no checkpoint lists yet.
+    pub(crate) async fn seal(&mut self, checkpoint: CheckpointId, uid: &str) -> Result<()> {
         let (job, attempt) = (self.history.job(), self.history.attempt());
         let subtasks = &mut self.operators.get_mut(uid).unwrap().subtasks;
         for (index, Subtask { groups, state, runs, .. }) in (0..).zip(subtasks) {
@@ -196,7 +239,7 @@ impl Job {
         };
         let state = |spec: StateSpec| StateDescription {
             name: spec.name,
-            kind: spec.kind.name().to_owned(),
+            kind: spec.kind_text(),
             codec: spec.codec,
             shape: spec.shape.to_bytes(),
             map_key_shape: spec.map_key.as_ref().map(Shape::to_bytes).unwrap_or_default(),
@@ -246,6 +289,7 @@ impl RunCopier for Copier {
         &self,
         from: &dyn Store,
         runs: &[Run],
+        clocks: &ExpiryClocks,
         to: &dyn Store,
         path: &str,
         identity: RunIdentity,
@@ -253,7 +297,7 @@ impl RunCopier for Copier {
         if runs.is_empty() {
             return Ok(None);
         }
-        copy_canonical(&self.0, from, runs, to, path, identity, RunCompression::Zstd)
+        copy_canonical(&self.0, from, runs, clocks, to, path, identity, RunCompression::Zstd)
             .await
             .map(|(run, _)| Some(run))
     }

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod arrows;
+mod change;
 mod command;
 mod diff;
 mod directory;
+mod gc;
 mod job;
 mod live;
 mod offline;

@@ -20,6 +20,7 @@ mod resolve;
 mod schema;
 mod select;
 mod sort;
+mod verified;
 mod verify;
 mod writer;
 
@@ -30,5 +31,6 @@ pub use entry::{Entry, EntryKind};
 pub use live::{LiveBatch, LiveEntry, Scan, scan};
 pub use policy::{MergePolicy, plan_merge};
 pub use select::{KeySelection, Selection};
+pub use verified::{VerifiedCopy, copy_verified};
 pub use verify::{VerifyReport, verify_run};
 pub use writer::{WrittenRun, run_of, write_run};

@@ -19,4 +19,5 @@ mod stored;
 mod stored_maps;
 mod stores;
 mod sweeps;
+mod verified;
 mod whole;

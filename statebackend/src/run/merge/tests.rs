@@ -223,7 +223,7 @@ proptest! {
 
 /// The places of what lives of a selection.
 async fn selected(env: &Env, store: &dyn Store, runs: &[Run], selection: &Selection) -> Vec<At> {
-    let mut scan = Scan::select(store, runs, selection).await.unwrap();
+    let mut scan = Scan::select(store, runs, &ExpiryClocks::default(), selection).await.unwrap();
     let mut found = Vec::new();
     while let Some(batch) = scan.next(env, store).await.unwrap() {
         found.extend(batch.iter().map(|live| {
@@ -254,7 +254,8 @@ fn one_key_costs_a_block_of_each_run() {
             let group = (key % 2) as u16;
             let groups = KeyGroupRange { start: group, end: group + 1 };
             let selection = Selection { state: "a".to_owned(), groups, keys };
-            let (_, read) = Scan::select(&*store, &runs, &selection).await.unwrap().progress();
+            let (_, read) =
+                Scan::select(&*store, &runs, &ExpiryClocks::default(), &selection).await.unwrap().progress();
             assert!(read < 4 * (80 << 10), "{read} of {len} bytes for one key");
             let found = selected(&env, &*store, &runs, &selection).await;
             assert_eq!(found.len(), usize::from(key < 3_000), "{key}");

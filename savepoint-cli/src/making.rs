@@ -1,0 +1,193 @@
+//! Making a new savepoint out of a snapshot, without the job: what `convert`, `rename-uid` and `drop-state` have in common.
+//! The snapshot itself is only read. Before the manifest makes the copy a savepoint, every run of it is read back and
+//! compared with what it was made of.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use checkpoint::{
+    history::{JobLock, Unconfirmed},
+    manifest::Manifest,
+    savepoint::{self, Changed, RunCopier, SnapshotLocation},
+};
+use env::{Env, Store};
+use serde::Serialize;
+use statebackend::{RunCompression, VerifiedCopy, copy_verified};
+use types::{Error, ErrorKind, ExpiryClocks, Result, Run, RunIdentity, count};
+
+use crate::{
+    format::bytes,
+    output::{Output, Report},
+    progress::{Bar, waiting},
+    size::{Files, Size, files},
+};
+
+/// Where the savepoint goes.
+#[derive(clap::Args)]
+pub(crate) struct Target {
+    /// An empty directory or a new one, not within that of the snapshot.
+    dir: String,
+    /// Leave behind what the checkpoint's sinks have prepared and are not known to have committed: it is not in the savepoint.
+    #[arg(long)]
+    abandon_pending: bool,
+}
+
+/// Makes the savepoint of what `change` makes of the snapshot, and shows it.
+///
+/// # Errors
+/// As `change`; `Conflict` if the directory is not empty, or sinks have not committed yet; `Corrupt` if a file is damaged.
+pub(crate) async fn make(
+    env: &Env,
+    output: &mut Output,
+    snapshot: &str,
+    target: &Target,
+    change: impl FnOnce(Arc<Manifest>) -> Result<Changed>,
+) -> Result<()> {
+    let found = SnapshotLocation::resolve(env, snapshot);
+    let location = waiting(env, "looking for the snapshot", found).await?;
+    let changed = change(Arc::clone(&location.manifest)).map_err(|error| error.context(snapshot))?;
+    let left_behind = left_behind(env, &location, target.abandon_pending).await?;
+    let url = env::absolute(&*env.files(), &target.dir)?;
+    check_target(env, &location, &url).await?;
+    let copier = Copier::new(env, &changed);
+    let copied = savepoint::write(env, &*location.store, changed.manifest(), &url, &copier).await;
+    drop(copier);
+    let made = match copied {
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Err(explain(env, snapshot, error).await),
+        made => made?,
+    };
+    let whole = SnapshotLocation::savepoint(env, &env.open_store(&url)?).await?;
+    let whole =
+        whole.ok_or_else(|| Error::retryable(format!("the savepoint in {url} went away meanwhile")))?;
+    output.show(&Made {
+        checkpoint: made.checkpoint.0,
+        dir: made.url,
+        operators: whole.manifest.operators.len() as u64,
+        size: Size::of(&files(&whole.manifest, &whole.file), Some(&Files::new())),
+        left_behind,
+    })
+}
+
+/// What is shown.
+#[derive(Serialize)]
+struct Made {
+    /// The checkpoint that it is a copy of.
+    checkpoint: u64,
+    dir: String,
+    operators: u64,
+    #[serde(flatten)]
+    size: Size,
+    /// What sinks had prepared, and nobody may commit any more; none unless that was allowed.
+    left_behind: Option<String>,
+}
+
+impl Report for Made {
+    fn text(&self) -> String {
+        let Self { checkpoint, dir, operators, size, left_behind } = self;
+        let mut text = format!(
+            "savepoint of checkpoint {checkpoint} is complete: {dir}\n{}, {} of {}, compared with what they were made of\n",
+            count(*operators, "operator"),
+            count(size.files, "file"),
+            bytes(size.bytes)
+        );
+        if let Some(left_behind) = left_behind {
+            text += &format!("left behind: {left_behind}, unless already committed\n");
+        }
+        text + &format!("start from it with --from {dir}\n")
+    }
+}
+
+/// What sinks have yet to commit, if it may be left behind.
+async fn left_behind(env: &Env, location: &SnapshotLocation, may: bool) -> Result<Option<String>> {
+    let waiting: Vec<_> = location.unconfirmed.iter().filter(|it| !it.is_empty()).cloned().collect();
+    let Some(newest) = waiting.last() else { return Ok(None) };
+    let total = Unconfirmed::total(&waiting);
+    if may {
+        return Ok(Some(total));
+    }
+    let (checkpoint, url) = (newest.checkpoint, location.url());
+    let instead = match JobLock::holder(env, &*location.store).await? {
+        Some(holder) => format!("wait until {holder}, which runs the job, has committed it"),
+        None => format!("start the job in {url} once, which commits it"),
+    };
+    Err(Error::conflict(format!(
+        "checkpoint {checkpoint} in {url} has output that its sinks have not committed yet ({total}), and no savepoint holds \
+         that: {instead}, or leave it behind with --abandon-pending"
+    )))
+}
+
+/// The directory outlives the command, and is not a part of the snapshot's.
+async fn check_target(env: &Env, location: &SnapshotLocation, url: &str) -> Result<()> {
+    if env::is_volatile(url) {
+        return Err(Error::invalid_job(format!("{url} is gone with this command: give a directory")));
+    }
+    let Some(source) = location.store.local_dir() else { return Ok(()) };
+    let (files, named) = (env.files(), Path::new(url.strip_prefix("file://").unwrap_or(url)).to_owned());
+    let is_within = move || {
+        let mut above = named.ancestors().filter_map(|dir| files.canonical(dir).ok());
+        above.next().is_some_and(|dir| dir.starts_with(&source))
+    };
+    if env.blocking("look for a directory", is_within).await? {
+        return Err(Error::conflict(format!(
+            "{url} is within {}, which is only read: choose a directory elsewhere",
+            location.url()
+        )));
+    }
+    Ok(())
+}
+
+/// A running job may have removed the checkpoint meanwhile, which is no damage.
+async fn explain(env: &Env, snapshot: &str, error: Error) -> Error {
+    match SnapshotLocation::resolve(env, snapshot).await {
+        Err(gone) if gone.kind() == ErrorKind::InvalidJob => gone.with_advice(
+            "it went while it was copied: let the job that runs copy one itself with tidegate savepoint",
+        ),
+        _ => error,
+    }
+}
+
+struct Copier<'a> {
+    env: &'a Env,
+    changed: &'a Changed,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    bar: Bar,
+    done: u64,
+    total: u64,
+}
+
+impl<'a> Copier<'a> {
+    fn new(env: &'a Env, changed: &'a Changed) -> Self {
+        let runs = changed.manifest().operators.iter().flat_map(|it| &it.subtasks).flat_map(|it| &it.runs);
+        let (bar, total) = (Bar::new(env, "copying runs"), runs.map(|run| run.file.len).sum());
+        Self { env, changed, progress: Mutex::new(Progress { bar, done: 0, total }) }
+    }
+}
+
+#[async_trait]
+impl RunCopier for Copier<'_> {
+    async fn copy(
+        &self,
+        from: &dyn Store,
+        runs: &[Run],
+        clocks: &ExpiryClocks,
+        to: &dyn Store,
+        path: &str,
+        identity: RunIdentity,
+    ) -> Result<Option<Run>> {
+        let before = self.changed.runs_before(&identity.operator, identity.subtask);
+        let dropped = self.changed.dropped(&identity.operator);
+        let copy = VerifiedCopy { from, runs, before, clocks, dropped: &dropped };
+        let copied = copy_verified(self.env, &copy, to, path, identity, RunCompression::Zstd).await?;
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.done += runs.iter().map(|run| run.file.len).sum::<u64>();
+        let Progress { done, total, .. } = *progress;
+        progress.bar.at(done, total);
+        Ok(copied)
+    }
+}
