@@ -15,7 +15,7 @@ use checkpoint::{
 };
 use env::{Env, Store};
 use serde::Serialize;
-use statebackend::{RunCompression, VerifiedCopy, copy_verified};
+use statebackend::{RunCompression, RunSet, VerifiedCopy, copy_verified};
 use types::{Error, ErrorKind, ExpiryClocks, Result, Run, RunIdentity, count};
 
 use crate::{
@@ -182,7 +182,7 @@ impl RunCopier for Copier<'_> {
     ) -> Result<Option<Run>> {
         let before = self.changed.runs_before(&identity.operator, identity.subtask);
         let dropped = self.changed.dropped(&identity.operator);
-        let copy = VerifiedCopy { from, runs, before, clocks, dropped: &dropped };
+        let copy = VerifiedCopy { from, runs: RunSet::new(runs, clocks), before, dropped: &dropped };
         let copied = copy_verified(self.env, &copy, to, path, identity, RunCompression::Zstd).await?;
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.done += runs.iter().map(|run| run.file.len).sum::<u64>();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use checkpoint::manifest::{ListPart, Manifest, OperatorSnapshot, Redistribution, SubtaskSnapshot};
 use env::{Env, Store};
 use statebackend::{
-    LiveBatch, Scan, Selection, StateKind, StateSpec,
+    LiveBatch, RunSet, Scan, Selection, StateKind, StateSpec,
     declare::{EVENT_TIMERS, PROCESSING_TIMERS},
     is_timers,
 };
@@ -160,7 +160,7 @@ impl<'a> StateReader<'a> {
                 return Ok(None);
             };
             let clocks = subtask.expiry_clocks()?;
-            let scan = Scan::select(self.store, &subtask.runs, &clocks, &self.selection).await?;
+            let scan = Scan::select(self.store, RunSet::new(&subtask.runs, &clocks), &self.selection).await?;
             self.scan = Some((scan, len(subtask)));
         }
     }

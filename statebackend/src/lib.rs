@@ -27,9 +27,9 @@ pub use handle::{
 pub use key::{KeyRef, OwnedKey};
 pub use restore::{RestoreStats, restore};
 pub use run::{
-    Entry, EntryKind, KeySelection, LiveBatch, LiveEntry, MergePolicy, RunCompression, Scan, Selection,
-    StateCount, StateSummary, VerifiedCopy, VerifyReport, WrittenRun, copy_canonical, copy_verified, merge,
-    plan_merge, run_of, scan, summarize, verify_run, write_run,
+    Entry, EntryKind, KeySelection, LiveBatch, LiveEntry, MergePolicy, RunCompression, RunSet, Scan,
+    Selection, StateCount, StateSummary, VerifiedCopy, VerifyReport, WrittenRun, copy_canonical,
+    copy_verified, merge, plan_merge, run_of, scan, summarize, verify_run, write_run,
 };
 pub use table::{Delta, KeyedState, ListTable, MapTable, Refill, ValueTable};
 use types::serde::{Serialize, de::DeserializeOwned};

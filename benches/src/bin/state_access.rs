@@ -16,12 +16,14 @@ use std::{
 };
 
 use clap::Parser;
+use env::Env;
 use statebackend::{
     KeyRef, KeyedContext, KeyedState, ListState, MapState, StateDeclarations, ValueState,
     store::{StoreSettings, Stores},
 };
 use tidegate_benches::{mix, payload::Padded};
-use types::{CheckpointId, MaxParallelism, Result};
+use tokio::runtime::Runtime;
+use types::{CheckpointId, Error, MaxParallelism, Result};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -94,7 +96,9 @@ impl<P: Payload> Subject<P> {
         if backend != "memory" {
             let settings = StoreSettings { memory: args.memory, stores: 1, options: &BTreeMap::new() };
             let stores = Stores::new(backend, &settings)?;
-            state.use_store(stores.open(env::real_files(), &dir)?, stores.tables().share());
+            let runtime = Runtime::new().map_err(|error| Error::io("cannot start the runtime", error))?;
+            let files = runtime.block_on(async { Env::real().files() });
+            state.use_store(stores.open(files, &dir)?, stores.tables().share());
         }
         Ok(Self { state, value, list, map, dir })
     }
@@ -131,7 +135,9 @@ fn operations<P: Payload>() -> Vec<Operation<P>> {
         }),
         ("value get", |it, key, _| {
             let value = it.value;
-            value.with(&mut it.at(key), |value| drop(black_box(value.is_some())))
+            value.with(&mut it.at(key), |value| {
+                let _ = black_box(value.is_some());
+            })
         }),
         ("value update", |it, key, number| {
             let value = it.value;
@@ -145,7 +151,7 @@ fn operations<P: Payload>() -> Vec<Operation<P>> {
             let list = it.list;
             let mut count = 0;
             list.for_each(&mut it.at(key), |_| count += 1)?;
-            drop(black_box(count));
+            let _ = black_box(count);
             Ok(())
         }),
         ("list update", |it, key, number| {
@@ -154,7 +160,7 @@ fn operations<P: Payload>() -> Vec<Operation<P>> {
         }),
         ("map get", |it, key, number| {
             let map = it.map;
-            drop(black_box(map.get(&mut it.at(key), &(number % 10))?));
+            let _ = black_box(map.get(&mut it.at(key), &(number % 10))?);
             Ok(())
         }),
         ("map put", |it, key, number| {
@@ -163,17 +169,21 @@ fn operations<P: Payload>() -> Vec<Operation<P>> {
         }),
         ("map contains", |it, key, number| {
             let map = it.map;
-            map.contains(&mut it.at(key), &(number % 20)).map(|found| drop(black_box(found)))
+            map.contains(&mut it.at(key), &(number % 20)).map(|found| {
+                let _ = black_box(found);
+            })
         }),
         ("map is empty", |it, key, _| {
             let map = it.map;
-            map.is_empty(&mut it.at(key)).map(|found| drop(black_box(found)))
+            map.is_empty(&mut it.at(key)).map(|found| {
+                let _ = black_box(found);
+            })
         }),
         ("map iterate", |it, key, _| {
             let map = it.map;
             let mut sum = 0;
             map.for_each(&mut it.at(key), |entry, _| sum += entry)?;
-            drop(black_box(sum));
+            let _ = black_box(sum);
             Ok(())
         }),
         ("map remove and put", |it, key, number| {
@@ -221,7 +231,7 @@ fn measure<P: Payload>(backend: &str, args: &Args) -> Result<Vec<f64>> {
     let dir = subject.dir.clone();
     drop(subject);
     if dir.exists() {
-        std::fs::remove_dir_all(&dir).map_err(|error| types::Error::io(dir.display(), error))?;
+        std::fs::remove_dir_all(&dir).map_err(|error| Error::io(dir.display(), error))?;
     }
     Ok(rates)
 }

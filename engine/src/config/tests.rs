@@ -187,7 +187,7 @@ fn every_setting_can_be_said_in_each_layer_and_a_later_layer_wins() {
 fn every_standard_flag_is_its_setting_and_wins_over_set() {
     let command = JobArgs::augment_args(Command::new("job"));
     let flags: BTreeSet<_> = command.get_arguments().map(|arg| arg.get_id().as_str()).collect();
-    let tried = FLAGS.iter().map(|(id, ..)| *id).chain(["config", "set", "explain"]);
+    let tried = FLAGS.iter().map(|(id, ..)| *id).chain(["config", "set", "explain", "check_restore"]);
     assert_eq!(flags, tried.collect(), "every flag is tried");
     let resolve_line = |name: &str, line: &[&str]| {
         let (code, args) = (base(name), args(line));

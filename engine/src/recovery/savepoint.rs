@@ -9,7 +9,7 @@ use checkpoint::{
     savepoint::{self, RunCopier},
 };
 use env::{Env, Store};
-use statebackend::{RunCompression, copy_canonical};
+use statebackend::{RunCompression, RunSet, copy_canonical};
 use types::{ExpiryClocks, Result, Run, RunIdentity, SnapshotFile};
 
 /// Copies `manifest`, a completed checkpoint in `store`, into the directory `dir`. Returns the savepoint's manifest.
@@ -44,7 +44,8 @@ impl RunCopier for Copier {
         path: &str,
         identity: RunIdentity,
     ) -> Result<Option<Run>> {
-        let copied = copy_canonical(&self.env, from, runs, clocks, to, path, identity, self.compression);
+        let copied =
+            copy_canonical(&self.env, from, RunSet::new(runs, clocks), to, path, identity, self.compression);
         let (run, _summary) = copied.await?;
         Ok(Some(run))
     }

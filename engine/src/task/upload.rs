@@ -12,7 +12,7 @@ use std::{
 
 use checkpoint::storage::paths;
 use env::{Env, FaultPoint, Message, Sender, Store};
-use statebackend::{Delta, MergePolicy, Refill, RunCompression, merge, run_of, write_run};
+use statebackend::{Delta, MergePolicy, Refill, RunCompression, RunSet, merge, run_of, write_run};
 use tokio::sync::Semaphore;
 use types::{CheckpointId, Error, ExpiryClocks, KeyGroupRange, Result, Run, RunIdentity};
 
@@ -147,7 +147,16 @@ impl Uploads {
     ) -> Result<Run> {
         let _turn = turn(&self.merging).await?;
         let path = paths::run(identity.attempt, &identity.operator, identity.subtask, identity.number);
-        merge(&self.env, &*self.store, runs, includes_oldest, clocks, identity, &path, self.compression).await
+        merge(
+            &self.env,
+            &*self.store,
+            RunSet::new(runs, clocks),
+            includes_oldest,
+            identity,
+            &path,
+            self.compression,
+        )
+        .await
     }
 }
 

@@ -40,7 +40,7 @@ impl ProcessFunction for Sums {
     }
 
     fn process(&mut self, number: u64, sums: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
-        if self.forgetful && number % 100 == 0 && ctx.runtime().subtask.0 > 0 {
+        if self.forgetful && number.is_multiple_of(100) && ctx.runtime().subtask.0 > 0 {
             return Ok(());
         }
         let sums = sums.get_mut(ctx);

@@ -15,7 +15,7 @@ use env::{
     Env, FaultPoint, Store,
     sim::{Control, FaultAction},
 };
-use statebackend::{RunCompression, VerifiedCopy, copy_verified};
+use statebackend::{RunCompression, RunSet, VerifiedCopy, copy_verified};
 use tidegate_engine::{cluster::attempt::Ask, prelude::*};
 use types::{ExpiryClocks, Run, RunIdentity};
 
@@ -62,7 +62,7 @@ impl RunCopier for Copier<'_> {
         let Self(env, changed) = self;
         let before = changed.runs_before(&identity.operator, identity.subtask);
         let dropped = changed.dropped(&identity.operator);
-        let copy = VerifiedCopy { from, runs, before, clocks, dropped: &dropped };
+        let copy = VerifiedCopy { from, runs: RunSet::new(runs, clocks), before, dropped: &dropped };
         copy_verified(env, &copy, to, path, identity, RunCompression::Zstd).await
     }
 }

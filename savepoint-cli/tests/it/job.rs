@@ -19,7 +19,8 @@ use checkpoint::{
 use env::{Env, Store};
 use serde::Serialize;
 use statebackend::{
-    Declared, KeyRef, KeyedContext, KeyedState, RunCompression, StateSpec, copy_canonical, run_of, write_run,
+    Declared, KeyRef, KeyedContext, KeyedState, RunCompression, RunSet, StateSpec, copy_canonical, run_of,
+    write_run,
 };
 use types::{
     Bincode, CheckpointId, Codec, ExpiryClocks, KeyGroupRange, MaxParallelism, Result, Run, RunIdentity,
@@ -238,8 +239,8 @@ impl Job {
             processing_time: Timestamp(0),
         };
         let state = |spec: StateSpec| StateDescription {
-            name: spec.name,
             kind: spec.kind_text(),
+            name: spec.name,
             codec: spec.codec,
             shape: spec.shape.to_bytes(),
             map_key_shape: spec.map_key.as_ref().map(Shape::to_bytes).unwrap_or_default(),
@@ -297,7 +298,7 @@ impl RunCopier for Copier {
         if runs.is_empty() {
             return Ok(None);
         }
-        copy_canonical(&self.0, from, runs, clocks, to, path, identity, RunCompression::Zstd)
+        copy_canonical(&self.0, from, RunSet::new(runs, clocks), to, path, identity, RunCompression::Zstd)
             .await
             .map(|(run, _)| Some(run))
     }

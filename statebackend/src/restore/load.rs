@@ -8,6 +8,7 @@ use super::{RestoreStats, check_value, places};
 use crate::{
     declare::StateSpec,
     run::{
+        driver::RunSet,
         live::{LiveBatch, LiveEntry, Scan},
         reader::RunReader,
     },
@@ -35,9 +36,10 @@ pub(super) async fn load(
         stats.bytes_read += blocks.map(|block| u64::from(reader.index[block].stored_len)).sum::<u64>();
     }
     let Some(newest) = wanted.last().cloned() else { return Ok(stats) };
+    let clocks = into.expiry_clocks().unwrap_or_default();
     let mut loading =
         Loading { state: into.take(), stats, newest, current: None, entries: SortedEntries::default() };
-    let mut scan = Scan::open(store, &wanted, &into.expiry_clocks().unwrap_or_default()).await?;
+    let mut scan = Scan::open(store, RunSet::new(&wanted, &clocks)).await?;
     while let Some(batch) = scan.next(env, store).await? {
         loading = env.blocking("restore", move || loading.take(&batch).map(|()| loading)).await??;
     }

@@ -21,6 +21,24 @@ use super::{
     writer::{RunWriter, Written},
 };
 
+/// Runs of an operator, oldest first, and until when its state has expired: by the checkpoint that lists them, or at a merge by the
+/// task that has them.
+#[derive(Clone, Copy, Debug)]
+pub struct RunSet<'a> {
+    /// The runs.
+    pub runs: &'a [Run],
+    /// Until when state has expired, by key group.
+    pub clocks: &'a ExpiryClocks,
+}
+
+impl<'a> RunSet<'a> {
+    /// These.
+    #[must_use]
+    pub fn new(runs: &'a [Run], clocks: &'a ExpiryClocks) -> Self {
+        Self { runs, clocks }
+    }
+}
+
 /// A merge on its way.
 pub(crate) struct Driver {
     readers: Vec<RunReader>,
@@ -34,12 +52,8 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) async fn open(
-        store: &dyn Store,
-        runs: &[Run],
-        includes_oldest: bool,
-        clocks: &ExpiryClocks,
-    ) -> Result<Self> {
+    pub(crate) async fn open(store: &dyn Store, of: RunSet<'_>, includes_oldest: bool) -> Result<Self> {
+        let RunSet { runs, clocks } = of;
         let mut readers = Vec::with_capacity(runs.len());
         for run in runs {
             readers.push(RunReader::open(store, run).await?);
@@ -53,12 +67,8 @@ impl Driver {
     }
 
     /// What lives of `selection` by these clocks, and perhaps some entries of other keys in the same blocks. `runs` are all there are.
-    pub(crate) async fn select(
-        store: &dyn Store,
-        runs: &[Run],
-        clocks: &ExpiryClocks,
-        selection: &Selection,
-    ) -> Result<Self> {
+    pub(crate) async fn select(store: &dyn Store, of: RunSet<'_>, selection: &Selection) -> Result<Self> {
+        let RunSet { runs, clocks } = of;
         let mut readers = Vec::new();
         let mut parts = Vec::new();
         for run in runs {
@@ -175,8 +185,8 @@ async fn write_all<S: FileSink>(
     Ok((written, summary))
 }
 
-/// Merges neighbouring runs (oldest first) into one at `path`. Entries outside of a run's key groups are left out.
-/// Tombstones are kept unless `includes_oldest` says that no older run exists. What has expired by `clocks` is left out: they
+/// Merges neighbouring runs into one at `path`. Entries outside of a run's key groups are left out.
+/// Tombstones are kept unless `includes_oldest` says that no older run exists. What has expired is left out: the clocks
 /// must not be ahead of those of a checkpoint that lists the new run.
 ///
 /// # Errors
@@ -185,22 +195,21 @@ async fn write_all<S: FileSink>(
 pub async fn merge(
     env: &Env,
     store: &dyn Store,
-    runs: &[Run],
+    of: RunSet<'_>,
     includes_oldest: bool,
-    clocks: &ExpiryClocks,
     identity: RunIdentity,
     path: &str,
     compression: RunCompression,
 ) -> Result<Run> {
-    let driver = Driver::open(store, runs, includes_oldest, clocks).await?;
-    let sink = RunWriter::new(identity, hull(runs), driver.schema.clone(), compression)?;
+    let driver = Driver::open(store, of, includes_oldest).await?;
+    let sink = RunWriter::new(identity, hull(of.runs), driver.schema.clone(), compression)?;
     let (written, ()) = write_all(env, store, driver, sink, store.writer(path).await?).await?;
     env.fault(FaultPoint::MergeAfter)?;
     Ok(written.into_run(path))
 }
 
 /// Writes what lives in `runs` (all runs of one or more subtasks of an operator, oldest first) as one run in canonical
-/// form at `path` of `to`: no tombstones, nothing that has expired by the `clocks` of their checkpoint, lists cut into chunks by
+/// form at `path` of `to`: no tombstones, nothing that has expired, lists cut into chunks by
 /// their elements alone. Counts and digests on the way.
 ///
 /// # Errors
@@ -208,15 +217,14 @@ pub async fn merge(
 pub async fn copy_canonical(
     env: &Env,
     from: &dyn Store,
-    runs: &[Run],
-    clocks: &ExpiryClocks,
+    of: RunSet<'_>,
     to: &dyn Store,
     path: &str,
     identity: RunIdentity,
     compression: RunCompression,
 ) -> Result<(Run, StateSummary)> {
-    let driver = Driver::open(from, runs, true, clocks).await?;
-    let sink = CanonicalWriter::new(identity, hull(runs), driver.schema.clone(), compression)?;
+    let driver = Driver::open(from, of, true).await?;
+    let sink = CanonicalWriter::new(identity, hull(of.runs), driver.schema.clone(), compression)?;
     let (written, summary) = write_all(env, from, driver, sink, to.writer(path).await?).await?;
     Ok((written.into_run(path), summary))
 }
@@ -226,13 +234,8 @@ pub async fn copy_canonical(
 ///
 /// # Errors
 /// As [`merge`].
-pub async fn summarize(
-    env: &Env,
-    store: &dyn Store,
-    runs: &[Run],
-    clocks: &ExpiryClocks,
-) -> Result<StateSummary> {
-    let driver = Driver::open(store, runs, true, clocks).await?;
+pub async fn summarize(env: &Env, store: &dyn Store, of: RunSet<'_>) -> Result<StateSummary> {
+    let driver = Driver::open(store, of, true).await?;
     let sink = Summarizer::new(&driver.schema);
     let (_, sink, _) = driver.step(env, store, sink).await?;
     Ok(sink.finish())

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use env::{Env, Store};
-use types::{ExpiryClocks, KeyGroup, Result, Run};
+use types::{KeyGroup, Result};
 
 use super::{
     block::Home,
-    driver::Driver,
+    driver::{Driver, RunSet},
     entry::{Entry, decode},
     list_chunk,
     merge::Sink,
@@ -39,19 +39,17 @@ impl<'a> LiveEntry<'a> {
     }
 }
 
-/// Calls `visit` with every entry that lives in `runs` (all runs, oldest first) and has not expired by the `clocks` of their
-/// checkpoint, by state name, key group, key, and place below the key.
+/// Calls `visit` with every entry that lives in all runs of one or more subtasks of an operator, by state name, key group, key, and place below the key.
 ///
 /// # Errors
 /// As [`merge`](super::merge), and the errors of `visit`.
 pub async fn scan(
     env: &Env,
     store: &dyn Store,
-    runs: &[Run],
-    clocks: &ExpiryClocks,
+    of: RunSet<'_>,
     mut visit: impl FnMut(LiveEntry<'_>) -> Result<()>,
 ) -> Result<()> {
-    let mut scan = Scan::open(store, runs, clocks).await?;
+    let mut scan = Scan::open(store, of).await?;
     while let Some(batch) = scan.next(env, store).await? {
         batch.iter().try_for_each(&mut visit)?;
     }
@@ -69,25 +67,20 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Everything that lives in `runs` (all runs of one or more subtasks of an operator, oldest first).
+    /// Everything that lives in all runs of one or more subtasks of an operator.
     ///
     /// # Errors
     /// As [`merge`](super::merge).
-    pub async fn open(store: &dyn Store, runs: &[Run], clocks: &ExpiryClocks) -> Result<Self> {
-        Ok(Self::new(Driver::open(store, runs, true, clocks).await?, KeySelection::All))
+    pub async fn open(store: &dyn Store, of: RunSet<'_>) -> Result<Self> {
+        Ok(Self::new(Driver::open(store, of, true).await?, KeySelection::All))
     }
 
-    /// What lives of `selection` in `runs`. Reads only blocks that may hold some of it.
+    /// What lives of `selection` in them. Reads only blocks that may hold some of it.
     ///
     /// # Errors
     /// As [`merge`](super::merge).
-    pub async fn select(
-        store: &dyn Store,
-        runs: &[Run],
-        clocks: &ExpiryClocks,
-        selection: &Selection,
-    ) -> Result<Self> {
-        Ok(Self::new(Driver::select(store, runs, clocks, selection).await?, selection.keys.clone()))
+    pub async fn select(store: &dyn Store, of: RunSet<'_>, selection: &Selection) -> Result<Self> {
+        Ok(Self::new(Driver::select(store, of, selection).await?, selection.keys.clone()))
     }
 
     fn new(driver: Driver, keys: KeySelection) -> Self {

@@ -26,7 +26,7 @@ mod writer;
 
 pub use block::RunCompression;
 pub use canonical::{StateCount, StateSummary};
-pub use driver::{copy_canonical, merge, summarize};
+pub use driver::{RunSet, copy_canonical, merge, summarize};
 pub use entry::{Entry, EntryKind};
 pub use live::{LiveBatch, LiveEntry, Scan, scan};
 pub use policy::{MergePolicy, plan_merge};

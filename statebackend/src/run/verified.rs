@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use env::{Env, Store};
-use types::{Error, ExpiryClocks, Result, Run, RunIdentity};
+use types::{Error, Result, Run, RunIdentity};
 
 use super::{
     RunCompression,
     canonical::StateSummary,
-    driver::{copy_canonical, summarize},
+    driver::{RunSet, copy_canonical, summarize},
 };
 
 /// What is copied, and what it is compared with.
@@ -17,12 +17,10 @@ use super::{
 pub struct VerifiedCopy<'a> {
     /// Where the runs are.
     pub from: &'a dyn Store,
-    /// The runs to copy, oldest first.
-    pub runs: &'a [Run],
+    /// What to copy.
+    pub runs: RunSet<'a>,
     /// The same runs with all that they hold.
     pub before: &'a [Run],
-    /// Until when state had expired in the snapshot.
-    pub clocks: &'a ExpiryClocks,
     /// The states of which the copy shall hold nothing.
     pub dropped: &'a BTreeSet<String>,
 }
@@ -40,14 +38,15 @@ pub async fn copy_verified(
     identity: RunIdentity,
     compression: RunCompression,
 ) -> Result<Option<Run>> {
-    let VerifiedCopy { from, runs, before, clocks, dropped } = *copy;
-    let mut expected = summarize(env, from, before, clocks).await?;
+    let VerifiedCopy { from, runs, before, dropped } = *copy;
+    let with = |runs| RunSet::new(runs, copy.runs.clocks);
+    let mut expected = summarize(env, from, with(before)).await?;
     expected.states.retain(|name, _| !dropped.contains(name));
     if expected.states.is_empty() {
         return Ok(None);
     }
-    let (run, _) = copy_canonical(env, from, runs, clocks, to, path, identity, compression).await?;
-    let found = summarize(env, to, std::slice::from_ref(&run), clocks).await?;
+    let (run, _) = copy_canonical(env, from, runs, to, path, identity, compression).await?;
+    let found = summarize(env, to, with(std::slice::from_ref(&run))).await?;
     match difference(&expected, &found) {
         None => Ok(Some(run)),
         Some(state) => Err(Error::corrupt(format!(

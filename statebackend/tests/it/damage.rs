@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use env::{Env, Store};
-use statebackend::{RunCompression, StateSummary, copy_canonical, restore, verify_run};
+use statebackend::{RunCompression, RunSet, StateSummary, copy_canonical, restore, verify_run};
 use types::{CheckpointId, Digest, ErrorKind, ExpiryClocks, Run, SnapshotFile};
 
 use crate::fixture::{Context, MAX, Subtask, declare, identity, key, simulated};
@@ -32,8 +32,7 @@ async fn summary(env: &Env, store: &dyn Store, run: &Run) -> types::Result<State
     let copied = copy_canonical(
         env,
         store,
-        std::slice::from_ref(run),
-        &ExpiryClocks::default(),
+        RunSet::new(std::slice::from_ref(run), &ExpiryClocks::default()),
         store,
         "copy",
         identity(0, 9),

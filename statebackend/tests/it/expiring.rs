@@ -8,8 +8,8 @@ use env::{Env, Store};
 use proptest::{prelude::*, test_runner::TestRunner};
 use statebackend::{
     AggregatingState, Declared, Expiring, KeyRef, KeyedContext, KeyedState, ListState, MapState,
-    ReducingState, RunCompression, StateDeclarations, StateSummary, Ttl, ValueState, copy_canonical, merge,
-    summarize, verify_run,
+    ReducingState, RunCompression, RunSet, StateDeclarations, StateSummary, Ttl, ValueState, copy_canonical,
+    merge, summarize, verify_run,
 };
 use types::{CheckpointId, ErrorKind, ExpiryClocks, Run, SubtaskIndex, TimeDomain, Timestamp};
 
@@ -374,11 +374,26 @@ impl Job {
         let (env, store) = (&self.env, &*self.store);
         let (neighbours, oldest) = (&subtask.runs[range.clone()], range.start == 0);
         let none = ExpiryClocks::default();
-        let other =
-            merge(env, store, neighbours, oldest, &none, identity.clone(), "whole", RunCompression::Zstd);
+        let other = merge(
+            env,
+            store,
+            RunSet::new(neighbours, &none),
+            oldest,
+            identity.clone(),
+            "whole",
+            RunCompression::Zstd,
+        );
         let kept = other.await.unwrap();
         store.delete("whole").await.unwrap();
-        let merged = merge(env, store, neighbours, oldest, &clocks, identity, &path, RunCompression::Zstd);
+        let merged = merge(
+            env,
+            store,
+            RunSet::new(neighbours, &clocks),
+            oldest,
+            identity,
+            &path,
+            RunCompression::Zstd,
+        );
         let merged = merged.await.unwrap();
         verify_run(env, store, &merged, true).await.unwrap();
         self.dropped += usize::from(merged.plain_bytes < kept.plain_bytes);
@@ -416,8 +431,7 @@ impl Job {
             let copied = copy_canonical(
                 env,
                 store,
-                runs,
-                clocks,
+                RunSet::new(runs, clocks),
                 store,
                 "canonical",
                 identity(0, 1),
@@ -425,7 +439,7 @@ impl Job {
             );
             let (run, summary) = copied.await.unwrap();
             verify_run(env, store, &run, true).await.unwrap();
-            assert_eq!(summarize(env, store, &[run], clocks).await.unwrap(), summary);
+            assert_eq!(summarize(env, store, RunSet::new(&[run], clocks)).await.unwrap(), summary);
             store.delete("canonical").await.unwrap();
             all.add(&summary);
         }

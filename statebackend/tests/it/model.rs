@@ -9,8 +9,8 @@ use std::{
 use env::{Env, Store};
 use proptest::{prelude::*, test_runner::TestRunner};
 use statebackend::{
-    KeyRef, LiveEntry, MergePolicy, RunCompression, StateSummary, copy_canonical, merge, plan_merge, scan,
-    summarize, verify_run, write_run,
+    KeyRef, LiveEntry, MergePolicy, RunCompression, RunSet, StateSummary, copy_canonical, merge, plan_merge,
+    scan, summarize, verify_run, write_run,
 };
 use types::{CheckpointId, ExpiryClocks, KeyGroup, Run, SubtaskIndex, Timestamp};
 
@@ -362,9 +362,8 @@ impl Job {
         let merged = merge(
             &self.env,
             &*self.store,
-            neighbours,
+            RunSet::new(neighbours, &ExpiryClocks::default()),
             range.start == 0,
-            &ExpiryClocks::default(),
             identity,
             &path,
             RunCompression::Zstd,
@@ -453,20 +452,27 @@ impl Job {
             }
             Ok(())
         };
-        scan(&self.env, &*self.store, &runs, &ExpiryClocks::default(), visit).await.unwrap();
+        scan(&self.env, &*self.store, RunSet::new(&runs, &ExpiryClocks::default()), visit).await.unwrap();
         assert_eq!(values.len(), model.values.len());
     }
 
     async fn canonical(&mut self, runs: &[Run]) -> StateSummary {
         let (env, store, none) = (&self.env, &*self.store, ExpiryClocks::default());
-        let (run, summary) =
-            copy_canonical(env, store, runs, &none, store, "canonical", identity(0, 1), RunCompression::Zstd)
-                .await
-                .unwrap();
+        let (run, summary) = copy_canonical(
+            env,
+            store,
+            RunSet::new(runs, &none),
+            store,
+            "canonical",
+            identity(0, 1),
+            RunCompression::Zstd,
+        )
+        .await
+        .unwrap();
         verify_run(env, store, &run, true).await.unwrap();
         assert_eq!(run.tombstones, 0);
-        assert_eq!(summarize(env, store, runs, &none).await.unwrap(), summary);
-        assert_eq!(summarize(env, store, &[run], &none).await.unwrap(), summary);
+        assert_eq!(summarize(env, store, RunSet::new(runs, &none)).await.unwrap(), summary);
+        assert_eq!(summarize(env, store, RunSet::new(&[run], &none)).await.unwrap(), summary);
         store.delete("canonical").await.unwrap();
         summary
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use env::{Env, Store};
-use statebackend::{RunCompression, StateSummary, VerifiedCopy, copy_verified, summarize};
+use statebackend::{RunCompression, RunSet, StateSummary, VerifiedCopy, copy_verified, summarize};
 use types::{CheckpointId, ErrorKind, ExpiryClocks, Result, Run};
 
 use crate::fixture::{Context, MAX, Subtask, declare, identity, key, simulated};
@@ -42,8 +42,8 @@ async fn copied(
     dropped: &[&str],
 ) -> Result<Option<Run>> {
     let dropped: BTreeSet<String> = dropped.iter().map(|name| (*name).to_owned()).collect();
-    let copy =
-        VerifiedCopy { from: store, runs, before, clocks: &ExpiryClocks::default(), dropped: &dropped };
+    let never = ExpiryClocks::default();
+    let copy = VerifiedCopy { from: store, runs: RunSet::new(runs, &never), before, dropped: &dropped };
     store.delete("copy").await.unwrap();
     copy_verified(env, &copy, store, "copy", identity(0, 9), RunCompression::Zstd).await
 }
@@ -52,7 +52,7 @@ async fn copied(
 fn each_state_that_stays_has_the_digest_that_it_had() {
     simulated(1, async |env: Env, store: Arc<dyn Store>| {
         let runs = runs(&*store).await;
-        let before = summarize(&env, &*store, &runs, &ExpiryClocks::default()).await.unwrap();
+        let before = summarize(&env, &*store, RunSet::new(&runs, &ExpiryClocks::default())).await.unwrap();
         assert_eq!(before.states.len(), 3);
         for dropped in [&[][..], &["by-hour"], &["lines", "total"]] {
             let run = copied(&env, &*store, &without(&runs, dropped), &runs, dropped).await.unwrap().unwrap();
@@ -60,7 +60,7 @@ fn each_state_that_stays_has_the_digest_that_it_had() {
             let mut expected: StateSummary = before.clone();
             expected.states.retain(|name, _| !dropped.contains(&name.as_str()));
             assert_eq!(
-                summarize(&env, &*store, &[run], &ExpiryClocks::default()).await.unwrap(),
+                summarize(&env, &*store, RunSet::new(&[run], &ExpiryClocks::default())).await.unwrap(),
                 expected,
                 "{dropped:?}"
             );

@@ -12,7 +12,7 @@ use crate::{
     declare::{StateKind, StateSpec},
     run::{
         block::RunCompression,
-        driver::{copy_canonical, merge},
+        driver::{RunSet, copy_canonical, merge},
         index::Compression,
         live::{Scan, scan},
         reader::RunReader,
@@ -26,6 +26,12 @@ use crate::{
 type At = (u16, u16, Vec<u8>, bool, Vec<u8>);
 /// The entries of a run: the value of each place, `None` for a tombstone.
 type Entries = BTreeMap<At, Option<Vec<u8>>>;
+
+/// Runs of states that do not expire.
+fn set(runs: &[Run]) -> RunSet<'_> {
+    static NEVER: std::sync::LazyLock<ExpiryClocks> = std::sync::LazyLock::new(ExpiryClocks::default);
+    RunSet::new(runs, &NEVER)
+}
 
 const GROUPS: KeyGroupRange = KeyGroupRange { start: 0, end: 2 };
 
@@ -175,13 +181,13 @@ proptest! {
             ];
             for (number, includes_oldest, how) in merges {
                 let path = format!("run-{number}");
-                let merged = merge(&env, &*store, &written, includes_oldest, &ExpiryClocks::default(), identity(number), &path, how).await.unwrap();
+                let merged = merge(&env, &*store, set(&written), includes_oldest, identity(number), &path, how).await.unwrap();
                 let expected = model(&runs, includes_oldest);
                 assert!(read(&*store, &merged).await == expected, "includes the oldest: {includes_oldest}");
                 assert_eq!(merged.entries, expected.len() as u64);
             }
             let mut live = 0;
-            scan(&env, &*store, &written, &ExpiryClocks::default(), |entry| { live += u64::from(!entry.entry.is_tombstone()); Ok(()) }).await.unwrap();
+            scan(&env, &*store, set(&written), |entry| { live += u64::from(!entry.entry.is_tombstone()); Ok(()) }).await.unwrap();
             assert_eq!(live, model(&runs, true).len() as u64);
         });
     }
@@ -223,7 +229,7 @@ proptest! {
 
 /// The places of what lives of a selection.
 async fn selected(env: &Env, store: &dyn Store, runs: &[Run], selection: &Selection) -> Vec<At> {
-    let mut scan = Scan::select(store, runs, &ExpiryClocks::default(), selection).await.unwrap();
+    let mut scan = Scan::select(store, set(runs), selection).await.unwrap();
     let mut found = Vec::new();
     while let Some(batch) = scan.next(env, store).await.unwrap() {
         found.extend(batch.iter().map(|live| {
@@ -254,8 +260,7 @@ fn one_key_costs_a_block_of_each_run() {
             let group = (key % 2) as u16;
             let groups = KeyGroupRange { start: group, end: group + 1 };
             let selection = Selection { state: "a".to_owned(), groups, keys };
-            let (_, read) =
-                Scan::select(&*store, &runs, &ExpiryClocks::default(), &selection).await.unwrap().progress();
+            let (_, read) = Scan::select(&*store, set(&runs), &selection).await.unwrap().progress();
             assert!(read < 4 * (80 << 10), "{read} of {len} bytes for one key");
             let found = selected(&env, &*store, &runs, &selection).await;
             assert_eq!(found.len(), usize::from(key < 3_000), "{key}");
@@ -284,18 +289,10 @@ fn runs_of_several_windows_and_raw_blocks_merge() {
             assert!(reader.windows(GROUPS).len() > 2, "{} windows", reader.windows(GROUPS).len());
             assert!(run.file.len > (entries.len() * LEN) as u64, "noise is stored raw");
         }
-        let merged = merge(
-            &env,
-            &*store,
-            &written,
-            true,
-            &ExpiryClocks::default(),
-            identity(100),
-            "run-100",
-            RunCompression::Zstd,
-        )
-        .await
-        .unwrap();
+        let merged =
+            merge(&env, &*store, set(&written), true, identity(100), "run-100", RunCompression::Zstd)
+                .await
+                .unwrap();
         assert!(read(&*store, &merged).await == model(&runs, true));
     });
 }
@@ -323,25 +320,13 @@ fn what_a_merge_writes_is_compressed_as_it_is_told_whatever_it_reads() {
         expected.extend(entries(1_000));
         for (how, number, zstd) in [(RunCompression::Zstd, 3, true), (RunCompression::None, 4, false)] {
             let path = format!("run-{number}");
-            let merged =
-                merge(&env, &*store, &both, true, &ExpiryClocks::default(), identity(number), &path, how)
-                    .await
-                    .unwrap();
+            let merged = merge(&env, &*store, set(&both), true, identity(number), &path, how).await.unwrap();
             assert_eq!(zstd_blocks(&*store, &merged).await, (zstd, zstd));
             assert!(read(&*store, &merged).await == expected);
             let path = format!("copy-{number}");
-            let (copy, _) = copy_canonical(
-                &env,
-                &*store,
-                &both,
-                &ExpiryClocks::default(),
-                &*store,
-                &path,
-                identity(number),
-                how,
-            )
-            .await
-            .unwrap();
+            let (copy, _) = copy_canonical(&env, &*store, set(&both), &*store, &path, identity(number), how)
+                .await
+                .unwrap();
             assert_eq!(zstd_blocks(&*store, &copy).await, (zstd, zstd));
         }
     });

@@ -15,9 +15,12 @@ use crate::{expiry::deadline_of, store::ExpiredUntil};
 
 const NAME: &CStr = c"tidegate.ttl";
 
+/// What keys begin with, and until when those have expired.
+type Prefixes = Vec<(Vec<u8>, ExpiredUntil)>;
+
 /// Which keys of a database expire. Cheap to clone; all clones are the same.
 #[derive(Clone, Default)]
-pub(super) struct Expiring(Arc<Mutex<Vec<(Vec<u8>, ExpiredUntil)>>>);
+pub(super) struct Expiring(Arc<Mutex<Prefixes>>);
 
 impl Expiring {
     /// Those that begin with `prefix` do.
@@ -39,7 +42,7 @@ impl CompactionFilterFactory for Expiring {
 }
 
 /// What one compaction asks about each entry.
-pub(super) struct Filter(Vec<(Vec<u8>, ExpiredUntil)>);
+pub(super) struct Filter(Prefixes);
 
 impl CompactionFilter for Filter {
     fn filter(&mut self, _level: u32, key: &[u8], value: &[u8]) -> CompactionDecision {
