@@ -10,6 +10,8 @@
 mod compatible;
 pub mod declare;
 mod handle;
+#[cfg(feature = "test-util")]
+pub mod hostile;
 mod key;
 mod restore;
 mod run;

@@ -5,6 +5,8 @@
 mod codec;
 mod count;
 mod error;
+#[cfg(feature = "test-util")]
+pub mod hostile;
 mod id;
 mod key_bytes;
 mod key_group;
@@ -22,7 +24,7 @@ pub use id::{AttemptId, CheckpointId, JobId, Lineage, RecordNumber, SubtaskIndex
 pub use key_bytes::KeyBytes;
 pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 pub use serde;
-pub use shape::{Shape, ShapedValue};
+pub use shape::{Shape, ShapeReader, ShapedValue};
 pub use snapshot_file::{Digest, DigestBuilder, Run, RunIdentity, SnapshotFile};
 pub use time::Timestamp;
 

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use checkpoint::manifest::{ListPart, Redistribution};
+use checkpoint::manifest::{ListElements, ListPart, Redistribution};
 use types::{Bincode, Codec, Error, Result, Shape};
 
 use crate::{api::data::Data, graph::logical::ListSpec};
@@ -18,18 +18,20 @@ pub(crate) struct ListSlot {
 
 /// The elements, whatever their type.
 trait AnyList: Any + Send {
-    fn encode(&self) -> Result<Vec<Vec<u8>>>;
+    fn encode(&self) -> Result<ListElements>;
     fn restore(&mut self, element: &[u8]) -> Result<()>;
     fn as_any(&mut self) -> &mut dyn Any;
 }
 
 impl<T: Data> AnyList for Vec<T> {
-    fn encode(&self) -> Result<Vec<Vec<u8>>> {
-        let encode = |element| {
-            let mut bytes = Vec::new();
-            Bincode::encode(element, &mut bytes).map(|()| bytes)
-        };
-        self.iter().map(encode).collect()
+    fn encode(&self) -> Result<ListElements> {
+        let (mut elements, mut bytes) = (ListElements::new(), Vec::new());
+        for element in self {
+            bytes.clear();
+            Bincode::encode(element, &mut bytes)?;
+            elements.push(&bytes);
+        }
+        Ok(elements)
     }
 
     fn restore(&mut self, element: &[u8]) -> Result<()> {
@@ -64,7 +66,7 @@ impl ListSlot {
 
     fn restore(&mut self, part: &ListPart) -> Result<()> {
         self.spec.accepts(part)?;
-        for element in &part.elements {
+        for element in part.elements.iter() {
             let restored = self.values.restore(element);
             restored.map_err(|error| error.context(format!("list state {:?}", self.spec.name)))?;
         }

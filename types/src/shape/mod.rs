@@ -17,6 +17,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use bytes::ShapeReader;
 pub use value::{ShapedFields, ShapedValue};
 
 use self::path::Path;
