@@ -25,6 +25,7 @@ mod falling_back;
 mod foreign_checkpoint;
 mod full_disk;
 mod garbage;
+mod golden;
 mod ledger;
 mod load;
 mod memory_backend;
