@@ -8,6 +8,8 @@
 //! The engine drives all of it; the command line reads runs without the job's code.
 
 mod compatible;
+#[cfg(feature = "test-util")]
+pub mod conformance;
 pub mod declare;
 mod handle;
 #[cfg(feature = "test-util")]

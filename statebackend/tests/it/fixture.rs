@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use env::{Env, Store, sim::Simulation};
 use statebackend::{
-    Aggregate, AggregatingState, Declared, KeyRef, KeyedContext, KeyedState, ListState, MapState,
-    ReducingState, RunCompression, StateDeclarations, ValueState, restore, run_of,
+    Declared, KeyRef, KeyedContext, KeyedState, ListState, MapState, RunCompression, StateDeclarations,
+    ValueState, restore, run_of,
     store::{KeyValueStore, StoreSettings, Stores},
     write_run,
 };
@@ -44,64 +44,12 @@ pub(crate) struct Handles {
     pub(crate) map: MapState<u32, u64>,
 }
 
-/// One state of each kind, and two more that a key has one value of.
-#[derive(Clone, Copy)]
-pub(crate) struct AllHandles {
-    pub(crate) basic: Handles,
-    pub(crate) longest: ReducingState<String>,
-    pub(crate) mean: AggregatingState<Mean>,
-}
-
-/// The mean of numbers, of their sum and their count.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mean;
-
-impl Aggregate for Mean {
-    type In = u32;
-    type Accumulator = (u64, u32);
-    type Out = f64;
-
-    fn create(&self) -> (u64, u32) {
-        (0, 0)
-    }
-
-    fn add(&self, (sum, count): &mut (u64, u32), number: u32) {
-        *sum += u64::from(number);
-        *count += 1;
-    }
-
-    fn result(&self, (sum, count): &(u64, u32)) -> f64 {
-        *sum as f64 / f64::from(*count)
-    }
-
-    fn merge(&self, (sum, count): &mut (u64, u32), other: (u64, u32)) {
-        *sum += other.0;
-        *count += other.1;
-    }
-}
-
-/// The longer one, the first of two alike.
-pub(crate) fn longer(earlier: String, new: String) -> String {
-    if new.len() > earlier.len() { new } else { earlier }
-}
-
 pub(crate) fn declare() -> (Declared, Handles) {
-    let (states, handles) = basic();
-    (states.finish().unwrap(), handles)
-}
-
-pub(crate) fn declare_all() -> (Declared, AllHandles) {
-    let (mut states, basic) = basic();
-    let (longest, mean) = (states.reducing("longest", longer), states.aggregating("mean", Mean));
-    (states.finish().unwrap(), AllHandles { basic, longest, mean })
-}
-
-fn basic() -> (StateDeclarations, Handles) {
     let mut states = StateDeclarations::new();
     states.key::<String>();
     let handles =
         Handles { value: states.value("total"), list: states.list("lines"), map: states.map("by-hour") };
-    (states, handles)
+    (states.finish().unwrap(), handles)
 }
 
 /// A context whose key is set by hand.
@@ -190,17 +138,8 @@ impl Subtask {
     }
 
     pub(crate) fn before(behind: &Behind, groups: KeyGroupRange, index: u32, first: CheckpointId) -> Self {
-        Self::of(declare().0, behind, groups, index, first)
-    }
-
-    pub(crate) fn of(
-        declared: Declared,
-        behind: &Behind,
-        groups: KeyGroupRange,
-        index: u32,
-        first: CheckpointId,
-    ) -> Self {
-        Self { state: behind.state(declared, groups, first), groups, runs: Vec::new(), index, next_run: 1 }
+        let state = behind.state(declare().0, groups, first);
+        Self { state, groups, runs: Vec::new(), index, next_run: 1 }
     }
 
     /// A new owner of `groups`, restored from what others wrote; run numbers begin at `next_run`.
@@ -233,10 +172,6 @@ impl Subtask {
     pub(crate) fn next_identity(&mut self) -> RunIdentity {
         self.next_run += 1;
         identity(self.index, self.next_run - 1)
-    }
-
-    pub(crate) fn next_run(&self) -> u64 {
-        self.next_run
     }
 
     /// Drains everything, at most `slice` cells at a time, and writes a run for each sealed checkpoint that has changes.
