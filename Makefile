@@ -24,7 +24,7 @@ lint: setup-all
 
 # Everything but the kills of real processes, which take their time from the clock and so run alone.
 unit: setup-all
-	cargo test --locked --workspace --all-features --lib --bins --examples --test it
+	cargo test --locked --workspace --all-features --lib --bins --examples --test it --test hostile
 	cargo test --locked --workspace --all-features --doc
 
 # ONLY=name runs one of them; TIDEGATE_SEED=number replays it; TIDEGATE_BACKPRESSURE_SECONDS=180 watches a job behind a

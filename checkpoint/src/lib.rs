@@ -11,6 +11,8 @@ pub mod barrier;
 pub mod collect;
 pub mod coordinator;
 pub mod history;
+#[cfg(feature = "test-util")]
+pub mod hostile;
 pub mod manifest;
 pub mod restart;
 pub mod savepoint;

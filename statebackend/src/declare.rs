@@ -12,6 +12,7 @@ use crate::{
     compatible::is_timers,
     expiry::{DEADLINE_LEN, Stamped, Ttl, deadline_of},
     handle::{Aggregate, AggregatingState, Expiring, ListState, MapState, ReducingState, ValueState},
+    run::schema::Schema,
     table::{CachedTable, ListTable, MapTable, ValueTable},
 };
 
@@ -259,7 +260,8 @@ impl StateDeclarations {
     /// What was declared.
     ///
     /// # Errors
-    /// `InvalidJob` for the first mistake: a bad or doubled name, a type that cannot be stored, an unorderable map key.
+    /// `InvalidJob` for the first mistake: a bad or doubled name, a type that cannot be stored, an unorderable map key,
+    /// types with so many fields in all (thousands) that no reader would take them.
     pub fn finish(self) -> Result<Declared> {
         if let Some(error) = self.failure {
             return Err(error);
@@ -268,7 +270,11 @@ impl StateDeclarations {
         by_name.sort_by(|a, b| {
             self.states[usize::from(*a)].spec.name.cmp(&self.states[usize::from(*b)].spec.name)
         });
-        Ok(Declared { key: self.key.map(Arc::new), states: self.states.into(), by_name: by_name.into() })
+        let declared =
+            Declared { key: self.key.map(Arc::new), states: self.states.into(), by_name: by_name.into() };
+        let specs = declared.sorted().map(|(_, spec)| spec.clone());
+        Schema::new(declared.key.clone(), specs).check_readable()?;
+        Ok(declared)
     }
 
     fn sampled<T: Data>(&mut self, name: &str, sample: &T) -> Shape {

@@ -8,9 +8,13 @@
 //! The engine drives all of it; the command line reads runs without the job's code.
 
 mod compatible;
+#[cfg(feature = "test-util")]
+pub mod conformance;
 pub mod declare;
 mod expiry;
 mod handle;
+#[cfg(feature = "test-util")]
+pub mod hostile;
 mod key;
 mod restore;
 mod run;

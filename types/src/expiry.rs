@@ -61,6 +61,9 @@ pub struct ExpiryClocks {
     ranges: Vec<(KeyGroupRange, ExpiryTimes)>,
 }
 
+/// Nothing has, in any key group.
+pub static NOTHING_EXPIRED: ExpiryClocks = ExpiryClocks { ranges: Vec::new() };
+
 impl ExpiryClocks {
     /// Those of the key groups from `first` on.
     #[must_use]

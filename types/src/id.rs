@@ -93,8 +93,9 @@ impl Uid {
     pub fn new(name: &str) -> Result<Self> {
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         if name.is_empty() || name.len() > Self::MAX_LEN || !name.bytes().all(allowed) {
+            let shown: String = name.chars().take(Self::MAX_LEN + 1).collect();
             return Err(Error::invalid_job(format!(
-                "uid {name:?} is not allowed: use 1 to {} of the characters a-z, 0-9 and -",
+                "uid {shown:?} is not allowed: use 1 to {} of the characters a-z, 0-9 and -",
                 Self::MAX_LEN
             )));
         }

@@ -6,6 +6,8 @@ mod codec;
 mod count;
 mod error;
 mod expiry;
+#[cfg(feature = "test-util")]
+pub mod hostile;
 mod id;
 mod key_bytes;
 mod key_group;
@@ -19,12 +21,12 @@ mod time;
 pub use codec::{Bincode, Codec};
 pub use count::count;
 pub use error::{Error, ErrorKind, Result};
-pub use expiry::{ExpiryClocks, ExpiryTimes, TimeDomain};
+pub use expiry::{ExpiryClocks, ExpiryTimes, NOTHING_EXPIRED, TimeDomain};
 pub use id::{AttemptId, CheckpointId, JobId, Lineage, RecordNumber, SubtaskIndex, Uid};
 pub use key_bytes::KeyBytes;
 pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 pub use serde;
-pub use shape::{KeyPart, Shape, ShapedValue};
+pub use shape::{KeyPart, Shape, ShapeReader, ShapedValue};
 pub use snapshot_file::{Digest, DigestBuilder, Run, RunIdentity, SnapshotFile};
 pub use time::Timestamp;
 

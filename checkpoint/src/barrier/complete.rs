@@ -8,8 +8,8 @@ use types::{AttemptId, CheckpointId, Error, JobId, Lineage, MaxParallelism, Resu
 
 use super::{Barrier, BarrierKind, CheckpointMode};
 use crate::manifest::{
-    ListPart, Manifest, OperatorSnapshot, SnapshotKind, StateDescription, SubtaskSnapshot, TaskId,
-    TaskSnapshot,
+    ListElements, ListPart, Manifest, OperatorSnapshot, SnapshotKind, StateDescription, SubtaskSnapshot,
+    TaskId, TaskSnapshot,
 };
 
 /// An operator that owns something durable, as the plan describes it.
@@ -119,7 +119,8 @@ fn agree(operator: &OperatorSnapshot, checkpoint: CheckpointId) -> Result<()> {
     for other in others {
         for one in first.lists.iter().filter(|part| part.is_broadcast()) {
             let same = other.lists.iter().find(|part| part.name == one.name);
-            let elements = same.map_or(&[][..], |part| &part.elements);
+            let none = ListElements::new();
+            let elements = same.map_or(&none, |part| &part.elements);
             let Some(at) = difference(&one.elements, elements) else { continue };
             return Err(Error::user(format!(
                 "checkpoint {checkpoint}: operator {}: its subtasks {} and {} do not have broadcast state {:?} alike, from \
@@ -142,8 +143,8 @@ fn agree(operator: &OperatorSnapshot, checkpoint: CheckpointId) -> Result<()> {
 }
 
 /// The first place, from 1 on, where two lists differ.
-fn difference(one: &[Vec<u8>], other: &[Vec<u8>]) -> Option<usize> {
-    let differs = one.iter().zip(other).position(|(one, other)| one != other);
+fn difference(one: &ListElements, other: &ListElements) -> Option<usize> {
+    let differs = one.iter().zip(other.iter()).position(|(one, other)| one != other);
     let shorter = one.len().min(other.len());
     differs.or((one.len() != other.len()).then_some(shorter)).map(|at| at + 1)
 }

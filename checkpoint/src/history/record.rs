@@ -13,8 +13,8 @@ use super::{
 };
 use crate::storage::{envelope::Envelope, paths};
 
-const ENVELOPE: Envelope = Envelope { magic: *b"TGHIST\0\0", version: 2, what: "history record" };
-const HINT: Envelope = Envelope { magic: *b"TGHINT\0\0", version: 1, what: "hint" };
+pub(crate) const ENVELOPE: Envelope = Envelope { magic: *b"TGHIST\0\0", version: 2, what: "history record" };
+pub(crate) const HINT: Envelope = Envelope { magic: *b"TGHINT\0\0", version: 1, what: "hint" };
 
 /// Above any number that a history can reach, and far enough below the end of `u64` that arithmetic is safe.
 pub(super) const HIGHEST: RecordNumber = RecordNumber(1 << 62);
@@ -195,6 +195,13 @@ impl Record {
             Error::corrupt(format!("history record {path} is damaged or not in its place: {what}"))
         })?;
         Ok(record)
+    }
+
+    /// The record in the bytes of a file, whatever its number.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn decode_any(bytes: &[u8]) -> Result<Self> {
+        let record: Self = ENVELOPE.open("of any number", bytes)?;
+        Self::decode(record.number, bytes)
     }
 
     fn check(&self, number: RecordNumber) -> Result<(), String> {

@@ -400,7 +400,10 @@ fn check_garbage(files: &[String]) -> Result<(), String> {
     let stray = files
         .iter()
         .find(|path| !paths::is_well_formed(path) || !matches!(paths::kind(path), PathKind::Attempt(_)));
-    stray.map_or(Ok(()), |path| Err(format!("{path:?} is no file of an attempt and cannot be garbage")))
+    let shown = |path: &String| path.chars().take(100).collect::<String>();
+    stray
+        .map(shown)
+        .map_or(Ok(()), |path| Err(format!("{path:?} is no file of an attempt and cannot be garbage")))
 }
 
 fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {

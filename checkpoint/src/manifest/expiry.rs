@@ -19,7 +19,7 @@ impl ListPart {
             redistribution: Redistribution::Union,
             codec: Bincode::ID.to_owned(),
             shape: Shape::Tuple(vec![Shape::U16, Shape::U16, Shape::I64, Shape::I64]).to_bytes(),
-            elements: clocks.to_elements()?,
+            elements: clocks.to_elements()?.iter().collect(),
         })
     }
 
@@ -34,7 +34,7 @@ impl ListPart {
     /// # Errors
     /// `Corrupt` if it cannot be read.
     pub fn expiry_clocks(&self) -> Result<ExpiryClocks> {
-        ExpiryClocks::from_elements(self.elements.iter().map(Vec::as_slice))
+        ExpiryClocks::from_elements(self.elements.iter())
     }
 }
 
@@ -56,8 +56,8 @@ impl OperatorSnapshot {
     /// `Corrupt` if that cannot be read.
     pub fn expiry_clocks(&self) -> Result<ExpiryClocks> {
         let lists = self.subtasks.iter().flat_map(|subtask| &subtask.lists);
-        let elements = lists.filter(|part| part.is_expiry_clocks()).flat_map(|part| &part.elements);
-        ExpiryClocks::from_elements(elements.map(Vec::as_slice))
+        let elements = lists.filter(|part| part.is_expiry_clocks()).flat_map(|part| part.elements.iter());
+        ExpiryClocks::from_elements(elements)
     }
 
     /// Whether a list state is a user's, and not something that is remembered in the form of one.

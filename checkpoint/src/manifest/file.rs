@@ -8,7 +8,7 @@ use types::{Digest, Error, Result, SnapshotFile};
 use super::{Manifest, invariants};
 use crate::storage::{envelope::Envelope, paths, retry::Retry};
 
-pub(super) const ENVELOPE: Envelope = Envelope { magic: *b"TGMANIF\0", version: 1, what: "manifest" };
+pub(crate) const ENVELOPE: Envelope = Envelope { magic: *b"TGMANIF\0", version: 1, what: "manifest" };
 
 /// The bytes of a manifest's file.
 ///

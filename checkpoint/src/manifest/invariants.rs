@@ -1,9 +1,9 @@
 //! What is true of every manifest: predicates with names, run before each write and after each read. A violation
 //! before a write is a bug of ours; after a read it is damage.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
-use types::{KeyGroupRange, MaxParallelism, SnapshotFile, SubtaskIndex};
+use types::{KeyGroupRange, MaxParallelism, Run, SubtaskIndex, Uid};
 
 use super::{Manifest, OperatorSnapshot, SnapshotKind, SubtaskSnapshot};
 use crate::storage::paths;
@@ -27,6 +27,8 @@ impl fmt::Display for Violation {
 type Predicate = fn(&Manifest) -> Result<(), String>;
 
 const PREDICATES: &[(&str, Predicate)] = &[
+    // First: what the others say may name any path.
+    ("paths-well-formed", paths_well_formed),
     ("numbers-in-range", numbers_in_range),
     ("uids-in-order", uids_in_order),
     ("subtasks-complete", |manifest| each_operator(manifest, subtasks_complete)),
@@ -39,7 +41,6 @@ const PREDICATES: &[(&str, Predicate)] = &[
     ("run-counts", |manifest| each_subtask(manifest, run_counts)),
     ("prepared-in-order", prepared_in_order),
     ("savepoint-holds-no-transaction", savepoint_holds_no_transaction),
-    ("paths-well-formed", paths_well_formed),
     ("one-description-per-file", one_description_per_file),
 ];
 
@@ -171,35 +172,49 @@ fn savepoint_holds_no_transaction(manifest: &Manifest) -> Result<(), String> {
 
 fn paths_well_formed(manifest: &Manifest) -> Result<(), String> {
     let bad = manifest.files().into_iter().find(|file| !paths::is_well_formed(&file.path));
-    bad.map_or(Ok(()), |file| Err(format!("path {:?} is not allowed", file.path)))
+    bad.map_or(Ok(()), |file| {
+        let shown: String = file.path.chars().take(100).collect();
+        Err(format!("path {shown:?} is not allowed"))
+    })
+}
+
+/// All runs with the operators that list them, by path: in one piece, since a manifest that is read may hold any number.
+fn runs_by_path(manifest: &Manifest) -> Vec<(&Run, &Uid)> {
+    let runs_of = |operator: &OperatorSnapshot| -> usize {
+        operator.subtasks.iter().map(|subtask| subtask.runs.len()).sum()
+    };
+    let mut runs = Vec::with_capacity(manifest.operators.iter().map(runs_of).sum());
+    for operator in &manifest.operators {
+        let listed = operator.subtasks.iter().flat_map(|subtask| &subtask.runs);
+        runs.extend(listed.map(|run| (run, &operator.uid)));
+    }
+    runs.sort_unstable_by(|(a, _), (b, _)| a.file.path.cmp(&b.file.path));
+    runs
 }
 
 /// No two operators share a run. Its identity may name another uid: the operator was renamed since.
 fn run_of_one_operator(manifest: &Manifest) -> Result<(), String> {
-    let mut owners = BTreeMap::new();
-    for operator in &manifest.operators {
-        for run in operator.subtasks.iter().flat_map(|subtask| &subtask.runs) {
-            let first = *owners.entry(&run.file.path).or_insert(&operator.uid);
-            let other = &operator.uid;
-            require(first == other, || {
-                format!("run {} belongs to operators {first} and {other}", run.file.path)
-            })?;
-        }
-    }
-    Ok(())
+    let runs = runs_by_path(manifest);
+    let shared =
+        runs.windows(2).find(|pair| pair[0].0.file.path == pair[1].0.file.path && pair[0].1 != pair[1].1);
+    shared.map_or(Ok(()), |pair| {
+        let (run, first, other) = (pair[0].0, pair[0].1, pair[1].1);
+        Err(format!("run {} belongs to operators {first} and {other}", run.file.path))
+    })
 }
 
 /// A file that stands in several lists is described the same in each.
 fn one_description_per_file(manifest: &Manifest) -> Result<(), String> {
-    let mut described: BTreeMap<&str, &SnapshotFile> = BTreeMap::new();
-    for file in manifest.files() {
-        let first = *described.entry(&file.path).or_insert(file);
-        require(first == file, || format!("file {} is described in two ways", file.path))?;
+    // Sorted by path, and of each path every description once.
+    let files = manifest.files();
+    let two = files.windows(2).find(|pair| pair[0].path == pair[1].path);
+    if let Some(pair) = two {
+        return Err(format!("file {} is described in two ways", pair[0].path));
     }
-    let mut identities = BTreeMap::new();
-    for run in manifest.operators.iter().flat_map(|op| &op.subtasks).flat_map(|subtask| &subtask.runs) {
-        let first = *identities.entry(&run.file.path).or_insert(&run.identity);
-        require(first == &run.identity, || format!("run {} has two identities", run.file.path))?;
-    }
-    Ok(())
+    drop(files);
+    let runs = runs_by_path(manifest);
+    let same_path = |pair: &&[(&Run, &Uid)]| pair[0].0.file.path == pair[1].0.file.path;
+    let mut twice = runs.windows(2).filter(same_path);
+    let two = twice.find(|pair| pair[0].0.identity != pair[1].0.identity);
+    two.map_or(Ok(()), |pair| Err(format!("run {} has two identities", pair[0].0.file.path)))
 }

@@ -2,6 +2,7 @@
 //! acknowledged; whoever restores, collects, verifies or copies reads it. The [`invariants`] are checked before each
 //! write and after each read.
 
+mod elements;
 mod expiry;
 mod file;
 pub mod invariants;
@@ -10,6 +11,9 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use elements::ListElements;
+#[cfg(feature = "test-util")]
+pub(crate) use file::ENVELOPE;
 pub use file::{decode, encode, read, write};
 pub use snapshot::{
     ListPart, Manifest, OperatorSnapshot, PreparedTransaction, Redistribution, SnapshotKind,

@@ -23,7 +23,7 @@ impl ListPart {
             redistribution: Redistribution::Union,
             codec: Bincode::ID.to_owned(),
             shape: Shape::Str.to_bytes(),
-            elements: vec![element],
+            elements: [element].into_iter().collect(),
         })
     }
 }
@@ -41,8 +41,8 @@ impl OperatorSnapshot {
     /// `Corrupt` if it cannot be read.
     pub fn place(&self) -> Result<Option<String>> {
         let parts = self.subtasks.iter().flat_map(|subtask| &subtask.lists);
-        let element = parts.filter(|part| self.is_place(part)).flat_map(|part| &part.elements).next();
-        let decode = |element: &Vec<u8>| {
+        let element = parts.filter(|part| self.is_place(part)).flat_map(|part| part.elements.iter()).next();
+        let decode = |element: &[u8]| {
             let place = Bincode::decode(element);
             place.map_err(|error| error.context(format!("the place of {} {}", self.kind, self.uid)))
         };

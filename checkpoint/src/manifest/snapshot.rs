@@ -7,6 +7,8 @@ use types::{
     Timestamp, Uid,
 };
 
+use super::ListElements;
+
 /// A task: one parallel instance of a chain. The same chain has the same number in all processes of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskId {
@@ -57,7 +59,7 @@ pub struct ListPart {
     /// The canonical bytes of the elements' shape.
     pub shape: Vec<u8>,
     /// The elements, encoded, in order.
-    pub elements: Vec<Vec<u8>>,
+    pub elements: ListElements,
 }
 
 impl ListPart {
@@ -187,12 +189,15 @@ impl Manifest {
     /// Every file that the snapshot needs, each path once, sorted by path.
     #[must_use]
     pub fn files(&self) -> Vec<&SnapshotFile> {
-        let mut files = Vec::new();
-        for subtask in self.operators.iter().flat_map(|operator| &operator.subtasks) {
+        let subtasks = || self.operators.iter().flat_map(|operator| &operator.subtasks);
+        let most = subtasks().map(|subtask| subtask.runs.len() + subtask.prepared.len()).sum();
+        // In one piece and without another one for sorting, since what is read may be as large as it likes.
+        let mut files = Vec::with_capacity(most);
+        for subtask in subtasks() {
             files.extend(subtask.runs.iter().map(|run| &run.file));
             files.extend(subtask.prepared.iter().filter_map(|prepared| prepared.file.as_ref()));
         }
-        files.sort();
+        files.sort_unstable();
         files.dedup();
         files
     }

@@ -38,7 +38,7 @@ fn manifest() -> Manifest {
         redistribution: Redistribution::Union,
         codec: "bincode2".into(),
         shape: vec![9],
-        elements: vec![vec![7], Vec::new()],
+        elements: [vec![7], Vec::new()].into_iter().collect(),
     }];
     let count = StateDescription {
         name: "count".into(),

@@ -1,6 +1,6 @@
 //! The wrapping of every small durable file (history record, hint, manifest): magic, version, length, checksums around
-//! a bincode body. Called by whoever encodes or decodes one; a byte changed anywhere is noticed, and nothing is
-//! allocated on the word of a damaged length.
+//! a body in the codec `bincode2`. Called by whoever encodes or decodes one; a byte changed anywhere is noticed, and no
+//! damaged length makes room: what is decoded takes at most three and a half times the file's length and 768 KiB.
 //!
 //! ```text
 //! 0   magic            8 bytes
@@ -13,7 +13,7 @@
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
-use types::{Digest, Error, Result};
+use types::{Bincode, Codec, Digest, Error, Result};
 
 const HEADER_LEN: usize = 24;
 const TRAILER_LEN: usize = 16;
@@ -35,10 +35,16 @@ impl Envelope {
     /// Encodes `body` and wraps it.
     ///
     /// # Errors
-    /// `Internal` if the body cannot be encoded or is too long.
-    pub fn seal(&self, body: &impl Serialize) -> Result<Bytes> {
-        let body = bincode::serde::encode_to_vec(body, bincode::config::standard())
+    /// `Internal` if the body cannot be encoded, is too long, or could not be read again.
+    pub fn seal<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<Bytes> {
+        let mut body = Vec::new();
+        Bincode::encode(value, &mut body)
             .map_err(|error| Error::internal(format!("cannot encode a {}", self.what)).with_source(error))?;
+        // Far from what is real, a reader would refuse it as hostile.
+        Bincode::decode_file::<T>(&body).map_err(|error| {
+            let what = format!("a {} of {} bytes could not be read again", self.what, body.len());
+            Error::internal(what).with_source(error)
+        })?;
         if body.len() > MAX_BODY {
             return Err(Error::internal(format!(
                 "a {} of {} bytes is longer than the {MAX_BODY} allowed",
@@ -62,12 +68,8 @@ impl Envelope {
     /// `Corrupt` if the bytes are not exactly one intact file of this kind, or were written by another version.
     pub fn open<T: DeserializeOwned>(&self, place: &str, bytes: &[u8]) -> Result<T> {
         let body = self.body(bytes).map_err(|what| self.corrupt(place, &what))?;
-        let config = bincode::config::standard().with_limit::<MAX_BODY>();
-        match bincode::serde::decode_from_slice(body, config) {
-            Ok((value, read)) if read == body.len() => Ok(value),
-            Ok(_) => Err(self.corrupt(place, "its body is longer than what it holds")),
-            Err(error) => Err(self.corrupt(place, "its body cannot be decoded").with_source(error)),
-        }
+        Bincode::decode_file(body)
+            .map_err(|error| self.corrupt(place, "its body cannot be decoded").with_source(error))
     }
 
     /// The body of an intact file, or what is wrong with it.
@@ -134,7 +136,7 @@ mod tests {
 
     #[test]
     fn every_changed_byte_and_every_cut_is_noticed() {
-        let sealed = ENVELOPE.seal(&("body", 7_u64)).unwrap();
+        let sealed = ENVELOPE.seal(&("body".to_owned(), 7_u64)).unwrap();
         let (text, number): (String, u64) = ENVELOPE.open("f", &sealed).unwrap();
         assert_eq!((text.as_str(), number), ("body", 7));
         for at in 0..sealed.len() {
@@ -165,14 +167,34 @@ mod tests {
     #[test]
     fn a_body_that_lies_about_its_lengths_is_refused_without_allocating() {
         // A well-formed envelope around a sequence that claims 2^60 elements.
-        let body = [253, 0, 0, 0, 0, 0, 0, 0, 16];
+        let bytes = around(&[253, 0, 0, 0, 0, 0, 0, 0, 16]);
+        assert_eq!(ENVELOPE.open::<Vec<u64>>("f", &bytes).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(ENVELOPE.open::<String>("f", &bytes).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
+    /// 24 bytes of memory for each byte, all of them there.
+    #[test]
+    fn what_would_take_far_more_memory_than_its_length_is_neither_written_nor_read() {
+        let many = |count| vec![Vec::<u64>::new(); count];
+        let sealed = ENVELOPE.seal(&many(5_000)).unwrap();
+        assert_eq!(ENVELOPE.open::<Vec<Vec<u64>>>("f", &sealed).unwrap().len(), 5_000);
+        let error = ENVELOPE.seal(&many(200_000)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert!(error.message().contains("could not be read again"), "{error}");
+        let mut body = Vec::new();
+        Bincode::encode(&many(200_000), &mut body).unwrap();
+        let error = ENVELOPE.open::<Vec<Vec<u64>>>("f", &around(&body)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+
+    /// An envelope of which only the body may be wrong.
+    fn around(body: &[u8]) -> Vec<u8> {
         let mut bytes = ENVELOPE.magic.to_vec();
         bytes.extend(ENVELOPE.version.to_le_bytes());
         bytes.extend((body.len() as u64).to_le_bytes());
         bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
         bytes.extend(body);
         bytes.extend(Digest::of(&bytes).0.to_le_bytes());
-        assert_eq!(ENVELOPE.open::<Vec<u64>>("f", &bytes).unwrap_err().kind(), ErrorKind::Corrupt);
-        assert_eq!(ENVELOPE.open::<String>("f", &bytes).unwrap_err().kind(), ErrorKind::Corrupt);
+        bytes
     }
 }

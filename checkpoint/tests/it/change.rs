@@ -25,7 +25,7 @@ fn list(name: &str) -> ListPart {
         redistribution: Redistribution::Split,
         codec: "bincode2".to_owned(),
         shape: Vec::new(),
-        elements: vec![vec![1]],
+        elements: [[1]].iter().collect(),
     }
 }
 

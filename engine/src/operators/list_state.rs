@@ -3,8 +3,8 @@
 
 use std::{any::Any, collections::BTreeMap};
 
-use checkpoint::manifest::{ListPart, Redistribution};
-use types::{Bincode, Codec, Error, Result, Shape};
+use checkpoint::manifest::{ListElements, ListPart, Redistribution};
+use types::{Bincode, Codec, Error, Result, Shape, serde::Serialize};
 
 use crate::{api::data::Data, graph::logical::ListSpec};
 
@@ -19,19 +19,25 @@ pub(crate) struct ListSlot {
 
 /// The elements, whatever their type.
 trait AnyList: Any + Send {
-    fn encode(&self) -> Result<Vec<Vec<u8>>>;
+    fn encode(&self) -> Result<ListElements>;
     fn restore(&mut self, element: &[u8]) -> Result<()>;
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
 }
 
+fn encode(values: impl Iterator<Item = impl Serialize>) -> Result<ListElements> {
+    let (mut elements, mut bytes) = (ListElements::new(), Vec::new());
+    for value in values {
+        bytes.clear();
+        Bincode::encode(&value, &mut bytes)?;
+        elements.push(&bytes);
+    }
+    Ok(elements)
+}
+
 impl<T: Data> AnyList for Vec<T> {
-    fn encode(&self) -> Result<Vec<Vec<u8>>> {
-        let encode = |element| {
-            let mut bytes = Vec::new();
-            Bincode::encode(element, &mut bytes).map(|()| bytes)
-        };
-        self.iter().map(encode).collect()
+    fn encode(&self) -> Result<ListElements> {
+        encode(self.iter())
     }
 
     fn restore(&mut self, element: &[u8]) -> Result<()> {
@@ -50,12 +56,8 @@ impl<T: Data> AnyList for Vec<T> {
 
 /// The elements are entries, in the order of their keys.
 impl<K: Data + Ord, V: Data> AnyList for BTreeMap<K, V> {
-    fn encode(&self) -> Result<Vec<Vec<u8>>> {
-        let encode = |entry: (&K, &V)| {
-            let mut bytes = Vec::new();
-            Bincode::encode(&entry, &mut bytes).map(|()| bytes)
-        };
-        self.iter().map(encode).collect()
+    fn encode(&self) -> Result<ListElements> {
+        encode(self.iter())
     }
 
     fn restore(&mut self, element: &[u8]) -> Result<()> {
@@ -107,7 +109,7 @@ impl ListSlot {
 
     fn restore(&mut self, part: &ListPart) -> Result<()> {
         self.spec.accepts(part)?;
-        for element in &part.elements {
+        for element in part.elements.iter() {
             let restored = self.values.restore(element);
             restored.map_err(|error| error.context(format!("list state {:?}", self.spec.name)))?;
         }

@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use checkpoint::manifest::{ListPart, Redistribution};
+use checkpoint::manifest::{ListElements, ListPart, Redistribution};
 use env::{BoxFuture, Env};
 use types::{Bincode, Codec, Error, Result};
 
@@ -40,14 +40,14 @@ pub(crate) fn erase(source: impl Source) -> Arc<dyn AnySource> {
 /// # Errors
 /// `Corrupt` if these are no splits.
 pub(crate) fn decode_splits(part: &ListPart) -> Result<Vec<SplitState>> {
-    part.elements.iter().map(|element| Bincode::decode(element)).collect()
+    part.elements.iter().map(Bincode::decode).collect()
 }
 
 /// The elements of such a list state.
 ///
 /// # Errors
 /// If a split cannot be encoded.
-pub(crate) fn encode_splits(splits: &[SplitState]) -> Result<Vec<Vec<u8>>> {
+pub(crate) fn encode_splits(splits: &[SplitState]) -> Result<ListElements> {
     splits.iter().map(encode).collect()
 }
 

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use checkpoint::manifest::{ListPart, Manifest, OperatorSnapshot, Redistribution, SubtaskSnapshot, TaskId};
+use checkpoint::manifest::{
+    ListElements, ListPart, Manifest, OperatorSnapshot, Redistribution, SubtaskSnapshot, TaskId,
+};
 use statebackend::is_timers;
 use types::{KeyGroupRange, Result, Run, SubtaskIndex, Timestamp, Uid};
 
@@ -122,14 +124,15 @@ fn lists(operator: &OperatorSnapshot, subtask: SubtaskIndex, parallelism: u32) -
     let mut merged: BTreeMap<&str, ListPart> = BTreeMap::new();
     for old in &operator.subtasks {
         for part in &old.lists {
-            let into =
-                merged.entry(&part.name).or_insert_with(|| ListPart { elements: Vec::new(), ..part.clone() });
-            into.elements.extend(part.elements.iter().cloned());
+            let into = merged
+                .entry(&part.name)
+                .or_insert_with(|| ListPart { elements: ListElements::new(), ..part.clone() });
+            into.elements.extend(part.elements.iter());
         }
     }
     for part in merged.values_mut() {
         if part.redistribution == Redistribution::Split {
-            let all = std::mem::take(&mut part.elements).into_iter().enumerate();
+            let all = part.elements.iter().enumerate();
             let mine = all.filter(|(index, _)| *index % parallelism as usize == subtask.0 as usize);
             part.elements = mine.map(|(_, element)| element).collect();
         }

@@ -27,6 +27,7 @@ mod falling_back;
 mod foreign_checkpoint;
 mod full_disk;
 mod garbage;
+mod golden;
 mod ledger;
 mod list_states;
 mod load;

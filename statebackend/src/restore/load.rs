@@ -2,7 +2,7 @@
 //! keys, which is that of runs. Timers go into memory.
 
 use env::{Env, Store};
-use types::{KeyGroupRange, Result, Run, key_hash};
+use types::{Error, KeyGroupRange, Result, Run, key_hash};
 
 use super::{RestoreStats, check_value, places};
 use crate::{
@@ -37,8 +37,7 @@ pub(super) async fn load(
     }
     let Some(newest) = wanted.last().cloned() else { return Ok(stats) };
     let clocks = into.expiry_clocks().unwrap_or_default();
-    let mut loading =
-        Loading { state: into.take(), stats, newest, current: None, entries: SortedEntries::default() };
+    let mut loading = Loading::new(into.take(), stats, newest);
     let mut scan = Scan::open(store, RunSet::new(&wanted, &clocks)).await?;
     while let Some(batch) = scan.next(env, store).await? {
         loading = env.blocking("restore", move || loading.take(&batch).map(|()| loading)).await??;
@@ -63,9 +62,16 @@ struct Loading {
     /// The state whose entries are coming, where they go, and how many have come.
     current: Option<(String, Option<TablePlace>, u64)>,
     entries: SortedEntries,
+    /// The greatest key that was loaded.
+    last: Vec<u8>,
 }
 
 impl Loading {
+    fn new(state: KeyedState, stats: RestoreStats, newest: Run) -> Self {
+        let entries = SortedEntries::default();
+        Self { state, stats, newest, current: None, entries, last: Vec::new() }
+    }
+
     fn take(&mut self, batch: &LiveBatch) -> Result<()> {
         batch.iter().try_for_each(|live| self.entry(live))
     }
@@ -100,10 +106,25 @@ impl Loading {
     }
 
     fn flush(&mut self) -> Result<()> {
-        if !self.entries.is_empty() {
+        if let Some((last, _)) = self.entries.iter().last() {
+            let keys = std::iter::once(self.last.as_slice()).chain(self.entries.iter().map(|(key, _)| key));
+            if !keys.is_sorted_by(|a, b| a < b) {
+                return Err(self.out_of_order());
+            }
+            self.last = last.to_vec();
             self.state.bulk_load(&self.entries)?;
             self.entries.clear();
         }
         Ok(())
+    }
+
+    /// Every checksum is right, and a store that is loaded with such entries may lose some.
+    fn out_of_order(&self) -> Error {
+        let Run { file, identity, .. } = &self.newest;
+        Error::corrupt(format!(
+            "{}, or a run before it of operator {}, holds entries that are out of order (`tidegate verify --deep` says \
+             which): restore another checkpoint or savepoint",
+            file.path, identity.operator
+        ))
     }
 }

@@ -11,7 +11,7 @@ use super::{
     copy::append,
     entry::{Entry, Item, Items, Short, decode, push_mark},
     footer::Footer,
-    index::{BlockMeta, Compression, MAX_FIRST_KEY, is_allowed_ratio},
+    index::{BlockMeta, Compression, MAX_COLUMNS_LEN, MAX_FIRST_KEY, least_stored_len},
 };
 
 /// A block is closed when it is at least this long before compression.
@@ -152,21 +152,40 @@ impl BlockBuilder {
             out.extend_from_slice(&self.plain);
             return Ok(Compression::Raw);
         };
-        let columns = self.columns.split(&self.plain)?;
+        let (items, how) = match self.plain.len() {
+            ..=MAX_COLUMNS_LEN => (self.columns.split(&self.plain)?, Compression::Zstd),
+            _ => (self.plain.as_slice(), Compression::ZstdRows),
+        };
         let begin = out.len();
-        let bound = zstd::zstd_safe::compress_bound(columns.len());
+        let bound = zstd::zstd_safe::compress_bound(items.len());
         out.resize(begin + bound, 0);
-        let compressed = compressor.compress_to_buffer(columns, &mut out[begin..]);
+        let compressed = compressor.compress_to_buffer(items, &mut out[begin..]);
         let len =
             compressed.map_err(|error| Error::internal("zstd failed to compress").with_source(error))?;
         self.thrift.tried(self.plain.len(), len);
-        if len < self.plain.len() && is_allowed_ratio(len, self.plain.len()) {
+        let missing = least_stored_len(self.plain.len()).saturating_sub(len);
+        let padding = if missing == 0 { 0 } else { missing.max(SKIPPED_HEAD) };
+        if len + padding < self.plain.len() {
             out.truncate(begin + len);
-            return Ok(Compression::Zstd);
+            push_padding(out, padding);
+            return Ok(how);
         }
         out.truncate(begin);
         out.extend_from_slice(&self.plain);
         Ok(Compression::Raw)
+    }
+}
+
+/// What stands before the bytes of a frame that zstd skips: its magic number and their length.
+const SKIPPED_HEAD: usize = 8;
+const SKIPPED_MAGIC: u32 = 0x184D_2A50;
+
+/// Appends `len` bytes that zstd passes over, if any: at least [`SKIPPED_HEAD`].
+fn push_padding(out: &mut Vec<u8>, len: usize) {
+    if let Some(rest) = len.checked_sub(SKIPPED_HEAD) {
+        out.extend_from_slice(&SKIPPED_MAGIC.to_le_bytes());
+        out.extend_from_slice(&(rest as u32).to_le_bytes());
+        out.resize(out.len() + rest, 0);
     }
 }
 
@@ -190,22 +209,37 @@ impl Opener {
         }
         match meta.compression {
             Compression::Raw => Ok(stored.to_vec()),
-            Compression::Zstd => self.decompress(meta, stored),
+            Compression::Zstd => {
+                let (entries, plain_len) = (meta.entries as usize, meta.plain_len as usize);
+                let mut columns = std::mem::take(&mut self.columns);
+                columns.clear();
+                columns.reserve_exact(columns::bound(plain_len, entries));
+                self.decompress(stored, &mut columns)?;
+                let plain = columns::join(&columns, entries, plain_len);
+                self.columns = columns;
+                plain
+            }
+            Compression::ZstdRows => {
+                let mut plain = Vec::with_capacity(meta.plain_len as usize);
+                self.decompress(stored, &mut plain)?;
+                if plain.len() != meta.plain_len as usize {
+                    return Err(Error::corrupt("a block is not as long as the index says"));
+                }
+                Ok(plain)
+            }
         }
     }
 
-    fn decompress(&mut self, meta: &BlockMeta, stored: &[u8]) -> Result<Vec<u8>> {
+    /// Into the room that `out` has.
+    fn decompress(&mut self, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let decompressor = match &mut self.decompressor {
             Some(decompressor) => decompressor,
             none => none.insert(contexts::decompressor()?),
         };
-        let (entries, plain_len) = (meta.entries as usize, meta.plain_len as usize);
-        self.columns.clear();
-        self.columns.reserve(columns::bound(plain_len, entries));
         decompressor
-            .decompress_to_buffer(stored, &mut self.columns)
-            .map_err(|error| Error::corrupt("a block cannot be decompressed").with_source(error))?;
-        columns::join(&self.columns, entries, plain_len)
+            .decompress_to_buffer(stored, out)
+            .map(drop)
+            .map_err(|error| Error::corrupt("a block cannot be decompressed").with_source(error))
     }
 }
 
@@ -345,6 +379,33 @@ mod tests {
         assert_eq!(tries(3), 2);
         assert_eq!(tries(20), 16);
         assert_eq!(tries(54), 16);
+    }
+
+    /// One value makes up a block: it is compressed as it is, and padded where it would become too small.
+    #[test]
+    fn large_values_are_compressed_within_bounds() {
+        for (len, what, least) in [
+            (MAX_COLUMNS_LEN - 100, Compression::Zstd, 0),
+            (MAX_COLUMNS_LEN, Compression::ZstdRows, 0),
+            (300 << 10, Compression::ZstdRows, 0),
+            (2 << 20, Compression::ZstdRows, (2 << 20) / 3),
+        ] {
+            let mut builder = BlockBuilder::new(RunCompression::Zstd).expect("zstd is there");
+            let mut bytes = Vec::new();
+            let value = vec![7; len];
+            let entry = Entry { kind: crate::EntryKind::Put, key: b"k", sub: &[], value: &value };
+            push_entry(&mut bytes, &entry);
+            builder.push(0, KeyGroup(0), &bytes);
+            let mut out = Vec::new();
+            let meta = builder.close(16, &mut out).expect("it is small");
+            assert_eq!(meta.compression, what, "{len}");
+            assert!(out.len() >= least && out.len() < least + 500, "{len}: {}", out.len());
+            let plain = Opener::default().open(&meta, &out).expect("it is whole");
+            assert!(plain.ends_with(&bytes), "{len}");
+            // A frame that holds more than the index says.
+            let lying = BlockMeta { plain_len: meta.plain_len - 1, ..meta };
+            assert!(Opener::default().open(&lying, &out).is_err(), "{len}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use env::{Env, FaultPoint, Store, StoreWriter};
-use types::{Error, ExpiryClocks, KeyGroupRange, Result, Run, RunIdentity};
+use types::{Error, ExpiryClocks, KeyGroupRange, NOTHING_EXPIRED, Result, Run, RunIdentity};
 
 use super::{
     block::{Home, RunCompression},
@@ -36,6 +36,12 @@ impl<'a> RunSet<'a> {
     #[must_use]
     pub fn new(runs: &'a [Run], clocks: &'a ExpiryClocks) -> Self {
         Self { runs, clocks }
+    }
+
+    /// These, of whose state nothing has expired.
+    #[must_use]
+    pub fn unexpired(runs: &'a [Run]) -> Self {
+        Self { runs, clocks: &NOTHING_EXPIRED }
     }
 }
 

@@ -15,7 +15,10 @@ use super::{
 #[repr(u8)]
 pub(crate) enum Compression {
     Raw = 0,
+    /// Of columns.
     Zstd = 1,
+    /// Of the items as they are.
+    ZstdRows = 2,
 }
 
 /// A block, as the index describes it.
@@ -39,15 +42,20 @@ pub(crate) struct BlockMeta {
 /// How much of a block's first key stands in the index.
 pub(crate) const MAX_FIRST_KEY: usize = 64;
 
-/// A block of up to this length may be compressed however well; a longer one only by up to [`MAX_RATIO`], so that damaged
-/// lengths cannot make a reader allocate much more than there is.
-pub(crate) const FREE_PLAIN_LEN: usize = 1 << 20;
+/// The greatest plain length of a block of columns, of which a reader needs two and a half times as much memory. Longer
+/// ones are nearly all one entry, for which columns do nothing.
+pub(crate) const MAX_COLUMNS_LEN: usize = 128 << 10;
+/// A block of up to this length may be compressed however well; a longer one only by up to [`MAX_RATIO`], so that neither
+/// damage nor malice can make a reader allocate much more than is there.
+const FREE_PLAIN_LEN: usize = 384 << 10;
 /// See [`FREE_PLAIN_LEN`].
-pub(crate) const MAX_RATIO: usize = 4;
+const MAX_RATIO: usize = 3;
+/// What the index says of a block with an empty first key.
+const MIN_META: usize = 33;
 
-/// Whether a compressed block of these lengths is allowed.
-pub(crate) fn is_allowed_ratio(stored_len: usize, plain_len: usize) -> bool {
-    plain_len <= FREE_PLAIN_LEN || plain_len / MAX_RATIO <= stored_len
+/// The least length that a block of this plain length may have once it is compressed.
+pub(crate) fn least_stored_len(plain_len: usize) -> usize {
+    if plain_len <= FREE_PLAIN_LEN { 1 } else { plain_len.div_ceil(MAX_RATIO) }
 }
 
 impl BlockMeta {
@@ -74,7 +82,10 @@ pub(crate) fn encode(blocks: &[BlockMeta]) -> Vec<u8> {
 /// Reads the index and checks that its blocks fill the file from the header to the schema section.
 pub(crate) fn decode(bytes: &[u8], footer: &Footer, states: usize) -> Result<Vec<BlockMeta>> {
     let mut cursor = Cursor::new(bytes);
-    let mut blocks: Vec<BlockMeta> = Vec::new();
+    if footer.blocks as usize > bytes.len() / MIN_META {
+        return Err(Error::corrupt("index and footer do not fit each other"));
+    }
+    let mut blocks: Vec<BlockMeta> = Vec::with_capacity(footer.blocks as usize);
     let mut end = HEADER_LEN;
     let (mut entries, mut plain) = (0_u64, 0_u64);
     for number in 0..footer.blocks {
@@ -87,9 +98,10 @@ pub(crate) fn decode(bytes: &[u8], footer: &Footer, states: usize) -> Result<Vec
         let (stored_len, plain_len) = (block.stored_len as usize, block.plain_len as usize);
         let allowed = match block.compression {
             Compression::Raw => stored_len == plain_len,
-            Compression::Zstd => is_allowed_ratio(stored_len, plain_len),
+            Compression::Zstd => plain_len <= MAX_COLUMNS_LEN,
+            Compression::ZstdRows => stored_len >= least_stored_len(plain_len),
         };
-        if !allowed || plain_len / MIN_ENTRY < block.entries as usize {
+        if !allowed || stored_len == 0 || plain_len / MIN_ENTRY < block.entries as usize {
             return wrong("its lengths do not fit each other");
         }
         if usize::from(block.state) >= states || !footer.groups.contains(block.group) {
@@ -117,6 +129,7 @@ fn take_block(cursor: &mut Cursor<'_>) -> Result<BlockMeta> {
     let compression = match cursor.u8()? {
         0 => Compression::Raw,
         1 => Compression::Zstd,
+        2 => Compression::ZstdRows,
         other => return Err(Error::corrupt(format!("unknown compression {other}"))),
     };
     let (state, group) = (cursor.u16()?, KeyGroup(cursor.u16()?));

@@ -41,7 +41,7 @@ pub(crate) struct Window {
 pub(crate) struct PlainBlock {
     path: String,
     offset: u64,
-    bounds: Bounds,
+    pub(crate) bounds: Bounds,
     pub(crate) plain: Vec<u8>,
     pub(crate) walk: Walk,
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use types::{Error, Result, Run, Shape, TimeDomain};
+use types::{Error, Result, Run, Shape, ShapeReader, TimeDomain};
 
 use super::{
     bytes::{Cursor, push_counted, push_short_text},
@@ -16,6 +16,11 @@ pub(crate) struct StateSection {
     pub(crate) spec: Arc<StateSpec>,
     pub(crate) totals: Totals,
 }
+
+/// What a state takes besides its name and shapes: in a schema, in the copy that checks one, and itself.
+const STATE_MEMORY: usize = 3 * size_of::<StateSection>() + size_of::<StateSpec>() + 64;
+/// What the reserved states of timers take, which are not declared.
+const TIMERS_MEMORY: usize = 4 << 10;
 
 /// The states of a run, sorted by name: entries name them by their places here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,12 +84,35 @@ impl Schema {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        Self::decode_with(bytes, &mut ShapeReader::for_file(bytes.len()))
+    }
+
+    /// Whether a run with this schema could be read.
+    ///
+    /// # Errors
+    /// `InvalidJob` if its shapes are larger than a reader allows.
+    pub(crate) fn check_readable(&self) -> Result<()> {
+        let bytes = self.encode();
+        let mut shapes = ShapeReader::for_file(bytes.len());
+        let read = shapes.take(TIMERS_MEMORY).and_then(|()| Self::decode_with(&bytes, &mut shapes));
+        read.map(drop).map_err(|_| {
+            Error::invalid_job(format!(
+                "the shapes of the types in its {} take {} bytes, which is more than a snapshot can hold: keep fewer \
+                 fields in one operator's state",
+                types::count(self.states.len(), "state"),
+                bytes.len()
+            ))
+        })
+    }
+
+    fn decode_with(bytes: &[u8], shapes: &mut ShapeReader) -> Result<Self> {
         let mut cursor = Cursor::new(bytes);
-        let key = take_shape(&mut cursor)?.map(Arc::new);
-        let count = cursor.u16()?;
-        let mut states: Vec<StateSection> = Vec::new();
+        let key = take_shape(&mut cursor, shapes)?.map(Arc::new);
+        let count = usize::from(cursor.u16()?);
+        shapes.take(count * STATE_MEMORY)?;
+        let mut states: Vec<StateSection> = Vec::with_capacity(count);
         for _ in 0..count {
-            let state = take_state(&mut cursor)?;
+            let state = take_state(&mut cursor, shapes)?;
             if states.last().is_some_and(|last| last.spec.name >= state.spec.name) {
                 return Err(Error::corrupt("states are not sorted by name"));
             }
@@ -124,7 +152,7 @@ fn difference(older: &StateSpec, newer: &StateSpec) -> Option<String> {
     Shape::diff(&older.shape, &newer.shape).or_else(|| Shape::diff(&map_key(older), &map_key(newer)))
 }
 
-fn take_state(cursor: &mut Cursor<'_>) -> Result<StateSection> {
+fn take_state(cursor: &mut Cursor<'_>, shapes: &mut ShapeReader) -> Result<StateSection> {
     let name = cursor.short_text()?.to_owned();
     let number = cursor.u8()?;
     let (kind, expiry) = take_kind(number).ok_or_else(|| {
@@ -133,9 +161,9 @@ fn take_state(cursor: &mut Cursor<'_>) -> Result<StateSection> {
         ))
     })?;
     let codec = cursor.short_text()?.to_owned();
-    let shape = take_shape(cursor)?;
+    let shape = take_shape(cursor, shapes)?;
     let shape = shape.ok_or_else(|| Error::corrupt(format!("state {name:?} has no shape")))?;
-    let map_key = take_shape(cursor)?;
+    let map_key = take_shape(cursor, shapes)?;
     let totals = Totals { entries: cursor.u64()?, tombstones: cursor.u64()?, plain_bytes: cursor.u64()? };
     Ok(StateSection { spec: Arc::new(StateSpec { name, kind, expiry, codec, shape, map_key }), totals })
 }
@@ -168,9 +196,9 @@ fn push_shape(out: &mut Vec<u8>, shape: Option<&Shape>) {
     push_counted(out, &shape.map(Shape::to_bytes).unwrap_or_default());
 }
 
-fn take_shape(cursor: &mut Cursor<'_>) -> Result<Option<Shape>> {
+fn take_shape(cursor: &mut Cursor<'_>, shapes: &mut ShapeReader) -> Result<Option<Shape>> {
     match cursor.counted()? {
         [] => Ok(None),
-        bytes => Shape::from_bytes(bytes).map(Some),
+        bytes => shapes.read(bytes).map(Some),
     }
 }

@@ -1,11 +1,13 @@
 //! Checking a run file without restoring it: every byte of it, and with `deep` every entry in it.
 
+use std::ops::Range;
+
 use env::{Env, Store};
 use types::{DigestBuilder, Error, Result, Run, ShapedValue};
 
 use super::{
     block::Home,
-    entry::{Entry, EntryKind},
+    entry::{Entry, EntryKind, decode},
     footer::{HEADER_LEN, Totals},
     list_chunk::{elements, epoch_of},
     reader::{PlainBlock, RunReader, Window, at},
@@ -61,12 +63,11 @@ struct Check {
     last: Option<Last>,
 }
 
-/// The entry before.
+/// The entry before, in the block where it stands: it may be of any length, and is not copied.
 struct Last {
     home: Home,
-    key: Vec<u8>,
-    is_not_clear: bool,
-    sub: Vec<u8>,
+    plain: Vec<u8>,
+    entry: Range<usize>,
 }
 
 impl Check {
@@ -93,29 +94,44 @@ impl Check {
         Ok(self)
     }
 
-    fn block(&mut self, block: PlainBlock) -> Result<()> {
-        block.for_each(|(home, entry, bytes)| {
-            self.order(home, &entry)?;
-            let totals = &mut self.found[usize::from(home.state)];
-            totals.entries += 1;
-            totals.tombstones += u64::from(entry.is_tombstone());
-            totals.plain_bytes += bytes.len() as u64;
-            self.report.entries += 1;
-            let spec = &self.schema.states[usize::from(home.state)].spec;
-            check_entry(spec, &entry).map_err(|error| error.context(format!("state {:?}", spec.name)))
-        })
+    fn block(&mut self, mut block: PlainBlock) -> Result<()> {
+        let mut last: Option<(Home, Range<usize>)> = None;
+        loop {
+            let located = block.walk.next(&block.plain, block.bounds);
+            let checked = located.and_then(|located| {
+                let Some((home, entry, bytes)) = located else { return Ok(None) };
+                let before = match (&last, &self.last) {
+                    (Some((home, range)), _) => Some((*home, &block.plain[range.clone()])),
+                    (None, Some(last)) => Some((last.home, &last.plain[last.entry.clone()])),
+                    (None, None) => None,
+                };
+                check_order(before, home, &entry)?;
+                self.count(home, &entry, bytes.len())?;
+                Ok(Some((home, bytes.len())))
+            });
+            match checked {
+                Ok(Some((home, len))) => {
+                    let end = block.walk.position();
+                    last = Some((home, end - len..end));
+                }
+                Ok(None) => break,
+                Err(error) => return Err(block.blame(error)),
+            }
+        }
+        if let Some((home, entry)) = last {
+            self.last = Some(Last { home, plain: block.plain, entry });
+        }
+        Ok(())
     }
 
-    fn order(&mut self, home: Home, entry: &Entry<'_>) -> Result<()> {
-        let (key, is_not_clear, sub) = place(entry);
-        let this = (home, key, is_not_clear, sub);
-        if let Some(last) = &self.last
-            && (last.home, last.key.as_slice(), last.is_not_clear, last.sub.as_slice()) >= this
-        {
-            return Err(Error::corrupt("entries are out of order"));
-        }
-        self.last = Some(Last { home, key: key.to_vec(), is_not_clear, sub: sub.to_vec() });
-        Ok(())
+    fn count(&mut self, home: Home, entry: &Entry<'_>, len: usize) -> Result<()> {
+        let totals = &mut self.found[usize::from(home.state)];
+        totals.entries += 1;
+        totals.tombstones += u64::from(entry.is_tombstone());
+        totals.plain_bytes += len as u64;
+        self.report.entries += 1;
+        let spec = &self.schema.states[usize::from(home.state)].spec;
+        check_entry(spec, entry).map_err(|error| error.context(format!("state {:?}", spec.name)))
     }
 
     fn counts(&self, schema: &Schema) -> Result<()> {
@@ -129,6 +145,16 @@ impl Check {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether an entry comes after the one before, of which these are the state and key group and the encoded bytes.
+fn check_order(before: Option<(Home, &[u8])>, home: Home, entry: &Entry<'_>) -> Result<()> {
+    match before {
+        Some((last, bytes)) if (last, place(&decode(bytes))) >= (home, place(entry)) => {
+            Err(Error::corrupt("entries are out of order"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -158,6 +184,5 @@ fn check_entry(spec: &StateSpec, entry: &Entry<'_>) -> Result<()> {
 }
 
 fn check_value(spec: &StateSpec, value: &[u8]) -> Result<()> {
-    let value = spec.without_deadline(value)?;
-    ShapedValue::decode(&spec.shape, &spec.codec, value).map(drop)
+    ShapedValue::check(&spec.shape, &spec.codec, spec.without_deadline(value)?)
 }

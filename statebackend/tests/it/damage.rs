@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use env::{Env, Store};
 use statebackend::{RunCompression, RunSet, StateSummary, copy_canonical, restore, verify_run};
-use types::{CheckpointId, Digest, ErrorKind, ExpiryClocks, Run, SnapshotFile};
+use types::{CheckpointId, Digest, ErrorKind, Run, SnapshotFile};
 
 use crate::fixture::{Context, MAX, Subtask, declare, identity, key, simulated};
 
@@ -32,7 +32,7 @@ async fn summary(env: &Env, store: &dyn Store, run: &Run) -> types::Result<State
     let copied = copy_canonical(
         env,
         store,
-        RunSet::new(std::slice::from_ref(run), &ExpiryClocks::default()),
+        RunSet::unexpired(std::slice::from_ref(run)),
         store,
         "copy",
         identity(0, 9),

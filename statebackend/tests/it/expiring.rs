@@ -402,7 +402,7 @@ impl Job {
 
     async fn restore(&mut self, parallelism: u32) {
         let Completed { model, runs } = self.completed.clone();
-        let next_run = self.subtasks.iter().map(Subtask::next_run).max().unwrap();
+        let next_run = self.subtasks.iter().map(|subtask| subtask.next_run).max().unwrap();
         let all: Vec<Run> = runs.iter().flat_map(|(runs, _)| runs.iter().cloned()).collect();
         let mut subtasks = Vec::new();
         for index in 0..parallelism {

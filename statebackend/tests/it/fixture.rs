@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use env::{Env, Store, sim::Simulation};
 use statebackend::{
-    Aggregate, AggregatingState, Declared, KeyRef, KeyedContext, KeyedState, ListState, MapState,
-    ReducingState, RunCompression, StateDeclarations, ValueState, restore, run_of,
+    Aggregate, Declared, KeyRef, KeyedContext, KeyedState, ListState, MapState, RunCompression,
+    StateDeclarations, ValueState, restore, run_of,
     store::{KeyValueStore, StoreSettings, Stores},
     write_run,
 };
@@ -44,14 +44,6 @@ pub(crate) struct Handles {
     pub(crate) map: MapState<u32, u64>,
 }
 
-/// One state of each kind, and two more that a key has one value of.
-#[derive(Clone, Copy)]
-pub(crate) struct AllHandles {
-    pub(crate) basic: Handles,
-    pub(crate) longest: ReducingState<String>,
-    pub(crate) mean: AggregatingState<Mean>,
-}
-
 /// The mean of numbers, of their sum and their count.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mean;
@@ -86,22 +78,11 @@ pub(crate) fn longer(earlier: String, new: String) -> String {
 }
 
 pub(crate) fn declare() -> (Declared, Handles) {
-    let (states, handles) = basic();
-    (states.finish().unwrap(), handles)
-}
-
-pub(crate) fn declare_all() -> (Declared, AllHandles) {
-    let (mut states, basic) = basic();
-    let (longest, mean) = (states.reducing("longest", longer), states.aggregating("mean", Mean));
-    (states.finish().unwrap(), AllHandles { basic, longest, mean })
-}
-
-fn basic() -> (StateDeclarations, Handles) {
     let mut states = StateDeclarations::new();
     states.key::<String>();
     let handles =
         Handles { value: states.value("total"), list: states.list("lines"), map: states.map("by-hour") };
-    (states, handles)
+    (states.finish().unwrap(), handles)
 }
 
 /// A context whose key is set by hand.
@@ -233,10 +214,6 @@ impl Subtask {
     pub(crate) fn next_identity(&mut self) -> RunIdentity {
         self.next_run += 1;
         identity(self.index, self.next_run - 1)
-    }
-
-    pub(crate) fn next_run(&self) -> u64 {
-        self.next_run
     }
 
     /// Drains everything, at most `slice` cells at a time, and writes a run for each sealed checkpoint that has changes.

@@ -52,7 +52,7 @@ async fn copied(
 fn each_state_that_stays_has_the_digest_that_it_had() {
     simulated(1, async |env: Env, store: Arc<dyn Store>| {
         let runs = runs(&*store).await;
-        let before = summarize(&env, &*store, RunSet::new(&runs, &ExpiryClocks::default())).await.unwrap();
+        let before = summarize(&env, &*store, RunSet::unexpired(&runs)).await.unwrap();
         assert_eq!(before.states.len(), 3);
         for dropped in [&[][..], &["by-hour"], &["lines", "total"]] {
             let run = copied(&env, &*store, &without(&runs, dropped), &runs, dropped).await.unwrap().unwrap();
@@ -60,7 +60,7 @@ fn each_state_that_stays_has_the_digest_that_it_had() {
             let mut expected: StateSummary = before.clone();
             expected.states.retain(|name, _| !dropped.contains(&name.as_str()));
             assert_eq!(
-                summarize(&env, &*store, RunSet::new(&[run], &ExpiryClocks::default())).await.unwrap(),
+                summarize(&env, &*store, RunSet::unexpired(&[run])).await.unwrap(),
                 expected,
                 "{dropped:?}"
             );

@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::Codec;
 use crate::{
     Result,
-    positional::{self, Failure, Format, Integers, Scalar, take_array, take_slice},
+    positional::{self, Allowance, Failure, Format, Integers, Scalar, take_array, take_slice},
 };
 
 #[cfg(test)]
@@ -32,6 +32,18 @@ impl Codec for Bincode {
     #[inline]
     fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         positional::decode_all::<Self, _>(PhantomData, bytes)
+    }
+}
+
+impl Bincode {
+    /// Decodes the body of a file of ours, as [`Codec::decode`] does, and refuses what would take more memory than three
+    /// and a half times its length and 768 KiB. Of values no such bound can be asked: how much an element takes is for its
+    /// type to say.
+    ///
+    /// # Errors
+    /// `Corrupt` if these are not the bytes of a `T`, or would take more memory.
+    pub fn decode_file<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+        positional::decode_all_with::<Self, _>(PhantomData, bytes, Allowance::of_file(bytes.len()))
     }
 }
 

@@ -46,6 +46,13 @@ impl Failure {
         Self::refused(format!("more than {limit} options, lists, maps and enums inside each other"))
     }
 
+    /// Bytes that nothing has written, since writing refuses values that are nested so deeply.
+    #[cold]
+    pub(crate) fn nested() -> Self {
+        let limit = super::MAX_DEPTH;
+        Self::corrupt(format!("more than {limit} options, lists, maps and enums inside each other"))
+    }
+
     #[cold]
     pub(crate) fn into_error(self) -> Error {
         *self.0

@@ -2,17 +2,19 @@
 //! tags. [`ordered`](crate::ordered) and [`Bincode`](crate::Bincode) are both a [`Format`]; nobody else uses this.
 //!
 //! Invariant: reading accepts exactly the bytes that writing makes for that type (one spelling for each value), never
-//! panics, never allocates more than it has seen bytes for, and never nests deeper than [`MAX_DEPTH`], which writing
-//! refuses too: what can be written can be read.
+//! panics, never allocates more than it has seen bytes for ([`Allowance`]), and never nests deeper than [`MAX_DEPTH`], which
+//! writing refuses too: what can be written can be read.
 
+mod allowance;
 mod failure;
 mod read;
 mod write;
 
 use std::borrow::Cow;
 
+pub(crate) use allowance::Allowance;
 pub(crate) use failure::Failure;
-pub(crate) use read::{decode, decode_all};
+pub(crate) use read::{decode, decode_all, decode_all_with};
 pub(crate) use write::encode;
 
 /// How many options, lists, maps and enums may stand inside each other. A recursive type passes through one of these

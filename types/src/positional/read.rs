@@ -4,7 +4,7 @@ use std::{borrow::Cow, marker::PhantomData};
 
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
-use super::{Failure, Format, MAX_DEPTH, MAX_EMPTY_ELEMENTS, Scalar, take_flag};
+use super::{Allowance, Failure, Format, MAX_DEPTH, MAX_EMPTY_ELEMENTS, Scalar, allowance::Room, take_flag};
 use crate::{Error, Result};
 
 /// Takes one value from the front of `input`.
@@ -13,8 +13,20 @@ pub(crate) fn decode<'de, F: Format, S: DeserializeSeed<'de>>(
     seed: S,
     input: &mut &'de [u8],
 ) -> Result<S::Value> {
-    let len = input.len();
-    seed.deserialize(Reader::<F>::new(input)).map_err(|failure| placed::<F>(failure, len, input.len()))
+    decode_with::<F, S>(seed, input, Allowance::of_value(input.len()))
+}
+
+#[inline]
+fn decode_with<'de, F: Format, S: DeserializeSeed<'de>>(
+    seed: S,
+    bytes: &mut &'de [u8],
+    allowance: Allowance,
+) -> Result<S::Value> {
+    let len = bytes.len();
+    let mut input = Input { bytes, allowance };
+    let value = seed.deserialize(Reader::<F>::new(&mut input));
+    *bytes = input.bytes;
+    value.map_err(|failure| placed::<F>(failure, len, bytes.len()))
 }
 
 /// Decodes one value that fills `bytes` to the end.
@@ -23,8 +35,18 @@ pub(crate) fn decode_all<'de, F: Format, S: DeserializeSeed<'de>>(
     seed: S,
     bytes: &'de [u8],
 ) -> Result<S::Value> {
+    decode_all_with::<F, S>(seed, bytes, Allowance::of_value(bytes.len()))
+}
+
+/// Decodes one value that fills `bytes` to the end and takes no more memory than `allowance`.
+#[inline]
+pub(crate) fn decode_all_with<'de, F: Format, S: DeserializeSeed<'de>>(
+    seed: S,
+    bytes: &'de [u8],
+    allowance: Allowance,
+) -> Result<S::Value> {
     let mut rest = bytes;
-    let value = decode::<F, S>(seed, &mut rest)?;
+    let value = decode_with::<F, S>(seed, &mut rest, allowance)?;
     if rest.is_empty() {
         return Ok(value);
     }
@@ -37,23 +59,29 @@ fn placed<F: Format>(failure: Failure, len: usize, left: usize) -> Error {
     failure.into_error().context(format!("{}, at offset {offset} of {len} bytes", F::NAME))
 }
 
+/// The bytes that are left, and the memory that may still be taken for them.
+struct Input<'de> {
+    bytes: &'de [u8],
+    allowance: Allowance,
+}
+
 /// Reads one value.
-pub(super) struct Reader<'a, 'de, F> {
-    input: &'a mut &'de [u8],
+struct Reader<'a, 'de, F> {
+    input: &'a mut Input<'de>,
     depth: u8,
     format: PhantomData<F>,
 }
 
 impl<'a, 'de, F: Format> Reader<'a, 'de, F> {
     #[inline]
-    fn new(input: &'a mut &'de [u8]) -> Self {
+    fn new(input: &'a mut Input<'de>) -> Self {
         Self { input, depth: 0, format: PhantomData }
     }
 
     #[inline]
     fn deeper(self) -> Result<Self, Failure> {
         if self.depth == MAX_DEPTH {
-            return Err(Failure::deep());
+            return Err(Failure::nested());
         }
         Ok(Self { depth: self.depth + 1, ..self })
     }
@@ -65,12 +93,16 @@ impl<'a, 'de, F: Format> Reader<'a, 'de, F> {
 
     #[inline]
     fn elements(self) -> Result<Elements<'a, 'de, F>, Failure> {
-        let left = F::take_start(self.input)?;
-        let bytes = self.input.len() as u64;
-        if F::left(left).is_some_and(|count| count > bytes && count > MAX_EMPTY_ELEMENTS) {
+        let left = F::take_start(&mut self.input.bytes)?;
+        let bytes = self.input.bytes.len();
+        if F::left(left).is_some_and(|count| count > bytes as u64 && count > MAX_EMPTY_ELEMENTS) {
             return Err(Failure::corrupt(format!("{left} elements cannot stand in {bytes} bytes")));
         }
-        Ok(Elements { reader: self.deeper()?, left })
+        // Never room for more elements than there are bytes: they cannot come.
+        let room = F::left(left).map(|count| usize::try_from(count).unwrap_or(usize::MAX).min(bytes));
+        let reader = self.deeper()?;
+        let room = room.map(|room| reader.input.allowance.make_room(room));
+        Ok(Elements { reader, left, room, seen: 0 })
     }
 
     #[inline]
@@ -91,7 +123,7 @@ macro_rules! scalars {
     ($($method:ident $visit:ident: $type:ty),*) => {$(
         #[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-            visitor.$visit(<F as Scalar<$type>>::take(self.input)?)
+            visitor.$visit(<F as Scalar<$type>>::take(&mut self.input.bytes)?)
         }
     )*};
 }
@@ -109,12 +141,12 @@ impl<'de, F: Format> de::Deserializer<'de> for Reader<'_, 'de, F> {
 
     #[inline]
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        visitor.visit_bool(take_flag(self.input)?)
+        visitor.visit_bool(take_flag(&mut self.input.bytes)?)
     }
 
     #[inline]
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        match F::take_bytes(self.input)? {
+        match F::take_bytes(&mut self.input.bytes).and_then(|bytes| self.input.allowance.copy(bytes))? {
             Cow::Borrowed(bytes) => visitor.visit_borrowed_str(std::str::from_utf8(bytes).map_err(not_text)?),
             Cow::Owned(bytes) => {
                 visitor.visit_string(String::from_utf8(bytes).map_err(|error| not_text(error.utf8_error()))?)
@@ -129,7 +161,7 @@ impl<'de, F: Format> de::Deserializer<'de> for Reader<'_, 'de, F> {
 
     #[inline]
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        match F::take_bytes(self.input)? {
+        match F::take_bytes(&mut self.input.bytes).and_then(|bytes| self.input.allowance.gather(bytes))? {
             Cow::Borrowed(bytes) => visitor.visit_borrowed_bytes(bytes),
             Cow::Owned(bytes) => visitor.visit_byte_buf(bytes),
         }
@@ -137,12 +169,19 @@ impl<'de, F: Format> de::Deserializer<'de> for Reader<'_, 'de, F> {
 
     #[inline]
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        self.deserialize_bytes(visitor)
+        match F::take_bytes(&mut self.input.bytes).and_then(|bytes| self.input.allowance.copy(bytes))? {
+            Cow::Borrowed(bytes) => visitor.visit_borrowed_bytes(bytes),
+            Cow::Owned(bytes) => visitor.visit_byte_buf(bytes),
+        }
     }
 
     #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        if take_flag(self.input)? { visitor.visit_some(self.deeper()?) } else { visitor.visit_none() }
+        if take_flag(&mut self.input.bytes)? {
+            visitor.visit_some(self.deeper()?)
+        } else {
+            visitor.visit_none()
+        }
     }
 
     #[inline]
@@ -251,7 +290,7 @@ impl<'de, F: Format> de::EnumAccess<'de> for Reader<'_, 'de, F> {
 
     #[inline]
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Failure> {
-        let index = F::take_variant(self.input)?;
+        let index = F::take_variant(&mut self.input.bytes)?;
         let variant = seed.deserialize(IntoDeserializer::<Failure>::into_deserializer(index))?;
         Ok((variant, self))
     }
@@ -313,22 +352,36 @@ impl<'de, F: Format> de::SeqAccess<'de> for Parts<'_, 'de, F> {
 struct Elements<'a, 'de, F> {
     reader: Reader<'a, 'de, F>,
     left: u64,
+    /// The room that is made ahead, where the number of elements is known.
+    room: Option<Room>,
+    /// Elements read so far.
+    seen: usize,
 }
 
-impl<F: Format> Elements<'_, '_, F> {
-    /// Never more than there are bytes, so that nobody makes room for what cannot come.
+impl<'de, F: Format> Elements<'_, 'de, F> {
+    /// Whether another element follows, which takes `size` bytes of memory once it is read.
+    #[inline]
+    fn more(&mut self, size: usize) -> Result<bool, Failure> {
+        if !F::take_more(&mut self.left, &mut self.reader.input.bytes)? {
+            return Ok(false);
+        }
+        self.reader.input.allowance.element(&mut self.room, self.seen, size)?;
+        self.seen += 1;
+        Ok(true)
+    }
+
     #[inline]
     fn hint(&self) -> Option<usize> {
-        let count = F::left(self.left)?;
-        Some(usize::try_from(count).unwrap_or(usize::MAX).min(self.reader.input.len()))
+        self.room.map(|room| room.elements)
     }
 
     /// What the type left unread would be taken for the value that follows.
     #[inline]
     fn finish(mut self) -> Result<(), Failure> {
-        if F::take_more(&mut self.left, self.reader.input)? {
+        if F::take_more(&mut self.left, &mut self.reader.input.bytes)? {
             return Err(Failure::corrupt("a list or map holds more elements than its type reads"));
         }
+        self.reader.input.allowance.give_back(self.room);
         Ok(())
     }
 }
@@ -338,7 +391,7 @@ impl<'de, F: Format> de::SeqAccess<'de> for &mut Elements<'_, 'de, F> {
 
     #[inline]
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Failure> {
-        if !F::take_more(&mut self.left, self.reader.input)? {
+        if !self.more(size_of::<S::Value>())? {
             return Ok(None);
         }
         seed.deserialize(self.reader.child()).map(Some)
@@ -355,7 +408,7 @@ impl<'de, F: Format> de::MapAccess<'de> for &mut Elements<'_, 'de, F> {
 
     #[inline]
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Failure> {
-        if !F::take_more(&mut self.left, self.reader.input)? {
+        if !self.more(size_of::<S::Value>())? {
             return Ok(None);
         }
         seed.deserialize(self.reader.child()).map(Some)

@@ -5,7 +5,7 @@
 use super::{Fields, Shape, Variant};
 use crate::{
     Error, Result,
-    positional::{Failure, take_array, take_flag, take_slice},
+    positional::{Allowance, Failure, take_array, take_flag, take_slice},
 };
 
 /// Changes with the meaning of the bytes behind it.
@@ -62,15 +62,50 @@ impl Shape {
     /// Reads the stored form.
     ///
     /// # Errors
-    /// `Corrupt` if these are not the bytes of a shape.
+    /// `Corrupt` if these are not the bytes of a shape, or would take more memory than three and a half times their length
+    /// and 768 KiB.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let mut input = bytes;
-        read(&mut input).map_err(|failure| {
-            let offset = bytes.len() - input.len();
-            let len = bytes.len();
+        ShapeReader::for_file(bytes.len()).read(bytes)
+    }
+}
+
+/// Reads the shapes that stand in one file, which share an allowance of memory.
+pub struct ShapeReader(Allowance);
+
+impl ShapeReader {
+    /// For a file, or a section of one, of so many bytes.
+    #[must_use]
+    pub fn for_file(len: usize) -> Self {
+        Self(Allowance::of_file(len))
+    }
+
+    /// Reads the stored form of a shape.
+    ///
+    /// # Errors
+    /// `Corrupt` if these are not the bytes of a shape, or nothing is left for it.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<Shape> {
+        let mut input = Input { bytes, allowance: &mut self.0 };
+        let shape = read(&mut input);
+        let (len, left) = (bytes.len(), input.bytes.len());
+        shape.map_err(|failure| {
+            let offset = len - left;
             Error::context(failure.into_error(), format!("shape, at offset {offset} of {len} bytes"))
         })
     }
+
+    /// Takes `bytes` of memory for what stands beside the shapes.
+    ///
+    /// # Errors
+    /// `Corrupt` if there is not as much left.
+    pub fn take(&mut self, bytes: usize) -> Result<()> {
+        self.0.take(bytes).map_err(Failure::into_error)
+    }
+}
+
+/// The bytes that are left, and the memory that may be taken for them.
+struct Input<'a, 'b> {
+    bytes: &'a [u8],
+    allowance: &'b mut Allowance,
 }
 
 fn put_shape(shape: &Shape, out: &mut Vec<u8>) {
@@ -152,43 +187,46 @@ fn put_len(len: usize, out: &mut Vec<u8>) {
 
 type Taken<T> = Result<T, Failure>;
 
-fn read(input: &mut &[u8]) -> Taken<Shape> {
-    match take_array(input)? {
+fn read(input: &mut Input<'_, '_>) -> Taken<Shape> {
+    match take_array(&mut input.bytes)? {
         [VERSION] => {}
         [other] => {
             return Err(Failure::corrupt(format!("version {other}, but this program knows up to {VERSION}")));
         }
     }
     let shape = take_shape(0, input)?;
-    if !input.is_empty() {
+    if !input.bytes.is_empty() {
         return Err(Failure::corrupt("bytes are left after the shape"));
     }
     Ok(shape)
 }
 
 /// `depth` is the number of shapes around this one.
-fn take_shape(depth: u32, input: &mut &[u8]) -> Taken<Shape> {
+fn take_shape(depth: u32, input: &mut Input<'_, '_>) -> Taken<Shape> {
     if depth > MAX_DEPTH {
         return Err(Failure::corrupt(format!("more than {MAX_DEPTH} shapes inside each other")));
     }
-    let inner = |input: &mut &[u8]| take_shape(depth + 1, input);
-    let [tag] = take_array(input)?;
+    let inner = |input: &mut Input<'_, '_>| take_shape(depth + 1, input);
+    let [tag] = take_array(&mut input.bytes)?;
     Ok(match tag {
-        OPTION => Shape::Option(inner(input)?.into()),
-        SEQ => Shape::Seq(inner(input)?.into()),
-        MAP => Shape::Map(inner(input)?.into(), inner(input)?.into()),
+        OPTION => Shape::Option(boxed(inner(input)?, input)?),
+        SEQ => Shape::Seq(boxed(inner(input)?, input)?),
+        MAP => {
+            let key = boxed(inner(input)?, input)?;
+            Shape::Map(key, boxed(inner(input)?, input)?)
+        }
         TUPLE => Shape::Tuple(take_all(input, inner)?),
         STRUCT => Shape::Struct { name: take_text(input)?, fields: take_fields(depth, input)? },
         ENUM => {
             let name = take_text(input)?;
-            let open = take_flag(input)?;
+            let open = take_flag(&mut input.bytes)?;
             let variants = take_all(input, |input| take_variant(depth, input))?;
             if !variants.is_sorted_by(|left, right| left.index < right.index) {
-                return Err(Failure::corrupt(format!("the variants of enum {name} are not in order")));
+                return Err(Failure::corrupt("the variants of an enum are not in order"));
             }
             Shape::Enum { name, variants, open }
         }
-        RECURSIVE => match u32::from_le_bytes(take_array(input)?) {
+        RECURSIVE => match u32::from_le_bytes(take_array(&mut input.bytes)?) {
             levels if levels < depth => Shape::Recursive(levels),
             levels => {
                 return Err(Failure::corrupt(format!("refers {levels} levels out of a depth of {depth}")));
@@ -201,11 +239,11 @@ fn take_shape(depth: u32, input: &mut &[u8]) -> Taken<Shape> {
     })
 }
 
-fn take_fields(depth: u32, input: &mut &[u8]) -> Taken<Fields> {
-    let inner = |input: &mut &[u8]| take_shape(depth + 1, input);
-    Ok(match take_array(input)? {
+fn take_fields(depth: u32, input: &mut Input<'_, '_>) -> Taken<Fields> {
+    let inner = |input: &mut Input<'_, '_>| take_shape(depth + 1, input);
+    Ok(match take_array(&mut input.bytes)? {
         [FIELDS_UNIT] => Fields::Unit,
-        [FIELDS_NEWTYPE] => Fields::Newtype(inner(input)?.into()),
+        [FIELDS_NEWTYPE] => Fields::Newtype(boxed(inner(input)?, input)?),
         [FIELDS_TUPLE] => Fields::Tuple(take_all(input, inner)?),
         [FIELDS_NAMED] => Fields::Named(take_all(input, |input| Ok((take_text(input)?, inner(input)?)))?),
         [FIELDS_UNKNOWN] => Fields::Unknown,
@@ -213,21 +251,36 @@ fn take_fields(depth: u32, input: &mut &[u8]) -> Taken<Fields> {
     })
 }
 
-fn take_variant(depth: u32, input: &mut &[u8]) -> Taken<Variant> {
+fn take_variant(depth: u32, input: &mut Input<'_, '_>) -> Taken<Variant> {
     Ok(Variant {
-        index: u32::from_le_bytes(take_array(input)?),
+        index: u32::from_le_bytes(take_array(&mut input.bytes)?),
         name: take_text(input)?,
         fields: take_fields(depth, input)?,
     })
 }
 
-/// Makes no room ahead: each item takes a byte at least, so that hostile lengths end with the bytes.
-fn take_all<T>(input: &mut &[u8], take: impl Fn(&mut &[u8]) -> Taken<T>) -> Taken<Vec<T>> {
-    (0..u32::from_le_bytes(take_array(input)?)).map(|_| take(input)).collect()
+fn boxed(shape: Shape, input: &mut Input<'_, '_>) -> Taken<Box<Shape>> {
+    input.allowance.take(size_of::<Shape>())?;
+    Ok(shape.into())
 }
 
-fn take_text(input: &mut &[u8]) -> Taken<String> {
-    let len = u32::from_le_bytes(take_array(input)?);
-    let bytes = take_slice(len as usize, input)?;
+/// Room is made for all items at once, as far as it is allowed: each takes a byte at least.
+fn take_all<T>(input: &mut Input<'_, '_>, take: impl Fn(&mut Input<'_, '_>) -> Taken<T>) -> Taken<Vec<T>> {
+    let count = u32::from_le_bytes(take_array(&mut input.bytes)?) as usize;
+    if count > input.bytes.len() {
+        return Err(Failure::short());
+    }
+    input.allowance.take(count.saturating_mul(size_of::<T>()))?;
+    let mut items = Vec::with_capacity(count);
+    for _ in 0..count {
+        items.push(take(input)?);
+    }
+    Ok(items)
+}
+
+fn take_text(input: &mut Input<'_, '_>) -> Taken<String> {
+    let len = u32::from_le_bytes(take_array(&mut input.bytes)?);
+    let bytes = take_slice(len as usize, &mut input.bytes)?;
+    input.allowance.take(bytes.len())?;
     String::from_utf8(bytes.to_vec()).map_err(|_| Failure::corrupt("a name is not UTF-8"))
 }

@@ -19,6 +19,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use bytes::ShapeReader;
 pub use key::{KeyPart, from_hex};
 pub use value::{ShapedFields, ShapedValue};
 

@@ -6,7 +6,11 @@ mod print;
 use std::cell::Cell;
 
 use super::Shape;
-use crate::{Bincode, Codec, Result, ordered::Ordered, positional};
+use crate::{
+    Bincode, Codec, Result,
+    ordered::Ordered,
+    positional::{self, Allowance},
+};
 
 /// A value that was read by its shape. `Display` prints it in the manner of Rust, `Serialize` in that of JSON.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +54,8 @@ pub enum ShapedFields {
 
 impl ShapedValue {
     /// Reads a value of state that the codec named `codec` has written. All of it is [`Opaque`](Self::Opaque) if its
-    /// shape has unknown parts where the value goes, or if no codec of that name is built in.
+    /// shape has unknown parts where the value goes, if no codec of that name is built in, or if it is a list of millions
+    /// of elements without bytes.
     ///
     /// # Errors
     /// `Corrupt` if these are not the bytes of such a value.
@@ -69,9 +74,32 @@ impl ShapedValue {
         Self::read::<Ordered>(shape, bytes)
     }
 
+    /// Whether [`decode`](Self::decode) could read this; takes no memory for what is read.
+    ///
+    /// # Errors
+    /// `Corrupt` if these are not the bytes of such a value.
+    pub fn check(shape: &Shape, codec: &str, bytes: &[u8]) -> Result<()> {
+        if codec != Bincode::ID {
+            return Ok(());
+        }
+        Self::can_be_read::<Bincode>(shape, bytes)
+    }
+
+    fn can_be_read<F: positional::Format>(shape: &Shape, bytes: &[u8]) -> Result<()> {
+        let lost = Cell::new(false);
+        let read = positional::decode_all::<F, _>(decode::Seed::checking(shape, &lost), bytes);
+        if lost.get() { Ok(()) } else { read.map(drop) }
+    }
+
     fn read<F: positional::Format>(shape: &Shape, bytes: &[u8]) -> Result<Self> {
         let lost = Cell::new(false);
-        let value = positional::decode_all::<F, _>(decode::Seed::new(shape, &lost), bytes);
-        if lost.get() { Ok(Self::Opaque(bytes.into())) } else { value }
+        let allowance = Allowance::of_parts(bytes.len());
+        let value = positional::decode_all_with::<F, _>(decode::Seed::new(shape, &lost), bytes, allowance);
+        match value {
+            _ if lost.get() => Ok(Self::Opaque(bytes.into())),
+            // Nothing is wrong with it: it is too much to be shown part by part.
+            Err(_) if Self::can_be_read::<F>(shape, bytes).is_ok() => Ok(Self::Opaque(bytes.into())),
+            value => value,
+        }
     }
 }

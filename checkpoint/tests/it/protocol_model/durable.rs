@@ -213,7 +213,7 @@ impl Durable {
 pub(super) fn positions(manifest: &Manifest) -> Vec<u8> {
     let sources = manifest.operators.iter().filter(|operator| operator.kind == "source");
     let subtasks = sources.flat_map(|operator| &operator.subtasks);
-    subtasks.map(|subtask| subtask.lists[0].elements[0][0]).collect()
+    subtasks.map(|subtask| subtask.lists[0].elements.iter().next().unwrap()[0]).collect()
 }
 
 /// The transactions to commit, oldest first.

@@ -316,7 +316,7 @@ fn source_snapshot(index: usize, position: u8) -> TaskSnapshot {
         redistribution: Redistribution::Split,
         codec: String::new(),
         shape: Vec::new(),
-        elements: vec![vec![position]],
+        elements: [[position]].into_iter().collect(),
     });
     TaskSnapshot { task: source_task(index), operators: vec![(source_uid(), part)] }
 }

@@ -23,7 +23,7 @@ fn part(name: &str, redistribution: Redistribution, elements: impl IntoIterator<
         redistribution,
         codec: String::new(),
         shape: Vec::new(),
-        elements: elements.into_iter().map(|element| element.to_le_bytes().to_vec()).collect(),
+        elements: elements.into_iter().map(|element| element.to_le_bytes()).collect(),
     }
 }
 
@@ -79,8 +79,9 @@ proptest! {
     #[test]
     fn list_elements_go_where_their_kind_says(old in 1_u32..12, new in 1_u32..12) {
         let operator = operator(MaxParallelism(128), old);
-        let of = |name: &str, lists: &[ListPart]| {
-            lists.iter().find(|part| part.name == name).map(|part| part.elements.clone()).unwrap()
+        let of = |name: &str, lists: &[ListPart]| -> Vec<Vec<u8>> {
+            let part = lists.iter().find(|part| part.name == name).unwrap();
+            part.elements.iter().map(<[u8]>::to_vec).collect()
         };
         let all: Vec<_> = operator.subtasks.iter().flat_map(|it| of("split", &it.lists)).collect();
         let mut dealt = Vec::new();

@@ -31,7 +31,7 @@ pub(super) fn lists<'a>(
     mut visit: impl FnMut(Change, (&'a ListPart, &'a [u8])) -> Result<Next>,
 ) -> Result<Tally> {
     let sorted = |parts: &[&'a ListPart]| {
-        let elements = parts.iter().flat_map(|part| part.elements.iter().map(|it| (*part, it.as_slice())));
+        let elements = parts.iter().flat_map(|part| part.elements.iter().map(|it| (*part, it)));
         let mut elements: Vec<_> = elements.collect();
         elements.sort_by_key(|(_, element)| *element);
         elements

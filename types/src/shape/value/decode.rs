@@ -24,11 +24,18 @@ pub(super) struct Seed<'a> {
     depth: u32,
     /// Set when the value comes to a part of the shape that is not known.
     lost: &'a Cell<bool>,
+    /// Whether nothing that is read is kept: there is no value then, only the answer whether it could be read.
+    checks: bool,
 }
 
 impl<'a> Seed<'a> {
     pub(super) fn new(shape: &'a Shape, lost: &'a Cell<bool>) -> Self {
-        Self { shape, around: None, depth: 0, lost }
+        Self { shape, around: None, depth: 0, lost, checks: false }
+    }
+
+    /// Reads, and keeps nothing.
+    pub(super) fn checking(shape: &'a Shape, lost: &'a Cell<bool>) -> Self {
+        Self { checks: true, ..Self::new(shape, lost) }
     }
 
     /// The shape that stands `levels` further out, in its own place.
@@ -69,7 +76,7 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
             Shape::F32 => f32::deserialize(deserializer).map(ShapedValue::F32),
             Shape::F64 => f64::deserialize(deserializer).map(ShapedValue::F64),
             Shape::Char => char::deserialize(deserializer).map(ShapedValue::Char),
-            Shape::Str => String::deserialize(deserializer).map(ShapedValue::Str),
+            Shape::Str => deserializer.deserialize_str(Text { checks: self.checks }),
             Shape::Recursive(levels) => {
                 let target: Self = self.recurse(*levels)?;
                 Seed { depth: self.depth + 1, ..target }.deserialize(deserializer)
@@ -84,7 +91,7 @@ impl Seed<'_> {
     /// Reads a shape with others inside.
     fn enter<'de, D: Deserializer<'de>>(self, deserializer: D) -> Result<ShapedValue, D::Error> {
         let around = Around { shape: self.shape, outer: self.around };
-        let inside = Inside { around: &around, depth: self.depth + 1, lost: self.lost };
+        let inside = Inside { around: &around, depth: self.depth + 1, lost: self.lost, checks: self.checks };
         match self.shape {
             Shape::Bytes => deserializer.deserialize_byte_buf(inside),
             Shape::Option(_) => deserializer.deserialize_option(inside),
@@ -93,11 +100,28 @@ impl Seed<'_> {
             Shape::Tuple(parts) => inside.parts(parts.iter(), deserializer).map(ShapedValue::Tuple),
             Shape::Struct { name, fields } => {
                 let fields = Content { inside, fields }.deserialize(deserializer)?;
-                Ok(ShapedValue::Struct { name: name.clone(), fields })
+                Ok(inside.keep(|| ShapedValue::Struct { name: name.clone(), fields }))
             }
             Shape::Enum { .. } => deserializer.deserialize_enum("", &[], inside),
             _ => self.unknown(),
         }
+    }
+}
+
+/// Reads a text, which is looked at where it is if nothing is kept.
+struct Text {
+    checks: bool,
+}
+
+impl Visitor<'_> for Text {
+    type Value = ShapedValue;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<ShapedValue, E> {
+        Ok(if self.checks { ShapedValue::Unit } else { ShapedValue::Str(text.to_owned()) })
     }
 }
 
@@ -107,11 +131,18 @@ struct Inside<'a> {
     around: &'a Around<'a>,
     depth: u32,
     lost: &'a Cell<bool>,
+    checks: bool,
 }
 
 impl<'a> Inside<'a> {
     fn seed(self, shape: &'a Shape) -> Seed<'a> {
-        Seed { shape, around: Some(self.around), depth: self.depth, lost: self.lost }
+        let Self { around, depth, lost, checks } = self;
+        Seed { shape, around: Some(around), depth, lost, checks }
+    }
+
+    /// The value, unless nothing is kept.
+    fn keep(self, value: impl FnOnce() -> ShapedValue) -> ShapedValue {
+        if self.checks { ShapedValue::Unit } else { value() }
     }
 
     fn parts<'de, D: Deserializer<'de>>(
@@ -143,7 +174,7 @@ impl<'de> Visitor<'de> for Inside<'_> {
     }
 
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<ShapedValue, E> {
-        Ok(ShapedValue::Bytes(bytes.into()))
+        Ok(self.keep(|| ShapedValue::Bytes(bytes.into())))
     }
 
     fn visit_none<E: de::Error>(self) -> Result<ShapedValue, E> {
@@ -152,25 +183,32 @@ impl<'de> Visitor<'de> for Inside<'_> {
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<ShapedValue, D::Error> {
         let Shape::Option(inner) = self.around.shape else { return self.unexpected() };
-        Ok(ShapedValue::Some(self.seed(inner).deserialize(deserializer)?.into()))
+        let value = self.seed(inner).deserialize(deserializer)?;
+        Ok(self.keep(|| ShapedValue::Some(value.into())))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<ShapedValue, A::Error> {
         let Shape::Seq(inner) = self.around.shape else { return self.unexpected() };
-        let mut elements = Vec::new();
+        let (mut elements, mut read) = (Vec::new(), 0);
         while let Some(element) = access.next_element_seed(self.seed(inner))? {
-            self.bounded(elements.len(), &[inner])?;
-            elements.push(element);
+            self.bounded(read, &[inner])?;
+            read += 1;
+            if !self.checks {
+                elements.push(element);
+            }
         }
         Ok(ShapedValue::Seq(elements))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<ShapedValue, A::Error> {
         let Shape::Map(key, value) = self.around.shape else { return self.unexpected() };
-        let mut entries = Vec::new();
+        let (mut entries, mut read) = (Vec::new(), 0);
         while let Some(entry) = access.next_entry_seed(self.seed(key), self.seed(value))? {
-            self.bounded(entries.len(), &[key, value])?;
-            entries.push(entry);
+            self.bounded(read, &[key, value])?;
+            read += 1;
+            if !self.checks {
+                entries.push(entry);
+            }
         }
         Ok(ShapedValue::Map(entries))
     }
@@ -186,7 +224,7 @@ impl<'de> Visitor<'de> for Inside<'_> {
         };
         // The formats of this crate write all that a variant holds as they write one value.
         let fields = content.newtype_variant_seed(Content { inside: self, fields: &variant.fields })?;
-        Ok(ShapedValue::Variant { name: variant.name.clone(), fields })
+        Ok(self.keep(|| ShapedValue::Variant { name: variant.name.clone(), fields }))
     }
 }
 
@@ -205,11 +243,17 @@ impl<'de> DeserializeSeed<'de> for Content<'_> {
             Fields::Unit => Ok(ShapedFields::Unit),
             Fields::Newtype(inner) => {
                 let value = inside.seed(inner).deserialize(deserializer)?;
+                if inside.checks {
+                    return Ok(ShapedFields::Unit);
+                }
                 Ok(ShapedFields::Newtype(value.into()))
             }
             Fields::Tuple(parts) => inside.parts(parts.iter(), deserializer).map(ShapedFields::Tuple),
             Fields::Named(fields) => {
                 let values = inside.parts(fields.iter().map(|(_, shape)| shape), deserializer)?;
+                if inside.checks {
+                    return Ok(ShapedFields::Unit);
+                }
                 let names = fields.iter().map(|(name, _)| name.clone());
                 Ok(ShapedFields::Named(names.zip(values).collect()))
             }
@@ -235,7 +279,10 @@ impl<'de, 'a, I: Iterator<Item = &'a Shape>> Visitor<'de> for Parts<'a, I> {
         let mut values = Vec::new();
         for part in self.parts {
             let value = access.next_element_seed(self.inside.seed(part))?;
-            values.push(value.ok_or_else(|| de::Error::custom("a part is missing"))?);
+            let value = value.ok_or_else(|| de::Error::custom("a part is missing"))?;
+            if !self.inside.checks {
+                values.push(value);
+            }
         }
         Ok(values)
     }

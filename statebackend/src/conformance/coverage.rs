@@ -1,0 +1,66 @@
+//! What has happened in random jobs: a suite that passes because nothing happens would prove nothing.
+
+/// How often things happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Changes of state.
+    pub changes: u64,
+    /// Cells that left the tables for the stores.
+    pub evicted: u64,
+    /// Runs that were merged from several.
+    pub merges: u64,
+    /// Tombstones in runs: deletes and clears.
+    pub tombstones: u64,
+    /// Checkpoints that completed.
+    pub completed: u64,
+    /// Checkpoints that failed after some of their runs were written.
+    pub failed: u64,
+    /// Subtasks that were restored, by whatever.
+    pub restores: u64,
+    /// Those of them that read at least [`MANY_RUNS`](Self::MANY_RUNS) runs.
+    pub restores_of_many_runs: u64,
+    /// Crashes after which there were more subtasks, or fewer.
+    pub rescales: u64,
+    /// Changes, taken back by a crash, that were in no completed checkpoint.
+    pub lost_changes: u64,
+}
+
+impl Coverage {
+    /// So many runs of one subtask are many: more than a merge reads at once here.
+    pub const MANY_RUNS: usize = 5;
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.changes += other.changes;
+        self.evicted += other.evicted;
+        self.merges += other.merges;
+        self.tombstones += other.tombstones;
+        self.completed += other.completed;
+        self.failed += other.failed;
+        self.restores += other.restores;
+        self.restores_of_many_runs += other.restores_of_many_runs;
+        self.rescales += other.rescales;
+        self.lost_changes += other.lost_changes;
+    }
+
+    /// Whether enough has happened.
+    pub(super) fn check(&self, is_full: bool, evicts: bool) -> Result<(), String> {
+        if !is_full {
+            return Ok(());
+        }
+        let least = [
+            ("changes", self.changes, 5_000),
+            ("evicted cells", self.evicted, if evicts { 1_000 } else { 0 }),
+            ("merges", self.merges, 50),
+            ("tombstones", self.tombstones, 150),
+            ("completed checkpoints", self.completed, 100),
+            ("failed checkpoints", self.failed, 50),
+            ("restores of many runs", self.restores_of_many_runs, 50),
+            ("rescales", self.rescales, 50),
+            ("lost changes", self.lost_changes, 500),
+        ];
+        let missing = least.into_iter().find(|(_, found, least)| found < least);
+        missing.map_or(Ok(()), |(what, found, least)| {
+            Err(format!("only {found} {what} of at least {least}: this proves too little ({self:?})"))
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! The model of a job as a state machine: what may happen to it, how often, and what it should be afterwards.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest_state_machine::ReferenceStateMachine;
+
+use super::model::{Change, KEYS, Model, Outcome};
+
+/// What happens to a job.
+#[derive(Clone, Debug)]
+pub(super) enum Transition {
+    /// To the state of a key.
+    Change(usize, Change),
+    /// A barrier goes through all subtasks.
+    Barrier,
+    /// All subtasks drain so many cells.
+    Drain(usize),
+    /// All that lies before barriers is drained, in slices of so many cells, and written, and the newest checkpoint completes.
+    Complete(usize),
+    /// The same, but no checkpoint completes: what was written is part of the next one.
+    Fail(usize),
+    /// Each subtask merges so many neighbouring runs from this one on, if it has as many.
+    Merge(usize, usize),
+    /// Each subtask merges what a policy with tiny thresholds says.
+    MergeByPolicy,
+    /// The job dies, and goes on with so many subtasks from its last completed checkpoint.
+    Crash(u32),
+    /// The values of some keys are made resident, as those of a batch are; each bit is a key.
+    Prepare(u8),
+}
+
+/// What a job should be.
+#[derive(Clone, Debug)]
+pub(super) struct Reference {
+    /// The seed of the world in which the job runs.
+    pub(super) seed: u64,
+    /// The cells that the table of each subtask holds, if there is a store.
+    pub(super) cells: usize,
+    pub(super) parallelism: u32,
+    pub(super) now: Model,
+    /// At the newest barrier of those whose checkpoints are still being written.
+    pub(super) flipped: Option<Arc<Model>>,
+    /// At the barrier of the last completed checkpoint.
+    pub(super) completed: Option<Arc<Model>>,
+}
+
+impl Reference {
+    fn new(seed: u64, cells: usize) -> Self {
+        Self { seed, cells, parallelism: 1, now: Model::default(), flipped: None, completed: None }
+    }
+
+    /// Makes a transition, and tells what a change gives back.
+    pub(super) fn make(&mut self, transition: &Transition) -> Outcome {
+        match transition {
+            Transition::Change(index, change) => return self.now.change(*index, change, self.parallelism),
+            Transition::Barrier => self.flipped = Some(Arc::new(self.now.clone())),
+            Transition::Complete(_) => self.completed = self.flipped.take().or(self.completed.take()),
+            Transition::Fail(_) => self.flipped = None,
+            Transition::Crash(parallelism) => {
+                let restored = self.completed.as_deref().cloned().unwrap_or_default();
+                self.now = Model { appended: self.now.appended, ..restored };
+                self.flipped = None;
+                self.parallelism = *parallelism;
+            }
+            Transition::Drain(_)
+            | Transition::Merge(..)
+            | Transition::MergeByPolicy
+            | Transition::Prepare(_) => {}
+        }
+        Outcome::Nothing
+    }
+}
+
+/// All jobs that may be.
+pub(super) struct Jobs;
+
+/// The most cells of a table: a batch does not fit in, so they leave all the time.
+const MOST_CELLS: usize = 12;
+
+impl ReferenceStateMachine for Jobs {
+    type State = Reference;
+    type Transition = Transition;
+
+    fn init_state() -> BoxedStrategy<Reference> {
+        (any::<u64>(), 1..MOST_CELLS).prop_map(|(seed, cells)| Reference::new(seed, cells)).boxed()
+    }
+
+    fn transitions(_: &Reference) -> BoxedStrategy<Transition> {
+        prop_oneof![
+            40 => (0..KEYS, change()).prop_map(|(key, change)| Transition::Change(key, change)),
+            6 => Just(Transition::Barrier),
+            6 => (1_usize..6).prop_map(Transition::Drain),
+            3 => (1_usize..20).prop_map(Transition::Complete),
+            2 => (1_usize..20).prop_map(Transition::Fail),
+            2 => (0_usize..8, 2_usize..5).prop_map(|(start, len)| Transition::Merge(start, len)),
+            1 => Just(Transition::MergeByPolicy),
+            1 => (1_u32..5).prop_map(Transition::Crash),
+            3 => any::<u8>().prop_map(Transition::Prepare),
+        ]
+        .boxed()
+    }
+
+    fn apply(mut state: Reference, transition: &Transition) -> Reference {
+        state.make(transition);
+        state
+    }
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        4 => any::<u64>().prop_map(Change::Set),
+        3 => Just(Change::Increment),
+        3 => Just(Change::Remove),
+        4 => (1_u8..4).prop_map(Change::Append),
+        2 => Just(Change::ClearList),
+        1 => (0_u8..3).prop_map(Change::ReplaceList),
+        8 => (0_u32..6, any::<u64>()).prop_map(|(sub, value)| Change::Put(sub, value)),
+        4 => (0_u32..6).prop_map(Change::RemoveEntry),
+        2 => Just(Change::ClearMap),
+        3 => (0_u8..9).prop_map(Change::Reduce),
+        1 => Just(Change::TakeLongest),
+        3 => any::<u32>().prop_map(Change::Aggregate),
+        1 => any::<u32>().prop_map(Change::Merge),
+        1 => Just(Change::ClearMean),
+        4 => (-5_i64..30).prop_map(Change::Register),
+        2 => (-5_i64..30).prop_map(Change::Delete),
+        1 => (-5_i64..30).prop_map(Change::Fire),
+        1 => (-5_i64..30).prop_map(Change::RegisterProcessing),
+        1 => (-5_i64..30).prop_map(Change::DeleteProcessing),
+        1 => (-5_i64..30).prop_map(Change::FireProcessing),
+    ]
+}
