@@ -249,10 +249,13 @@ impl StateDeclarations {
 
     /// Declares states whose values, elements or entries live so long after they were written.
     pub fn expiring(&mut self, ttl: Ttl) -> ExpiringDeclarations<'_> {
-        let problem = ttl
-            .duration
-            .is_zero()
-            .then(|| Error::invalid_job("a ttl of 0 lets state expire as it is written: give it a duration"));
+        let problem = (ttl.duration.as_millis() == 0).then(|| {
+            let text = format!(
+                "a ttl of {:?} lets state expire as it is written: times are in milliseconds",
+                ttl.duration
+            );
+            Error::invalid_job(text).with_advice("give it one millisecond or more")
+        });
         self.check(problem.map_or(Ok(()), Err));
         ExpiringDeclarations { states: self, ttl }
     }

@@ -89,6 +89,24 @@ pub struct Stamped<T> {
     pub(crate) value: T,
 }
 
+impl<T> Stamped<T> {
+    /// Lets `change` put, replace or remove what lives in `place`. What is there then lives until `deadline`, or as long as what
+    /// lived before where that is longer: writes in another order leave the same deadline.
+    pub(crate) fn update<R>(
+        place: &mut Option<Self>,
+        moment: Moment,
+        deadline: Timestamp,
+        change: impl FnOnce(&mut Option<T>) -> R,
+    ) -> R {
+        let before = place.take().filter(|stamped| moment.shows(stamped));
+        let deadline = before.as_ref().map_or(deadline, |before| before.deadline.max(deadline));
+        let mut value = before.map(|before| before.value);
+        let result = change(&mut value);
+        *place = value.map(|value| Self { deadline, value });
+        result
+    }
+}
+
 /// The bytes that stand before a value with a time to live.
 pub(crate) const DEADLINE_LEN: usize = size_of::<i64>();
 

@@ -59,6 +59,15 @@ impl<Out: Data> Parts<Out> {
         let main = (!self.out.is_empty()).then(|| OutBatch::new(self.out.take()));
         Emitted { main, sides: side::take_all(&mut self.sides), mark: None }
     }
+
+    /// Says to state that expires in processing time how late it is: before any call of the user's function.
+    fn look_at_the_clock(&mut self) {
+        if let Some(keyed) = &mut self.keyed
+            && keyed.expires(TimeDomain::ProcessingTime)
+        {
+            keyed.advance(TimeDomain::ProcessingTime, self.runtime.env.wall());
+        }
+    }
 }
 
 pub(crate) struct Process<F: ProcessFunction> {
@@ -116,10 +125,8 @@ impl<F: ProcessFunction> Operator for Process<F> {
 
     fn process(&mut self, batch: &mut dyn AnyBatch) -> Result<Emitted> {
         let batch = batch.typed::<F::In>();
+        self.parts.look_at_the_clock();
         if let Some(keyed) = &mut self.parts.keyed {
-            if keyed.expires(TimeDomain::ProcessingTime) {
-                keyed.advance(TimeDomain::ProcessingTime, self.parts.runtime.env.wall());
-            }
             keyed.prepare(batch.keys())?;
         }
         let keyed = self.parts.keyed.is_some();
@@ -136,6 +143,7 @@ impl<F: ProcessFunction> Operator for Process<F> {
 
     fn on_watermark(&mut self, watermark: Timestamp) -> Result<(Emitted, Progress)> {
         self.parts.watermark = self.parts.watermark.max(watermark);
+        self.parts.look_at_the_clock();
         // State expires as time comes by: a timer sees what lives at its own time, however far the watermark has jumped.
         let next = |keyed: &mut KeyedState| {
             let timer = keyed.pop_event_timer(watermark);

@@ -158,17 +158,22 @@ impl Running {
         }
     }
 
-    pub(super) fn merge(&mut self, completed: CheckpointId) {
+    pub(super) fn merge(&mut self, completed: CheckpointId) -> Result<()> {
         let Task { uploads, chain, durable, .. } = &mut self.task;
         for work in self.snapshots.begin_merge(completed, |runs| plan_merge(runs, &uploads.policy)) {
-            // A checkpoint that lists the merged run is still to come, and is not behind these.
-            let role =
-                durable.iter().find(|vertex| vertex.position == work.position).map(|vertex| &vertex.role);
-            let mut keyed = chain.keyed();
-            let keyed = keyed.find_map(|(at, keyed)| (role == Some(&Role::Operator(at))).then_some(keyed));
-            let clocks = keyed.and_then(|keyed| keyed.expiry_clocks()).unwrap_or_default();
+            let clocks = if let Some(clocks) = &work.clocks {
+                clocks.expiry_clocks()?
+            } else {
+                let role =
+                    durable.iter().find(|vertex| vertex.position == work.position).map(|vertex| &vertex.role);
+                let mut keyed = chain.keyed();
+                let keyed =
+                    keyed.find_map(|(at, keyed)| (role == Some(&Role::Operator(at))).then_some(keyed));
+                keyed.and_then(|keyed| keyed.expiry_clocks()).unwrap_or_default()
+            };
             uploads.merge(work, clocks, self.uploaded.0.clone());
         }
+        Ok(())
     }
 }
 

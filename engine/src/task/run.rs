@@ -404,7 +404,7 @@ impl Running {
                 if let Some(sink) = self.task.sink.as_mut().filter(|sink| sink.has_committer()) {
                     sink.commit(checkpoint).await?;
                 }
-                self.merge(checkpoint);
+                self.merge(checkpoint)?;
             }
             TaskCommand::Finish => self.finishing = true,
         }

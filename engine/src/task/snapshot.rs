@@ -34,6 +34,14 @@ struct Pending {
     stats: SnapshotStats,
 }
 
+impl Pending {
+    /// Until when state of the operator had expired at the cut.
+    fn clocks(&self, position: usize) -> Option<ListPart> {
+        let cut = self.cuts.iter().find(|cut| cut.position == position)?;
+        cut.lists.iter().find(|part| part.is_expiry_clocks()).cloned()
+    }
+}
+
 /// The runs of one keyed operator, oldest first.
 #[derive(Debug)]
 struct RunList {
@@ -289,7 +297,8 @@ impl Snapshots {
             let Some(runs) = settled.get(range).map(<[Run]>::to_vec) else { continue };
             list.merging = true;
             let identity = list.identity(self.job, self.attempt, self.task.subtask);
-            works.push(MergeWork { position, runs, includes_oldest, identity });
+            let clocks = self.pending.first_key_value().and_then(|(_, pending)| pending.clocks(position));
+            works.push(MergeWork { position, runs, includes_oldest, identity, clocks });
         }
         works
     }
@@ -354,6 +363,9 @@ pub(crate) struct MergeWork {
     pub(crate) runs: Vec<Run>,
     pub(crate) includes_oldest: bool,
     pub(crate) identity: RunIdentity,
+    /// Until when state had expired at the cut of the oldest checkpoint under way, which may list the merged run: what has
+    /// expired since still lives there. `None` if none is under way: those to come are behind what the task says now.
+    pub(crate) clocks: Option<ListPart>,
 }
 
 #[cfg(test)]

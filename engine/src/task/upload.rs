@@ -127,7 +127,7 @@ impl Uploads {
     /// What has expired by `clocks` is left out.
     pub(crate) fn merge(&self, work: MergeWork, clocks: ExpiryClocks, done: Sender<Message<UploadEvent>>) {
         let this = self.clone();
-        let MergeWork { position: operator, runs, includes_oldest, identity } = work;
+        let MergeWork { position: operator, runs, includes_oldest, identity, .. } = work;
         let name = format!("merge {} {}", identity.operator, identity.number);
         self.env.spawn_task(&name, async move {
             let event = match this.merge_now(&runs, includes_oldest, &clocks, identity).await {

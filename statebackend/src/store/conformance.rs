@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
-use types::{Error, Result};
+use types::{Error, Result, Timestamp};
 
-use super::{Change, KeyBatch, KeyValueStore, Order, SortedEntries, WriteBatch, successor};
+use super::{
+    Change, ExpiredUntil, ExpiryRule, KeyBatch, KeyValueStore, Order, SortedEntries, WriteBatch, successor,
+};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -18,6 +20,7 @@ pub fn conformance(dir: &Path, mut open: impl FnMut(&Path) -> Box<dyn KeyValueSt
     later_changes_of_a_batch_win(&mut *open(&dir.join("batch")));
     a_bulk_load_is_read_and_changed(&mut *open(&dir.join("load")));
     much_is_kept_and_deleted(&mut *open(&dir.join("much")));
+    what_has_not_expired_stays(&mut *open(&dir.join("expiring")));
     errors_of_the_caller_come_back(&mut *open(&dir.join("errors")));
     for seed in 1..=4 {
         behaves_as_a_sorted_map(&mut *open(&dir.join(format!("random-{seed}"))), seed);
@@ -87,6 +90,29 @@ fn much_is_kept_and_deleted(store: &mut dyn KeyValueStore) {
     write(store, &mut model, &[Change::DeletePrefix(&[3])]);
     assert_eq!(model.len(), 7 * 333);
     check(store, &model, &[vec![0], vec![3], vec![7], vec![]]);
+}
+
+/// What has expired may go or stay.
+fn what_has_not_expired_stays(store: &mut dyn KeyValueStore) {
+    let until = ExpiredUntil::default();
+    store.expires(&[0, 1], &ExpiryRule::of_values(until.clone()));
+    let mut lives = Model::new();
+    for now in 0..40_i64 {
+        let mut batch = WriteBatch::default();
+        for (number, state) in [1_u8, 2].into_iter().cycle().take(20).enumerate() {
+            let deadline = now + number as i64;
+            let key = [&[0, state][..], &deadline.to_be_bytes()].concat();
+            batch.push(Change::Put(&key, &deadline.to_le_bytes()));
+            lives.insert(key, deadline.to_le_bytes().to_vec());
+        }
+        store.write(&batch).expect("a write");
+        until.set(Timestamp(now));
+        let has_expired = |key: &[u8]| key[1] == 1 && key[2..] <= now.to_be_bytes()[..];
+        lives.retain(|key, _| !has_expired(key));
+        let found = scan(store, &[0], Order::Ascending, usize::MAX);
+        let found: Vec<_> = found.into_iter().filter(|(key, _)| !has_expired(key)).collect();
+        assert_eq!(found, lives.iter().map(owned).collect::<Vec<_>>(), "at {now}");
+    }
 }
 
 fn errors_of_the_caller_come_back(store: &mut dyn KeyValueStore) {

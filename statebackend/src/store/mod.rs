@@ -28,7 +28,7 @@ use types::Result;
 pub use batch::{Change, KeyBatch, SortedEntries, WriteBatch};
 #[cfg(feature = "test-util")]
 pub use conformance::conformance;
-pub use expired::ExpiredUntil;
+pub use expired::{ExpiredUntil, ExpiryRule};
 pub use key::successor;
 pub(crate) use key::{StoreKey, push_store_key};
 pub use memory::{TableMemory, TableShare};
@@ -71,8 +71,7 @@ pub trait KeyValueStore: Send {
     /// Puts many entries into a store that is being filled. Keys ascend, from call to call, too.
     fn bulk_load(&mut self, entries: &SortedEntries) -> Result<()>;
 
-    /// Says that each value under a key that begins with `prefix` begins with its deadline, an i64 of eight bytes, little-endian, and
-    /// has expired when `until` has come as far. Nobody sees it any more then, and the store may drop it, at any time; it need not,
-    /// and does not by default.
-    fn expires(&mut self, _prefix: &[u8], _until: &ExpiredUntil) {}
+    /// Says how values under keys that begin with `prefix` expire. Nobody sees what has expired any more, and the store may drop
+    /// it, at any time: it should, little by little, or it grows for ever where nothing else is deleted. By default it does not.
+    fn expires(&mut self, _prefix: &[u8], _rule: &ExpiryRule) {}
 }

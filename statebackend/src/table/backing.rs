@@ -18,7 +18,9 @@ use crate::{
     declare::{Declared, StateKind},
     key::KeyRef,
     run::entry::Entry,
-    store::{KeyBatch, KeyValueStore, Order, SortedEntries, StoreKey, TableShare, push_store_key},
+    store::{
+        ExpiryRule, KeyBatch, KeyValueStore, Order, SortedEntries, StoreKey, TableShare, push_store_key,
+    },
 };
 
 /// Whatever a share says, so many cells may be resident, besides those of the batch at hand.
@@ -123,9 +125,13 @@ impl KeyedState {
         self.tables.iter_mut().zip(&ranks).for_each(|(table, rank)| table.use_store(*rank));
         if let Some(clocks) = &self.clocks {
             for (state, rank) in self.declared.states.iter().zip(&ranks) {
-                // A list's chunk has a deadline for each element.
-                if let Some(domain) = state.spec.expiry.filter(|_| state.spec.kind != StateKind::List) {
-                    store.expires(&rank.to_be_bytes(), clocks.everywhere(domain));
+                if let Some(domain) = state.spec.expiry {
+                    let until = clocks.everywhere(domain).clone();
+                    let rule = match state.spec.kind {
+                        StateKind::List => ExpiryRule::of_lists(until),
+                        _ => ExpiryRule::of_values(until),
+                    };
+                    store.expires(&rank.to_be_bytes(), &rule);
                 }
             }
         }

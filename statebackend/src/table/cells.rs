@@ -468,7 +468,7 @@ impl<S: Slot> Cells<S> {
     }
 
     /// Lets the hand go on through the `group`-th key group while there is `budget`, and drops what has expired. Returns whether it
-    /// has come to the end of the group. Does nothing before all that was flipped is taken.
+    /// has come to the end of the group.
     pub(crate) fn expire(
         &mut self,
         group: usize,
@@ -477,18 +477,15 @@ impl<S: Slot> Cells<S> {
         budget: &mut usize,
     ) -> bool {
         let Some(deadline) = self.deadline else { return true };
-        if self.intervals.has_store() || !self.intervals.is_only_open() {
-            return true;
-        }
         let cells = &mut self.groups[group].cells;
         while *budget > 0 {
             if hand.bucket >= cells.num_buckets() {
-                hand.bucket = 0;
                 return true;
             }
             let Some(cell) = cells.get_bucket_mut(hand.bucket) else {
-                // Empty places are next to nothing, and so many that they are not counted one by one.
-                hand.bucket += 1;
+                // Empty places are next to nothing, and so many that they are not counted one by one. A map that was looked
+                // at in part may have gone from here.
+                (hand.bucket, hand.sub) = (hand.bucket + 1, None);
                 continue;
             };
             let expired = Expired { deadline, until };

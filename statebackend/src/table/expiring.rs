@@ -9,7 +9,7 @@ use types::{ExpiryClocks, ExpiryTimes, KeyGroup, Result, TimeDomain, Timestamp};
 use super::{KeyedState, keyed_state::TablePlace};
 use crate::{
     declare::StateKind,
-    expiry::deadline_of,
+    expiry::{Hand, deadline_of},
     run::entry::{Entry, EntryKind},
 };
 
@@ -66,17 +66,21 @@ impl KeyedState {
 
     /// Lets the hand go on.
     pub(super) fn drop_expired(&mut self) {
-        let touched: u64 = self.tables.iter().map(|table| table.touched()).sum();
         let Self { tables, declared, clocks: Some(clocks), backing: None, .. } = self else { return };
+        // What was flipped is taken first; the hand waits where it is.
+        if tables.iter().any(|table| table.holds_flipped()) {
+            return;
+        }
+        let touched: u64 = tables.iter().map(|table| table.touched()).sum();
         let work = (touched - clocks.touched) * LOOK;
         clocks.touched = touched;
         let mut budget = usize::try_from(work).unwrap_or(LOOK_MOST).clamp(LOOK_LEAST, LOOK_MOST);
         let mut hand = std::mem::take(&mut clocks.hand);
-        // Once round at the most.
-        let groups: usize = tables.iter().map(|table| table.group_count()).sum();
-        for _ in 0..=groups {
+        // Once round at the most: each key group, and from each table to the next.
+        let stops: usize = tables.iter().map(|table| table.group_count() + 1).sum();
+        for _ in 0..stops {
             if hand.table >= tables.len() {
-                hand.table = 0;
+                hand = Hand::default();
             }
             let table = &mut tables[hand.table];
             if let Some(domain) = declared.states[hand.table].spec.expiry
@@ -87,9 +91,9 @@ impl KeyedState {
                 if !table.expire(hand.group, &mut hand, until, &mut budget) {
                     break;
                 }
-                hand.group += 1;
+                hand = Hand { table: hand.table, group: hand.group + 1, ..Hand::default() };
             } else {
-                (hand.table, hand.group) = (hand.table + 1, 0);
+                hand = Hand { table: hand.table + 1, ..Hand::default() };
             }
         }
         clocks.hand = hand;

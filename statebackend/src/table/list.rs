@@ -8,7 +8,7 @@ use types::{Bincode, Codec, Error, KeyBytes, KeyGroupRange, Result, Timestamp};
 use super::{
     Drained,
     cells::{Cells, Expired, Place, Progress, Recorder, Slot},
-    intervals::{Interval, Intervals},
+    intervals::{Grave, Interval, Intervals},
     resident::CellTable,
 };
 use crate::{
@@ -193,11 +193,23 @@ impl<T: Data> Slot for ListSlot<T> {
             return 1;
         }
         let gone = self.items.iter().take_while(|item| expired.has(item)).count();
-        self.items.drain(..gone);
+        let rest = self.items.split_off(gone);
+        into.bury(std::mem::replace(&mut self.items, rest));
         self.drained = self.items.len();
         into.count_living(0, gone);
         into.count_items(0, gone);
         1 + gone
+    }
+}
+
+impl<T: Data> Grave for Vec<T> {
+    fn drop_some(&mut self, count: usize) -> usize {
+        let rest = self.len().saturating_sub(count);
+        self.drain(rest..).count()
+    }
+
+    fn size(&self) -> usize {
+        self.len()
     }
 }
 

@@ -152,6 +152,11 @@ fn live<T: Clone>(found: Option<&Stamped<T>>, now: i64) -> Option<T> {
     found.filter(|(_, deadline)| *deadline > now).map(|(value, _)| value.clone())
 }
 
+/// What lives keeps the later deadline, whatever order the writes come in.
+fn until<T>(found: Option<&Stamped<T>>, now: i64, deadline: i64) -> i64 {
+    found.map(|it| it.1).filter(|before| *before > now).map_or(deadline, |before| before.max(deadline))
+}
+
 impl Model {
     fn change(&mut self, subtask: &mut Subtask, handles: Handles, index: usize, ahead: i64, change: &Change) {
         let time = self.event + ahead;
@@ -162,11 +167,13 @@ impl Model {
         match *change {
             Change::Set(value) => {
                 handles.value.set(&mut ctx, value).unwrap();
+                let deadline = until(self.values.get(&index), now, deadline);
                 self.values.insert(index, (value, deadline));
             }
             Change::Add(number) => {
                 handles.value.update(&mut ctx, |place| *place = Some(place.unwrap_or(0) + number)).unwrap();
                 let before = live(self.values.get(&index), now).unwrap_or(0);
+                let deadline = until(self.values.get(&index), now, deadline);
                 self.values.insert(index, (before + number, deadline));
             }
             Change::Take => {
@@ -194,6 +201,7 @@ impl Model {
             Change::Put(sub, value) => {
                 let before = handles.map.put(&mut ctx, &sub, value).unwrap();
                 assert_eq!(before, live(self.maps.get(&(index, sub)), now));
+                let deadline = until(self.maps.get(&(index, sub)), now, deadline);
                 self.maps.insert((index, sub), (value, deadline));
             }
             Change::Remove(sub) => {
@@ -209,6 +217,7 @@ impl Model {
                 let text = "x".repeat(len.into());
                 handles.longest.add(&mut ctx, text.clone()).unwrap();
                 let before = live(self.longest.get(&index), now);
+                let deadline = until(self.longest.get(&index), now, deadline);
                 let reduced = before.map_or(text.clone(), |before| longer(before, text));
                 self.longest.insert(index, (reduced, deadline));
             }
@@ -216,6 +225,7 @@ impl Model {
                 handles.mean.add(&mut ctx, number).unwrap();
                 let mut numbers = live(self.means.get(&index), now).unwrap_or_default();
                 numbers.push(number);
+                let deadline = until(self.means.get(&index), now, deadline);
                 self.means.insert(index, (numbers, deadline));
             }
             Change::SetClocked(value) => {
@@ -503,11 +513,13 @@ fn what_has_expired_hides_what_is_older() {
             job.model.event = 100;
             job.tell_time();
             let steps = [
-                // A record far ahead of the watermark, then one at it.
+                // A record far ahead of the watermark; then what it wrote is removed, and written by one at the watermark.
                 Step::Change(0, 50, Change::Put(1, 1)),
                 Step::Change(0, 50, Change::Set(1)),
                 Step::Checkpoint(9),
+                Step::Change(0, 0, Change::Remove(1)),
                 Step::Change(0, 0, Change::Put(1, 2)),
+                Step::Change(0, 0, Change::Take),
                 Step::Change(0, 0, Change::Set(2)),
                 Step::Checkpoint(9),
                 Step::Change(1, 0, Change::SetPlain(3)),
@@ -586,6 +598,42 @@ fn a_large_map_is_looked_over_in_steps() {
     }
 }
 
+/// Cells of several tables, a hand that has stopped amid a map, and flips that take their time: all that has expired goes.
+#[test]
+fn the_hand_waits_while_a_flip_is_drained() {
+    const ENTRIES: u32 = 1000;
+    let (declared, handles) = declare();
+    let mut state = KeyedState::new(declared, MAX.all(), CheckpointId(1));
+    state.advance(TimeDomain::EventTime, Timestamp(0));
+    for index in 0..ENTRIES {
+        let bytes = key_of(index as usize);
+        handles.value.set(&mut Record { state: &mut state, key: &bytes, time: None }, 1).unwrap();
+        let bytes = key_of(0);
+        handles.map.put(&mut Record { state: &mut state, key: &bytes, time: None }, &index, 1).unwrap();
+    }
+    state.flip(CheckpointId(1));
+    while state.drain(1000).unwrap() > 0 {}
+    state.take_sealed().unwrap();
+    state.advance(TimeDomain::EventTime, Timestamp(TTL));
+    let mut number = 1;
+    // A table, a key group, a place in it and half a map: wherever the hand has come to, it goes on from there.
+    while state.cell_count() > 1 {
+        let bytes = key_of(0);
+        handles.plain.set(&mut Record { state: &mut state, key: &bytes, time: None }, number).unwrap();
+        number += 1;
+        state.flip(CheckpointId(number));
+        let before = state.cell_count();
+        for _ in 0..3 {
+            state.prepare(std::iter::empty()).unwrap();
+        }
+        assert_eq!(state.cell_count(), before, "nothing goes before what was flipped is taken");
+        while state.drain(1000).unwrap() > 0 {}
+        state.take_sealed().unwrap();
+        state.prepare(std::iter::empty()).unwrap();
+        assert!(number < 2 * u64::from(ENTRIES), "{} are left", state.cell_count());
+    }
+}
+
 #[test]
 fn a_record_without_event_time_cannot_write_what_expires_in_it() {
     let (declared, handles) = declare();
@@ -631,8 +679,10 @@ fn a_state_that_expires_in_another_way_is_refused() {
             }
         }
     }
-    let mut states = StateDeclarations::new();
-    states.expiring(Ttl::event_time(Duration::ZERO)).value::<u64>("seen");
-    let error = states.finish().map(drop).unwrap_err();
-    assert!(error.to_string().contains("a ttl of 0"), "{error}");
+    for too_short in [Duration::ZERO, Duration::from_micros(999)] {
+        let mut states = StateDeclarations::new();
+        states.expiring(Ttl::event_time(too_short)).value::<u64>("seen");
+        let error = states.finish().map(drop).unwrap_err();
+        assert!(error.to_string().contains(&format!("a ttl of {too_short:?}")), "{error}");
+    }
 }

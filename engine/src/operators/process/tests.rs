@@ -337,6 +337,48 @@ fn state_expires_in_processing_time_which_never_goes_back() {
     assert_eq!(push(&mut harness, 1047), [1]);
 }
 
+/// Notes at a timer that it has fired, and tells each record whether that is noted.
+#[derive(Clone)]
+struct Noted;
+
+impl ProcessFunction for Noted {
+    type Key = String;
+    type In = String;
+    type Out = bool;
+    type State = Expiring<ValueState<u64>>;
+
+    fn declare(states: &mut Declarations) -> Self::State {
+        states.expiring(Ttl::processing_time(LIFE)).value("noted")
+    }
+
+    fn process(&mut self, _: String, noted: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
+        let is_noted = noted.get(ctx)?.is_some();
+        ctx.emit(is_noted);
+        let at = ctx.timestamp();
+        ctx.timers().register(at)
+    }
+
+    fn on_timer(&mut self, _: Timestamp, noted: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
+        noted.set(ctx, 1)
+    }
+}
+
+/// However long no record has come.
+#[test]
+fn timers_of_event_time_know_how_late_it_is_in_processing_time() {
+    let mut harness =
+        OperatorHarness::new(|words: Stream<String>| words.key_by(String::clone).process("noted", Noted));
+    harness.processing_time(Timestamp(1000));
+    harness.push("a".to_owned(), Timestamp(1));
+    harness.processing_time(Timestamp(5000));
+    harness.watermark(Timestamp(1));
+    harness.processing_time(Timestamp(5009));
+    harness.push("a".to_owned(), Timestamp(2));
+    harness.processing_time(Timestamp(5010));
+    harness.push("a".to_owned(), Timestamp(3));
+    assert_eq!(harness.out(), [false, true, false]);
+}
+
 /// Registers a timer for each record and lets it echo.
 #[derive(Clone)]
 struct Alarm;

@@ -2,7 +2,7 @@
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
-use types::{Digest, Lineage, SnapshotFile};
+use types::{Digest, ExpiryClocks, ExpiryTimes, Lineage, SnapshotFile};
 
 use super::*;
 
@@ -131,6 +131,37 @@ fn a_merge_takes_only_what_is_complete_and_later_acknowledgements_list_its_run()
     snapshots.merged(0, &work.runs, run(99));
     assert_eq!(acknowledged(&mut snapshots), Some((3, vec![99, 3])));
     assert_eq!(snapshots.begin_merge(CheckpointId(3), |runs| Some(0..runs.len())).len(), 1);
+}
+
+/// What has expired since the cut of a checkpoint that may list the merged run still lives there.
+#[test]
+fn a_merge_is_judged_by_the_oldest_checkpoint_under_way() {
+    let mut snapshots = snapshots();
+    let clocks = |at: i64| {
+        let times = ExpiryTimes { event: Timestamp(at), processing: Timestamp::MIN };
+        ListPart::of_expiry_clocks(&ExpiryClocks::new(0, [times])).unwrap()
+    };
+    let whole = |snapshots: &mut Snapshots, checkpoint: u64| {
+        whole(snapshots, checkpoint);
+        let pending = snapshots.pending.get_mut(&CheckpointId(checkpoint)).unwrap();
+        pending.cuts[0].lists.push(clocks(checkpoint as i64));
+    };
+    for checkpoint in 1..=4 {
+        whole(&mut snapshots, checkpoint);
+    }
+    for checkpoint in 1..=2 {
+        assert!(acknowledged(&mut snapshots).is_some_and(|(of, _)| of == checkpoint));
+    }
+    let merge = |snapshots: &mut Snapshots, completed: u64| {
+        let work = snapshots.begin_merge(CheckpointId(completed), |_| Some(0..2)).pop().unwrap();
+        snapshots.merge_failed(0);
+        work.clocks
+    };
+    assert_eq!(merge(&mut snapshots, 2), Some(clocks(3)));
+    snapshots.cancel(CheckpointId(3));
+    assert_eq!(merge(&mut snapshots, 2), Some(clocks(4)));
+    assert!(acknowledged(&mut snapshots).is_some_and(|(of, _)| of == 4));
+    assert_eq!(merge(&mut snapshots, 4), None, "those to come are not behind what the task says now");
 }
 
 /// Only a merge from the oldest run on may drop tombstones: what they hide stands in older runs.

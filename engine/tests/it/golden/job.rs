@@ -27,7 +27,7 @@ use tidegate_engine::{
 /// Numbers in all.
 pub(crate) const NUMBERS: u64 = 500;
 /// After so many numbers each of the checkpoints is taken.
-pub(crate) const STAGES: [u64; 4] = [120, 180, 200, 220];
+pub(crate) const STAGES: [u64; 4] = [240, 260, 280, 310];
 /// The checkpoint of which there is a savepoint, too: the last one whose sinks have confirmed.
 pub(crate) const OF_SAVEPOINT: usize = 2;
 /// Event-time timers are for this time and later: no record is as late.

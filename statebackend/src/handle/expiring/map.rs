@@ -49,7 +49,8 @@ impl<K: Data, V: Data> Expiring<MapState<K, V>> {
         self.update(ctx, map_key, |place| place.replace(value))
     }
 
-    /// Lets `change` put, replace or remove the value under `map_key`. Counts as writing whatever it does.
+    /// Lets `change` put, replace or remove the value under `map_key`. Counts as writing whatever it does. A record that comes
+    /// late does not shorten the life of what lives.
     ///
     /// # Errors
     /// `InvalidJob` if `map_key` cannot be ordered. Those of the store behind the table. `User` if the record has no event time.
@@ -61,12 +62,7 @@ impl<K: Data, V: Data> Expiring<MapState<K, V>> {
     ) -> Result<R> {
         let moment = self.ttl.look(ctx);
         let deadline = moment.deadline()?;
-        self.stored.update(ctx, map_key, |place| {
-            let mut value = place.take().filter(|value| moment.shows(value)).map(|stamped| stamped.value);
-            let result = change(&mut value);
-            *place = value.map(|value| Stamped { deadline, value });
-            result
-        })
+        self.stored.update(ctx, map_key, |place| Stamped::update(place, moment, deadline, change))
     }
 
     /// Removes the value under `map_key` and gives it back.

@@ -73,7 +73,8 @@ impl<T: Data> Expiring<ValueState<T>> {
         self.stored.clear(ctx)
     }
 
-    /// Lets `change` put, replace or remove the value in place. Counts as writing whatever it does.
+    /// Lets `change` put, replace or remove the value in place. Counts as writing whatever it does. A record that comes late
+    /// does not shorten the life of what lives.
     ///
     /// # Errors
     /// Those of the store behind the table. `User` if the record has no event time.
@@ -84,11 +85,6 @@ impl<T: Data> Expiring<ValueState<T>> {
     ) -> Result<R> {
         let moment = self.ttl.look(ctx);
         let deadline = moment.deadline()?;
-        self.stored.update(ctx, |place| {
-            let mut value = place.take().filter(|value| moment.shows(value)).map(|stamped| stamped.value);
-            let result = change(&mut value);
-            *place = value.map(|value| Stamped { deadline, value });
-            result
-        })
+        self.stored.update(ctx, |place| Stamped::update(place, moment, deadline, change))
     }
 }

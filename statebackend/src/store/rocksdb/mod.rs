@@ -20,7 +20,7 @@ use types::Result;
 pub use kind::RocksDbKind;
 
 use super::{
-    Answer, ExpiredUntil, KeyBatch, KeyValueStore, Order, SortedEntries, Visit, WriteBatch,
+    Answer, ExpiryRule, KeyBatch, KeyValueStore, Order, SortedEntries, Visit, WriteBatch,
     directory::StoreDirectory,
 };
 
@@ -54,7 +54,7 @@ impl KeyValueStore for RocksDbStore {
         bulk_load::bulk_load(self, entries)
     }
 
-    fn expires(&mut self, prefix: &[u8], until: &ExpiredUntil) {
-        self.expiring.add(prefix, until);
+    fn expires(&mut self, prefix: &[u8], rule: &ExpiryRule) {
+        self.expiring.add(prefix, rule);
     }
 }

@@ -2,6 +2,7 @@
 
 mod bulk_load;
 mod error;
+mod expire;
 mod kind;
 mod open;
 mod read;
@@ -12,12 +13,14 @@ use types::Result;
 pub use kind::SledKind;
 
 use super::{
-    Answer, KeyBatch, KeyValueStore, Order, SortedEntries, Visit, WriteBatch, directory::StoreDirectory,
+    Answer, ExpiryRule, KeyBatch, KeyValueStore, Order, SortedEntries, Visit, WriteBatch,
+    directory::StoreDirectory,
 };
 
 /// A store that is a sled database.
 pub struct SledStore {
     db: sled::Db,
+    hand: expire::Hand,
     /// Dropped behind the database, as what it uses.
     directory: StoreDirectory,
     _open: kind::Open,
@@ -33,10 +36,15 @@ impl KeyValueStore for SledStore {
     }
 
     fn write(&mut self, changes: &WriteBatch) -> Result<()> {
-        write::write(self, changes)
+        write::write(self, changes)?;
+        expire::go_on(self, changes.len())
     }
 
     fn bulk_load(&mut self, entries: &SortedEntries) -> Result<()> {
         bulk_load::bulk_load(self, entries)
+    }
+
+    fn expires(&mut self, prefix: &[u8], rule: &ExpiryRule) {
+        self.hand.add(prefix, rule);
     }
 }

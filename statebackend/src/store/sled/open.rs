@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use env::Files;
 use types::Result;
 
-use super::{SledKind, SledStore, error::error};
+use super::{SledKind, SledStore, error::error, expire};
 use crate::store::directory::StoreDirectory;
 
 /// Where the database is, below the directory of the store.
@@ -20,6 +20,6 @@ impl SledStore {
         let directory = StoreDirectory::make(files, dir)?;
         let config = kind.config().path(dir.join(DATABASE));
         let db = config.open().map_err(|it| error(dir, "be opened", &it))?;
-        Ok(Self { db, directory, _open: kind.opened() })
+        Ok(Self { db, hand: expire::Hand::default(), directory, _open: kind.opened() })
     }
 }

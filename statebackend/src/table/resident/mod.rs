@@ -143,6 +143,8 @@ pub(crate) trait CachedTable: StateTable {
     fn evict(&mut self, group: usize, round: &mut Round) -> Result<bool>;
     /// Takes note of an entry that restoring puts into the store.
     fn note_restored(&mut self, entry: &Entry<'_>) -> Result<()>;
+    /// Whether anything that was flipped is not taken yet.
+    fn holds_flipped(&self) -> bool;
     /// Lets the hand go on through a key group, and drops what has expired there ([`Cells::expire`]).
     fn expire(&mut self, group: usize, hand: &mut Hand, until: Timestamp, budget: &mut usize) -> bool;
 }
@@ -306,6 +308,10 @@ impl<T: CellTable> CachedTable for T {
 
     fn note_restored(&mut self, entry: &Entry<'_>) -> Result<()> {
         T::Slot::note_restored(entry, &mut self.inner_mut().intervals)
+    }
+
+    fn holds_flipped(&self) -> bool {
+        !self.inner().intervals.is_only_open()
     }
 
     fn expire(&mut self, group: usize, hand: &mut Hand, until: Timestamp, budget: &mut usize) -> bool {
