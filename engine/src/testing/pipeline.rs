@@ -134,15 +134,12 @@ impl Pipeline {
         self.pass(0, mark)
     }
 
-    /// Fires processing-time timers due at `now`.
+    /// Fires processing-time timers due at `now`. As in a task, an operator that has none is not called.
     pub(super) fn processing_time(&mut self, now: Timestamp) -> Result<()> {
         for at in 0..self.stages.len() {
-            loop {
-                let (emitted, progress) = self.call(at, |operator| operator.on_processing_time(now))?;
+            while self.stages[at].operator.next_processing_timer().is_some_and(|at| at <= now) {
+                let (emitted, _) = self.call(at, |operator| operator.on_processing_time(now))?;
                 self.deliver(at, emitted)?;
-                if progress != Progress::More {
-                    break;
-                }
             }
         }
         Ok(())
