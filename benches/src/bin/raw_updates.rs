@@ -6,7 +6,7 @@
 use std::{process::ExitCode, time::Instant};
 
 use clap::Parser;
-use rocksdb::{BlockBasedOptions, Cache, DB, Options, WriteBufferManager, WriteOptions};
+use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DB, Options, WriteBufferManager, WriteOptions};
 use tidegate_benches::{
     access::Access,
     figures::{Figures, process_cpu},
@@ -74,6 +74,9 @@ fn options(memory: usize) -> Options {
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     blocks.set_bloom_filter(10.0, false);
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_pin_top_level_index_and_filter(true);
     blocks.set_format_version(5);
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
@@ -83,6 +86,8 @@ fn options(memory: usize) -> Options {
         cache,
     ));
     options.set_write_buffer_size((memory / 4).min(64 << 20));
+    options.set_memtable_prefix_bloom_ratio(0.05);
+    options.set_memtable_whole_key_filtering(true);
     options.create_if_missing(true);
     options.set_compression_type(rocksdb::DBCompressionType::None);
     options.set_max_background_jobs(2);

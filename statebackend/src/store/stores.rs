@@ -46,23 +46,27 @@ pub struct MemoryUse {
     pub evicted_cells: u64,
 }
 
+/// What part of the memory is for the store behind the tables. A cell that the table holds costs no look-up, no decoding and no
+/// write; a store's own index and filters take a hundredth of what is in it.
+const STORE_PART: usize = 4;
+
 impl Stores {
     /// Stores of the kind `name`.
     ///
     /// # Errors
     /// `InvalidJob` if the program was built without this store, or for an option that it does not know.
     pub fn new(name: &str, settings: &StoreSettings<'_>) -> Result<Self> {
-        // One half for decoded cells, which are the quickest to use, the other for what the store keeps.
-        let half = settings.memory / 2;
+        // Most of it for decoded cells, which are the quickest to use; the rest for what the store keeps.
+        let of_store = settings.memory / STORE_PART;
         let kind: Option<Arc<dyn StoreKind>> = match name {
             #[cfg(feature = "test-util")]
             "sorted-map" => Some(Arc::new(super::sorted_map::SortedMapKind::new(settings.options)?)),
             #[cfg(feature = "rocksdb")]
             "rocksdb" => {
-                Some(Arc::new(super::rocksdb::RocksDbKind::new(half, settings.stores, settings.options)?))
+                Some(Arc::new(super::rocksdb::RocksDbKind::new(of_store, settings.stores, settings.options)?))
             }
             #[cfg(feature = "sled")]
-            "sled" => Some(Arc::new(super::sled::SledKind::new(half, settings.stores, settings.options)?)),
+            "sled" => Some(Arc::new(super::sled::SledKind::new(of_store, settings.stores, settings.options)?)),
             _ => None,
         };
         let kind = kind.ok_or_else(|| {
@@ -70,7 +74,7 @@ impl Stores {
                 "this program was built without the state backend {name}: add the feature {name:?} of the crate tidegate"
             ))
         })?;
-        Ok(Self { kind, tables: TableMemory::new(settings.memory - half) })
+        Ok(Self { kind, tables: TableMemory::new(settings.memory - of_store) })
     }
 
     /// Opens an empty store in `dir`, which belongs to it alone, loses what it held, and goes with the store.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use env::Files;
-use rocksdb::{BlockBasedOptions, Cache, Options, WriteBufferManager};
+use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, Options, WriteBufferManager};
 use types::{Error, Result};
 
 use super::RocksDbStore;
@@ -40,6 +40,8 @@ const FORGETS: &str = "FIFO";
 const FILTER_BITS: f64 = 10.0;
 /// What can only be said so: what is not on disk at the end is of no use to anybody.
 const OWN: &str = "avoid_flush_during_shutdown=true;";
+/// How much of a write buffer its filter takes.
+const BUFFER_FILTER: f64 = 0.05;
 /// Bytes of a block: a missing key costs one block, so small ones.
 const BLOCK_LEN: usize = 4 << 10;
 
@@ -97,6 +99,10 @@ impl RocksDbKind {
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
         blocks.set_bloom_filter(FILTER_BITS, false);
+        // In parts of a block each: those of a whole file, hundreds of kilobytes, would drive each other out of a small cache.
+        blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        blocks.set_partition_filters(true);
+        blocks.set_pin_top_level_index_and_filter(true);
         blocks.set_format_version(5);
         let mut options = Options::default();
         options.set_block_based_table_factory(&blocks);
@@ -105,6 +111,9 @@ impl RocksDbKind {
         let buffer = (bytes / BUFFERS_PART / 2 / stores).clamp(BUFFER_MIN, BUFFER_MAX);
         options.set_write_buffer_size(buffer);
         options.set_arena_block_size(buffer / 8);
+        // Most keys that are asked for are not in there, and finding that out costs a search.
+        options.set_memtable_prefix_bloom_ratio(BUFFER_FILTER);
+        options.set_memtable_whole_key_filtering(true);
         options
             .set_max_open_files(i32::try_from((OPEN_FILES / stores).max(OPEN_FILES_MIN)).unwrap_or(i32::MAX));
         options.create_if_missing(true);
