@@ -27,6 +27,10 @@ const BACKENDS: &[&str] = &[
     "sled",
 ];
 
+/// How many copies for local recovery its lives may keep, in turn: enough, enough again, too few, none. What one life has left is
+/// there for those after it.
+const LOCAL_RECOVERY: [&str; 4] = ["16MiB", "16MiB", "64KiB", "off"];
+
 /// A job's surroundings, in a temporary directory that goes with it.
 pub struct Scene {
     folder: TempDir,
@@ -83,6 +87,8 @@ impl Scene {
         let backend = BACKENDS[self.lives as usize % BACKENDS.len()];
         command.args(["--state", backend, "--set", "state.memory=64KiB"]);
         command.arg("--set").arg(format!("state.directory={}", self.path("state").display()));
+        let copies = LOCAL_RECOVERY[self.lives as usize % LOCAL_RECOVERY.len()];
+        command.args(["--set", &format!("state.local-recovery={copies}")]);
         // Runs are merged and files are collected as often as can be.
         command.args(["--set", "snapshot.merge-fan-in=2", "--set", "checkpoints.retained=2"]);
         command
@@ -174,6 +180,18 @@ impl Scene {
         if let Err(broken) = self.watch.look_again().and_then(|()| self.watch.matches(&self.expected)) {
             self.fail(&broken);
         }
+    }
+
+    /// How many lives so far have read state from copies that an earlier one had left.
+    #[must_use]
+    pub fn lives_from_copies(&self) -> usize {
+        let said =
+            |life| std::fs::read_to_string(self.path(&format!("life-{life:03}.err"))).unwrap_or_default();
+        let has_read = |said: &String| {
+            let mut read = said.lines().filter_map(|line| line.split_once("its state is restored: "));
+            read.any(|(_, bytes)| !bytes.starts_with("0 "))
+        };
+        (1..=self.lives).map(said).filter(has_read).count()
     }
 
     /// Fails the test with everything that helps to see why; the directory stays.

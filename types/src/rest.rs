@@ -43,6 +43,9 @@ pub struct JobDetails {
     pub lineage: Option<String>,
     /// What the attempt restored, in one line.
     pub started_from: String,
+    /// What was read for it.
+    #[serde(default)]
+    pub restored: RestoredState,
     /// Where checkpoints go, if anywhere.
     pub checkpoint_url: Option<String>,
     /// Since the process began with the job, in milliseconds.
@@ -55,6 +58,15 @@ pub struct JobDetails {
     pub checkpoints: CheckpointCounts,
     /// The newest failures, oldest first.
     pub failures: Vec<FailureDetails>,
+}
+
+/// What the tasks of an attempt have read of run files to restore their state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredState {
+    /// Bytes from copies on the tasks' machines; none without local recovery.
+    pub local_bytes: Option<u64>,
+    /// Bytes from the checkpoint store.
+    pub store_bytes: u64,
 }
 
 /// One task.

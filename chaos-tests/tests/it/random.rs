@@ -35,7 +35,7 @@ enum Death {
 fn random_kills() {
     let mut seeded = Seeded::announced("random_kills", 25);
     let mut counted = BTreeMap::<u64, u64>::new();
-    let mut idle = 0_u64;
+    let (mut idle, mut from_copies) = (0_u64, 0);
     for job in 1.. {
         assert!(
             job <= JOBS_MAX,
@@ -53,11 +53,16 @@ fn random_kills() {
             parallelism = seeded.one_of(&PARALLELISMS);
         }
         scene.finish(parallelism);
+        from_copies += scene.lives_from_copies();
         if counted.values().sum::<u64>() >= KILLS {
             break;
         }
     }
-    println!("random_kills: counted, by parallelism: {counted:?}; {idle} more while no record flowed");
+    println!(
+        "random_kills: counted, by parallelism: {counted:?}; {idle} more while no record flowed; {from_copies} lives read \
+         state from copies"
+    );
+    assert!(from_copies > 0, "no life has read a copy that another one left");
     assert!(
         PARALLELISMS.iter().all(|parallelism| counted.contains_key(parallelism)),
         "a parallelism was never shot"

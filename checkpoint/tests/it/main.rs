@@ -10,6 +10,7 @@ mod delete;
 mod fixture;
 mod history_log;
 mod history_model;
+mod local_recovery;
 mod mixer;
 mod protocol_model;
 mod snapshots;

@@ -327,7 +327,7 @@ impl Running<'_> {
 
     async fn on_report(&mut self, task: TaskId, report: TaskReport) {
         let change = match report {
-            TaskReport::Running => Some(Change::Run),
+            TaskReport::Running(_) => Some(Change::Run),
             TaskReport::Finished => Some(Change::Finish),
             TaskReport::Failed(_) => Some(Change::Fail),
             _ => None,
@@ -339,7 +339,7 @@ impl Running<'_> {
         }
         let attempt = self.attempt.info.attempt;
         let report = match report {
-            TaskReport::Running => {
+            TaskReport::Running(restored) => {
                 self.waiting_to_run.remove(&task);
                 if self.waiting_to_run.is_empty() {
                     self.has_run = true;
@@ -351,7 +351,14 @@ impl Running<'_> {
             TaskReport::SplitWanted => {
                 let enumerator =
                     self.attempt.enumerators.values_mut().find(|(chain, _)| *chain == task.chain);
+                let restored = self.attempt.view.update(|view| {
+                    view.restored.add(restored);
+                    view.restored
+                });
                 if let Some((_, enumerator)) = enumerator {
+                    if let Some(read) = restored.text() {
+                        self.attempt.env.warn(&format!("job {}: {read}", self.attempt.plan.job_name));
+                    }
                     enumerator.on_wanted(task.subtask);
                 }
                 return self.assign().await;

@@ -11,6 +11,7 @@ use std::{
 
 use checkpoint::{
     barrier::{CheckpointMode, align::Aligner, inject::Injector},
+    local_recovery::LocalRecovery,
     manifest::TaskId,
 };
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
@@ -58,6 +59,8 @@ pub(crate) struct RuntimeOptions {
     pub(crate) merge: MergePolicy,
     /// The stores behind keyed state, if it is not all in memory.
     pub(crate) working: Option<Arc<Working>>,
+    /// Copies of run files on this machine, if there are to be any.
+    pub(crate) local: Option<LocalRecovery>,
     pub(crate) compression: RunCompression,
     /// How long a task that is told to end may stay in a function.
     pub(crate) cancellation_timeout: Option<Duration>,
@@ -202,6 +205,7 @@ impl Workshop {
             reports: Reports { id, sender: self.reports.clone() },
             store: Arc::clone(&self.store),
             uploads: self.uploads.clone(),
+            local: self.options.local.clone(),
             working: self.options.working.clone(),
             options: self.options.task.clone(),
             cancellation: self.cancellation.clone(),

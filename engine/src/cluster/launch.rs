@@ -42,7 +42,7 @@ use crate::{
     },
     graph::{logical::VertexKind, physical::Chain},
     recovery::{compatible, describe, pending, plan as deal},
-    task::message::Failure,
+    task::message::{Failure, RestoredBytes},
 };
 
 /// What a start came to.
@@ -360,6 +360,7 @@ impl JobManager {
         self.view.update(|view| {
             view.attempt = Some((info.attempt, info.lineage));
             view.started_from.clone_from(&restore.summary);
+            view.restored = RestoredBytes::default();
             view.last_checkpoint = history.standing().completed.last().map(|newest| newest.checkpoint);
         });
         self.lives.plan([]);

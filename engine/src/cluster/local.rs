@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use checkpoint::{
     history::{From, JobLock},
+    local_recovery::LocalRecovery,
     savepoint::SnapshotLocation,
     storage::{
         paths::{SAVEPOINT_MANIFEST, SAVEPOINT_PARTIAL},
@@ -28,6 +29,7 @@ use super::{
     message::{ToJobManager, ToTaskManager},
     requests::{Request, Requests},
     retention::Retention,
+    status::JobStatus,
     task_manager::TaskManager,
     view::{JobView, SharedView},
 };
@@ -189,11 +191,12 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         Some(stores) => Some(working(env, &settings, stores.clone(), &plan).await?),
         None => None,
     };
+    let local = local_recovery(env, &settings, &plan);
     let task_manager = TaskManager {
         env: env.clone(),
         plan: Arc::clone(&plan),
         fingerprint,
-        options: options(&settings, working),
+        options: options(&settings, working, local.clone()),
         store: Arc::clone(&store),
         metrics: metrics.clone(),
         slots: plan.slots(),
@@ -249,10 +252,22 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         }
         RestAddress::Off => None,
     };
+    let Settings { keep_on_cancel, keep_on_failure, .. } = settings;
     let (done, result) = oneshot::channel();
     let job_manager = env.spawn_task("job manager", async move {
+        let result = job_manager.run(lock, open_requests).await;
+        // What no start will restore needs no copies.
+        let is_over = match result.as_ref().map(|result| result.status) {
+            Ok(JobStatus::Finished) => true,
+            Ok(JobStatus::Cancelled) => !keep_on_cancel,
+            Ok(_) => false,
+            Err(_) => !keep_on_failure,
+        };
+        if let Some(local) = local.filter(|_| is_over) {
+            local.clear().await;
+        }
         // Whoever started the job may have gone.
-        let _gone = done.send(job_manager.run(lock, open_requests).await);
+        let _gone = done.send(result);
     });
     Ok(JobHandle { env: env.clone(), control, result, tasks: vec![task_manager, job_manager], rest })
 }
@@ -327,16 +342,32 @@ fn stores(settings: &Settings, plan: &Plan) -> Result<Option<Stores>> {
     stores.map(Some).map_err(|error| error.context(format!("--state {name}")))
 }
 
+/// Where the working state and the copies of this process are.
+fn state_directory(env: &Env, settings: &Settings) -> PathBuf {
+    let temporary = || env.var("TMPDIR").unwrap_or_else(|| "/var/tmp".to_owned());
+    PathBuf::from(settings.state_directory.clone().unwrap_or_else(temporary))
+}
+
+/// Copies of what checkpoints hold; none of those that die with this process.
+fn local_recovery(env: &Env, settings: &Settings, plan: &Plan) -> Option<LocalRecovery> {
+    let limit =
+        settings.local_recovery.filter(|_| settings.takes_checkpoints() && !settings.is_volatile())?;
+    Some(LocalRecovery::new(env, &plan.job_name, state_directory(env, settings), limit as u64))
+}
+
 /// A place for them.
 async fn working(env: &Env, settings: &Settings, stores: Stores, plan: &Plan) -> Result<Arc<Working>> {
-    let temporary = || env.var("TMPDIR").unwrap_or_else(|| "/var/tmp".to_owned());
-    let root = PathBuf::from(settings.state_directory.clone().unwrap_or_else(temporary));
+    let root = state_directory(env, settings);
     let (world, job) = (env.clone(), plan.job_name.clone());
     let start = move || Working::start(&world, &root, stores, &job);
     Ok(Arc::new(env.blocking("make a directory for working state", start).await??))
 }
 
-fn options(settings: &Settings, working: Option<Arc<Working>>) -> RuntimeOptions {
+fn options(
+    settings: &Settings,
+    working: Option<Arc<Working>>,
+    local: Option<LocalRecovery>,
+) -> RuntimeOptions {
     RuntimeOptions {
         task: TaskOptions {
             batch_records: settings.batch_records,
@@ -348,6 +379,7 @@ fn options(settings: &Settings, working: Option<Arc<Working>>) -> RuntimeOptions
         mode: settings.checkpoints.mode,
         channel_records: settings.channel_records,
         channel_bytes: settings.channel_bytes,
+        local,
         working,
         compression: settings.compression,
         cancellation_timeout: settings.cancellation_timeout,

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use checkpoint::manifest::TaskId;
+use checkpoint::{local_recovery::LocalRecovery, manifest::TaskId};
 use env::{Env, Limits, Message, Receiver, Sender, Store, channel};
 use futures::FutureExt;
 use types::{AttemptId, Digest, Error, Result};
@@ -145,6 +145,11 @@ impl TaskManager {
                     inbox.unless_cancelled(attempt, deploying).await?.transpose()?;
                 }
                 ToTaskManager::Command { attempt, task, command } => {
+                    if let (Some(local), TaskCommand::Commit(permitted)) = (&self.options.local, &command) {
+                        let (local, checkpoint) = (local.clone(), permitted.checkpoint());
+                        let completed = async move { local.completed(checkpoint).await };
+                        self.env.spawn_task("local copies", completed);
+                    }
                     let to = deployed.as_ref().filter(|it| it.attempt == attempt);
                     if let Some(sender) = to.and_then(|it| it.commands.get(&task)) {
                         // A task that has ended needs no command: its end was reported. One that waits for its sink
@@ -189,6 +194,11 @@ impl TaskManager {
         deployed: &mut Deployed,
         running: &mut UserTasks,
     ) -> Result<()> {
+        if let Some(local) = &self.options.local {
+            let runs = tasks.iter().flat_map(|task| &task.restore).flat_map(|operator| &operator.runs);
+            let named = runs.map(|run| &*run.file.path);
+            local.begin(info.job, info.attempt, info.restored, named).await;
+        }
         let (reports, from_tasks) = channel(&self.env, Limits::items(1024));
         let workshop = Arc::new(Workshop {
             env: self.env.clone(),
@@ -198,6 +208,7 @@ impl TaskManager {
             uploads: Uploads::new(
                 self.env.clone(),
                 Arc::clone(&self.store),
+                self.options.local.clone(),
                 self.options.merge.clone(),
                 self.options.compression,
             ),
@@ -206,7 +217,8 @@ impl TaskManager {
             cancellation: deployed.cancellation.clone(),
             reports,
         });
-        let forward = forward(self.to_job_manager.clone(), info.attempt, from_tasks);
+        let (to, local) = (self.to_job_manager.clone(), self.options.local.clone());
+        let forward = forward(to, info.attempt, from_tasks, local);
         running.add("the sender of reports".to_owned(), self.env.spawn_task("reports", forward));
         let mut channels = workshop.channels();
         for deployment in tasks {
@@ -268,8 +280,14 @@ async fn forward(
     to: LinkSender<ToJobManager>,
     attempt: AttemptId,
     mut from_tasks: Receiver<Message<(TaskId, TaskReport)>>,
+    local: Option<LocalRecovery>,
 ) {
     while let Some(Message((task, report))) = from_tasks.recv().await {
+        if let (Some(local), TaskReport::Acked { checkpoint, snapshot, .. }) = (&local, &report) {
+            // Before the JobManager can know of it: whatever completes was listed here.
+            let runs = snapshot.operators.iter().flat_map(|(_, subtask)| &subtask.runs);
+            local.listed(*checkpoint, runs.map(|run| &*run.file.path));
+        }
         if to.send(&ToJobManager::Report { attempt, task, report }).await.is_err() {
             return;
         }

@@ -10,7 +10,7 @@ use env::Monotonic;
 use types::{AttemptId, CheckpointId, Lineage};
 
 use super::status::{JobStatus, TaskStatus};
-use crate::task::message::SnapshotStats;
+use crate::task::message::{RestoredBytes, SnapshotStats};
 
 /// The state of one task, for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct JobView {
     pub attempt: Option<(AttemptId, Lineage)>,
     /// What the attempt restored, in one line.
     pub started_from: String,
+    /// What the attempt has read of run files to restore its state.
+    pub restored: RestoredBytes,
     /// The tasks of the newest attempt.
     pub tasks: BTreeMap<TaskId, TaskView>,
     /// The checkpoints of the running attempt.

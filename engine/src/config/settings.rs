@@ -72,6 +72,8 @@ pub struct Settings {
     pub state_directory: Option<String>,
     /// Bytes of memory that backends on disk may take in this process: cells, blocks and write buffers.
     pub state_memory: usize,
+    /// Bytes that copies for local recovery may take on this machine's disk, in `state_directory`. `None`: there are none.
+    pub local_recovery: Option<usize>,
     /// Options of the store, by its own names.
     pub state_options: BTreeMap<String, String>,
     /// Where checkpoints go. `None`: no checkpoints.
@@ -138,6 +140,7 @@ impl Default for Settings {
             backend: Backend::Filesystem,
             state_directory: None,
             state_memory: 512 << 20,
+            local_recovery: None,
             state_options: BTreeMap::new(),
             checkpoint_url: None,
             memory_max_size: 64 << 20,
@@ -210,12 +213,14 @@ settings! {
         |settings, text| settings.max_parallelism = Some(count(text)?);
     "state.backend", "memory, filesystem, rocksdb or sled (filesystem)",
         |settings, text| settings.backend = backend(text)?;
-    "state.directory", "where rocksdb and sled keep the working state, each process in a directory of its own; on a disk, and not in memory (TMPDIR, or /var/tmp)",
+    "state.directory", "where rocksdb and sled keep the working state, each process in a directory of its own, and local recovery its copies; on a disk, and not in memory (TMPDIR, or /var/tmp)",
         |settings, text| settings.state_directory = Some(text.to_owned());
     "state.memory", "bytes that rocksdb and sled may take in memory, the cells in front of them included, but not what changed since the last checkpoint, encoded (512MiB)",
         |settings, text| settings.state_memory = bytes(text)?;
     "state.options", "NAME=VALUE;NAME=VALUE: options of rocksdb or sled by their own names, over good ones (none)",
         |settings, text| settings.state_options = store_options(text)?;
+    "state.local-recovery", "bytes of disk for copies of the state that checkpoints hold, so that a restart on this machine reads them instead of the checkpoint store; better twice the size of the state; off for none (off)",
+        |settings, text| settings.local_recovery = optional(text, bytes)?;
     "checkpoints.url", "where checkpoints go: a directory or file:///DIR (none: no checkpoints)",
         |settings, text| settings.checkpoint_url = Some(text.to_owned());
     "checkpoints.interval", "from one trigger to the next, e.g. 500ms, 10s; off for none (10s with a URL)",

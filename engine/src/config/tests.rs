@@ -17,6 +17,7 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("state.backend", "memory", "filesystem"),
     ("state.directory", "/one", "two"),
     ("state.memory", "1MiB", "17"),
+    ("state.local-recovery", "1MiB", "17"),
     ("state.options", "one=1;two={three=3;four=4}", "one=2"),
     ("checkpoints.url", "/one", "file:///two"),
     ("checkpoints.interval", "7s", "off"),

@@ -20,7 +20,8 @@ use types::{
     Error,
     rest::{
         CheckpointCounts, CheckpointDetails, CheckpointTaken, FailureDetails, JobDetails, JobEnded, JobList,
-        JobSummary, NoOptions, SavepointRequest, SavepointTaken, SnapshotCost, StopRequest, TaskDetails,
+        JobSummary, NoOptions, RestoredState, SavepointRequest, SavepointTaken, SnapshotCost, StopRequest,
+        TaskDetails,
     },
 };
 
@@ -174,6 +175,7 @@ impl Served {
     }
 }
 
+            restored: RestoredState { local_bytes: view.restored.local, store_bytes: view.restored.store },
 fn task_details(plan: &Plan, id: TaskId, task: &TaskView) -> TaskDetails {
     let vertices = plan.chains.get(id.chain as usize).map(|chain| chain.vertices.as_slice());
     let operators = vertices.unwrap_or_default().iter().map(|&id| plan.vertex(id).display_name().to_owned());

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use statebackend::store::MemoryUse;
-use types::rest::{CheckpointCounts, JobDetails, TaskDetails};
+use types::rest::{CheckpointCounts, JobDetails, RestoredState, TaskDetails};
 
 use super::{Served, job::word};
 use crate::{
@@ -33,6 +33,13 @@ fn of_job(job: &JobDetails, memory: Option<MemoryUse>) -> Metrics {
     }
     page.set("job_uptime_ms", "Since the process began with the job", &[], job.uptime_ms);
     page.set("job_restarts", "Attempts started after failures", &[], job.restarts.into());
+    let RestoredState { local_bytes, store_bytes } = job.restored;
+    let help = "Bytes of run files that the attempt has read to restore its state";
+    for (from, bytes) in [("store", Some(store_bytes)), ("local", local_bytes)] {
+        if let Some(bytes) = bytes {
+            page.set("restored_bytes", help, &[("from", from)], bytes);
+        }
+    }
     page.checkpoints(&job.checkpoints);
     job.tasks.iter().for_each(|task| page.task(task));
     if let Some(MemoryUse { tables, blocks, write_buffers, evicted_cells }) = memory {

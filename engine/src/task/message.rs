@@ -48,7 +48,7 @@ impl Permitted {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskReport {
     /// State restored, operators opened, reading.
-    Running,
+    Running(RestoredBytes),
     /// Sources: cut, and the barrier is on its way into the channels, behind what was pushed there.
     Injected(CheckpointId),
     /// The task's runs and its sink's transactions are durable; what is small comes along in `snapshot` and is durable with
@@ -78,6 +78,32 @@ pub enum TaskReport {
     Finished,
     /// Ended by an error.
     Failed(Failure),
+}
+
+/// What one task, or an attempt, has read of run files to restore its state, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredBytes {
+    /// From copies on the task's machine; `None` without local recovery.
+    pub local: Option<u64>,
+    /// From the checkpoint store.
+    pub store: u64,
+}
+
+impl RestoredBytes {
+    /// Adds what another task has read.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.local = self.local.max(other.local).map(|_| self.local.unwrap_or(0) + other.local.unwrap_or(0));
+        self.store += other.store;
+    }
+
+    /// In words, where there is local recovery and something was restored.
+    pub(crate) fn text(self) -> Option<String> {
+        let Self { local, store } = self;
+        let local = local.filter(|local| local + store > 0)?;
+        Some(format!(
+            "its state is restored: {local} bytes read from copies on this machine, {store} from the checkpoint store"
+        ))
+    }
 }
 
 /// What one task, or a job, has done in one attempt.

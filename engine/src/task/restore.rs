@@ -1,12 +1,18 @@
 //! How a task gets its state back before it reads anything: operators are opened, list states given, runs loaded.
 //! A fresh start is a restore of nothing: one path.
 
-use checkpoint::manifest::ListPart;
+use std::sync::Arc;
+
+use checkpoint::{
+    local_recovery::{LocalStore, ReadBytes},
+    manifest::ListPart,
+};
 use serde::{Deserialize, Serialize};
 use types::{Error, Result, Run, Timestamp};
 
 use super::{
     guard,
+    message::RestoredBytes,
     run::{Head, Role, Task},
     snapshot::Snapshots,
 };
@@ -47,7 +53,7 @@ pub(crate) fn watermarks(
     (heard, begin)
 }
 
-/// Opens the operators and gives them their state.
+/// Opens the operators and gives them their state. Returns what was read for it.
 ///
 /// # Errors
 /// `User` if an `open` fails, `IncompatibleState` and `Corrupt` if the state cannot be used; all name the operator.
@@ -55,7 +61,7 @@ pub(crate) async fn open_and_restore(
     task: &mut Task,
     mut restore: Vec<OperatorRestore>,
     snapshots: &mut Snapshots,
-) -> Result<()> {
+) -> Result<RestoredBytes> {
     for operator in &mut task.chain.operators {
         let context = operator.context.clone();
         guard::catch(|| operator.operator.open(&context))
@@ -63,6 +69,7 @@ pub(crate) async fn open_and_restore(
     }
     let mut stored = vec![None; task.chain.operators.len()];
     let (mut of_source, mut of_sink) = (None, None);
+    let read = Arc::new(ReadBytes::default());
     for vertex in &task.durable {
         let found = restore.iter().position(|it| it.position == vertex.position);
         let given = found.map(|at| restore.swap_remove(at)).unwrap_or_default();
@@ -87,7 +94,8 @@ pub(crate) async fn open_and_restore(
                         let (store, share) = opened.and_then(|opened| opened).map_err(in_place)?;
                         keyed.use_store(store, share);
                     }
-                    statebackend::restore(&task.env, &*task.store, &given.runs, keyed)
+                    let store = LocalStore::new(Arc::clone(&task.store), task.local.clone(), &given.runs);
+                    statebackend::restore(&task.env, &store.restoring(&read), &given.runs, keyed)
                         .await
                         .map_err(in_place)?;
                     snapshots.add_keyed(vertex.position, vertex.uid.clone(), given.runs);
@@ -97,7 +105,7 @@ pub(crate) async fn open_and_restore(
         }
     }
     restore_watermarks(task, stored, of_source, of_sink);
-    Ok(())
+    Ok(RestoredBytes { local: task.local.is_some().then(|| read.local()), store: read.store() })
 }
 
 fn restore_watermarks(

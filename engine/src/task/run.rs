@@ -7,6 +7,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use checkpoint::{
     barrier::{Barrier, align::Align, inject::InjectStep},
+    local_recovery::LocalRecovery,
     manifest::TaskId,
 };
 use env::{Env, Limits, Message, Monotonic, Receiver, Sender, Store, channel};
@@ -87,6 +88,7 @@ pub(crate) struct Task {
     pub(crate) reports: Reports,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) uploads: Uploads,
+    pub(crate) local: Option<LocalRecovery>,
     pub(crate) working: Option<Arc<Working>>,
     pub(crate) options: TaskOptions,
     pub(crate) cancellation: Cancellation,
@@ -164,8 +166,8 @@ const TURNS_AT_ONCE: u32 = 16;
 /// Whatever ends the attempt; `Internal` if its TaskManager is gone.
 pub(crate) async fn run(mut task: Task, restore: Vec<OperatorRestore>) -> Result<TaskReport> {
     let mut snapshots = Snapshots::new(task.id, task.job, task.attempt);
-    restore::open_and_restore(&mut task, restore, &mut snapshots).await?;
-    task.reports.send(TaskReport::Running).await?;
+    let restored = restore::open_and_restore(&mut task, restore, &mut snapshots).await?;
+    task.reports.send(TaskReport::Running(restored)).await?;
     let now = task.env.now();
     let running = Running {
         snapshots,

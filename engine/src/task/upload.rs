@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use checkpoint::storage::paths;
+use checkpoint::{
+    local_recovery::{LocalRecovery, LocalStore},
+    storage::paths,
+};
 use env::{Env, FaultPoint, Message, Sender, Store};
 use statebackend::{Delta, MergePolicy, Refill, RunCompression, RunSet, merge, run_of, write_run};
 use tokio::sync::Semaphore;
@@ -38,6 +41,7 @@ pub(crate) enum UploadEvent {
 pub(crate) struct Uploads {
     env: Env,
     store: Arc<dyn Store>,
+    local: Option<LocalRecovery>,
     /// Writing has a turn of its own: a checkpoint never waits for a merge.
     writing: Arc<Semaphore>,
     merging: Arc<Semaphore>,
@@ -60,12 +64,13 @@ impl Uploads {
     pub(crate) fn new(
         env: Env,
         store: Arc<dyn Store>,
+        local: Option<LocalRecovery>,
         policy: MergePolicy,
         compression: RunCompression,
     ) -> Self {
         let one = || Arc::new(Semaphore::new(1));
         let failing = Arc::new(AtomicBool::new(false));
-        Self { env, store, writing: one(), merging: one(), failing, policy, compression }
+        Self { env, store, local, writing: one(), merging: one(), failing, policy, compression }
     }
 
     /// Whether runs wait for a store that fails.
@@ -100,7 +105,8 @@ impl Uploads {
             self.env.blocking("write run", move || write_run(delta, of, groups, compression)).await??;
         let run = run_of(&written, &path);
         let mut pause = Duration::from_millis(50);
-        while let Err(error) = self.store.put(&path, written.payload.clone()).await {
+        let store = self.store_for(&[]);
+        while let Err(error) = store.put(&path, written.payload.clone()).await {
             self.failing.store(true, Ordering::Relaxed);
             let failed = UploadEvent::Failed { checkpoint, error: error.context(format!("writing {path}")) };
             if done.send(Message(failed)).await.is_err() {
@@ -138,6 +144,11 @@ impl Uploads {
         });
     }
 
+    /// The store, to read these runs and to write others: each with a copy on this machine, if there is local recovery.
+    fn store_for(&self, runs: &[Run]) -> LocalStore {
+        LocalStore::new(Arc::clone(&self.store), self.local.clone(), runs)
+    }
+
     async fn merge_now(
         &self,
         runs: &[Run],
@@ -149,7 +160,7 @@ impl Uploads {
         let path = paths::run(identity.attempt, &identity.operator, identity.subtask, identity.number);
         merge(
             &self.env,
-            &*self.store,
+            &self.store_for(runs),
             RunSet::new(runs, clocks),
             includes_oldest,
             identity,

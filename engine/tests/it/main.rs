@@ -31,6 +31,7 @@ mod golden;
 mod ledger;
 mod list_states;
 mod load;
+mod local_recovery;
 mod memory_backend;
 mod numbers;
 mod offline_changes;

@@ -126,6 +126,7 @@ fn the_job_is_shown_and_takes_checkpoints() {
             "tidegate_operator_records_in_total{operator=\"count\",subtask=\"1\"} ",
         ] {
             assert!(page.lines().any(|shown| shown.starts_with(line)), "{line} is missing in {page}");
+            "tidegate_restored_bytes{job=\"a job\",from=\"store\"} 0",
         }
         // All that a checkpoint holds went through the sources, and was taken by the sinks.
         for counter in

@@ -3,7 +3,7 @@
 use env::Env;
 use types::{
     Result, count,
-    rest::{CheckpointDetails, JobDetails, TaskDetails},
+    rest::{CheckpointDetails, JobDetails, RestoredState, TaskDetails},
 };
 
 use crate::{
@@ -53,6 +53,14 @@ impl Report for JobDetails {
         );
         if !self.started_from.is_empty() {
             text += &format!("{}\n", self.started_from);
+        }
+        if let RestoredState { local_bytes: Some(local), store_bytes } = self.restored
+            && local + store_bytes > 0
+        {
+            let (local, store) = (bytes(local), bytes(store_bytes));
+            text += &format!(
+                "state read from copies on this machine: {local}, from the checkpoint store: {store}\n"
+            );
         }
         text += &tasks(&self.tasks);
         let counts = &self.checkpoints;

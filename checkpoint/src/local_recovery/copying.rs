@@ -1,0 +1,85 @@
+//! A copy that is being made. Whoever drops it before it is whole gives it up: its room is free again, and nothing is left.
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::{LocalRecovery, directory::Staged, plan::Purpose};
+
+/// A copy that is being made.
+pub(super) struct Copying {
+    reserved: Reserved,
+    /// Bytes of room that it has and does not fill yet.
+    ahead: u64,
+    purpose: Purpose,
+    staged: Staged,
+}
+
+/// The room of a copy; free again when dropped, unless the copy is whole.
+struct Reserved {
+    local: LocalRecovery,
+    path: String,
+    is_whole: bool,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            self.local.state().copies.forget(&self.path);
+        }
+    }
+}
+
+impl Copying {
+    /// Begins a copy with room for so many bytes. `None` where there is no room, or the disk fails.
+    pub(super) async fn begin(
+        local: &LocalRecovery,
+        path: &str,
+        purpose: Purpose,
+        ahead: u64,
+    ) -> Option<Self> {
+        let (directory, gone) = {
+            let mut state = local.state();
+            (state.directory.clone()?, state.copies.reserve(path, ahead, purpose)?)
+        };
+        let reserved = Reserved { local: local.clone(), path: path.to_owned(), is_whole: false };
+        local.remove(gone).await;
+        let name = path.to_owned();
+        let staged = local.0.env.blocking("begin a local copy", move || directory.stage(&name)).await.ok()?;
+        let staged = reserved.told(staged)?;
+        Some(Self { reserved, ahead, purpose, staged })
+    }
+
+    /// Adds bytes. `None` if it had to be given up.
+    pub(super) async fn write(self, bytes: Bytes) -> Option<Self> {
+        let Self { reserved, ahead, purpose, mut staged } = self;
+        let Reserved { local, path, .. } = &reserved;
+        let len = bytes.len() as u64;
+        if len > ahead {
+            let gone = local.state().copies.reserve(path, len - ahead, purpose)?;
+            local.remove(gone).await;
+        }
+        let write = move || staged.write(&bytes).map(|()| staged);
+        let written = local.0.env.blocking("write a local copy", write).await.ok()?;
+        let staged = reserved.told(written)?;
+        Some(Self { reserved, ahead: ahead.saturating_sub(len), purpose, staged })
+    }
+
+    /// Gives a copy that is whole its name. Says whether it is there now.
+    pub(super) async fn publish(self) -> bool {
+        let Self { mut reserved, staged, .. } = self;
+        let env = &reserved.local.0.env;
+        let published = env.blocking("finish a local copy", move || staged.publish()).await;
+        let Some(()) = published.ok().and_then(|published| reserved.told(published)) else { return false };
+        reserved.is_whole = true;
+        reserved.local.state().copies.written(&reserved.path);
+        true
+    }
+}
+
+impl Reserved {
+    /// What came of it; an error is told.
+    fn told<T>(&self, result: io::Result<T>) -> Option<T> {
+        result.map_err(|error| self.local.tell_failure(&self.local.place(&self.path), &error)).ok()
+    }
+}

@@ -1,0 +1,298 @@
+//! Local recovery: copies of run files on a disk of this machine, so that a restart here reads them instead of the
+//! checkpoint store. Which there are and which go is decided in [`plan`], pure; `directory` touches the disk; `checked` says
+//! whether a copy is what a manifest names; [`LocalStore`] is the checkpoint store with the copies in front of it.
+//!
+//! A copy is only ever a shorter way to bytes that a manifest names. It is used where its length and digest are those of
+//! the manifest, and every piece of it is compared again with what was digested when it is read; whatever goes wrong with
+//! it, the store is read. So nothing here is synced, and no checkpoint depends on it.
+//!
+//! The directory of a job is held by a lock. What the last completed checkpoint and younger ones list stays in it, within
+//! a bound; all else goes.
+
+mod checked;
+mod copying;
+mod directory;
+mod fetch;
+pub mod plan;
+mod store;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use env::{Env, Store};
+use types::{AttemptId, CheckpointId, JobId, SnapshotFile};
+
+pub use self::store::{LocalStore, ReadBytes};
+use self::{
+    checked::{Checked, Flaw},
+    directory::Directory,
+    plan::Copies,
+};
+
+/// The copies of a job on this machine. Cheap to clone.
+#[derive(Clone)]
+pub struct LocalRecovery(Arc<Shared>);
+
+struct Shared {
+    env: Env,
+    job_name: String,
+    root: PathBuf,
+    limit: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// `None` before the first attempt, and where there can be none.
+    directory: Option<Arc<Directory>>,
+    copies: Copies,
+    /// What is known of each copy that was asked for. Whoever finds out holds the lock, so that it is found out once.
+    known: BTreeMap<String, Arc<futures::lock::Mutex<Known>>>,
+    job: Option<JobId>,
+    /// What was told in this attempt: one line of each kind says it all.
+    told_failure: bool,
+    told_damage: bool,
+}
+
+/// What is known of the copy of a file.
+#[derive(Default)]
+enum Known {
+    #[default]
+    Nothing,
+    /// It is what the manifest names.
+    Good(Arc<Checked>),
+    /// There is none, and none is to be made.
+    None,
+}
+
+impl std::fmt::Debug for LocalRecovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LocalRecovery({})", self.0.root.display())
+    }
+}
+
+impl LocalRecovery {
+    /// Copies of at most `limit` bytes in a directory of the job's below `root`. Touches nothing yet.
+    #[must_use]
+    pub fn new(env: &Env, job_name: &str, root: PathBuf, limit: u64) -> Self {
+        let state = Mutex::new(State { copies: Copies::new(limit), ..State::default() });
+        Self(Arc::new(Shared { env: env.clone(), job_name: job_name.to_owned(), root, limit, state }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An attempt of the job begins with checkpoint `restored`, whose files of this process are `named`: all other copies
+    /// go. Where the directory cannot be used, that is told, and it is tried again after each checkpoint.
+    pub async fn begin<'a>(
+        &self,
+        job: JobId,
+        attempt: AttemptId,
+        restored: CheckpointId,
+        named: impl Iterator<Item = &'a str>,
+    ) {
+        self.state().job = Some(job);
+        if let Err(why) = self.open().await {
+            self.0.env.warn(&format!(
+                "job {}: local recovery in {} is left out for now: {why}; nothing else depends on it: choose another place \
+                 with state.directory, or state.local-recovery = off",
+                self.0.job_name,
+                self.0.root.display()
+            ));
+        }
+        let gone = {
+            let mut state = self.state();
+            state.known.clear();
+            (state.told_failure, state.told_damage) = (false, false);
+            state.copies.begin(attempt, restored, named)
+        };
+        self.remove(gone).await;
+    }
+
+    /// Opens the directory, if that has not been done yet; why it cannot be used, otherwise.
+    async fn open(&self) -> Result<(), String> {
+        let job = {
+            let state = self.state();
+            match state.job {
+                Some(job) if state.directory.is_none() => job,
+                _ => return Ok(()),
+            }
+        };
+        let (files, root) = (self.0.env.files(), self.0.root.clone());
+        let holder = format!("pid {}, job {}", self.0.env.process_id(), self.0.job_name);
+        let open = move || Directory::open(files, &root, job, &holder);
+        let opened = self.0.env.blocking("open the directory of local recovery", open).await;
+        let opened = opened.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let (directory, found) = opened.map_err(|holder| format!("its directory is in use by {holder}"))?;
+        let mut state = self.state();
+        state.directory = Some(Arc::new(directory));
+        found.into_iter().for_each(|(path, len)| state.copies.found(path, len));
+        Ok(())
+    }
+
+    /// A task has acknowledged `checkpoint`, which lists these files.
+    pub fn listed<'a>(&self, checkpoint: CheckpointId, paths: impl Iterator<Item = &'a str>) {
+        let mut state = self.state();
+        paths.for_each(|path| state.copies.listed(checkpoint, path));
+    }
+
+    /// `checkpoint` is in the history: copies that neither it nor a younger one lists go.
+    pub async fn completed(&self, checkpoint: CheckpointId) {
+        // There may be room again, or the process that held the directory has ended. Why not was told.
+        let _still = self.open().await;
+        let gone = self.state().copies.completed(checkpoint);
+        self.remove(gone).await;
+    }
+
+    /// The job has finished and is never restored: its directory goes.
+    pub async fn clear(&self) {
+        let directory = {
+            let mut state = self.state();
+            *state = State {
+                copies: Copies::new(self.0.limit),
+                directory: state.directory.take(),
+                ..State::default()
+            };
+            state.directory.take()
+        };
+        let Some(directory) = directory else { return };
+        // The next start of a job in this directory would do it as well.
+        let _left =
+            self.0.env.blocking("remove the directory of local recovery", move || directory.clear()).await;
+    }
+
+    /// Bytes of `file` from its copy; `None` where there is none that is what the manifest names. Where `store` is given, a copy that is missing is made of it first.
+    async fn read(
+        &self,
+        file: &SnapshotFile,
+        range: Range<u64>,
+        store: Option<&dyn Store>,
+        counts: &ReadBytes,
+    ) -> Option<Bytes> {
+        let checked = self.find(file, store, counts).await?;
+        let directory = self.state().directory.clone()?;
+        let (path, of) = (file.path.clone(), Arc::clone(&checked));
+        let read = move || of.read(&*directory.open_copy(&path)?, range);
+        match self.0.env.blocking("read a local copy", read).await.ok()? {
+            Ok(bytes) => {
+                if !checked.is_fetched {
+                    counts.add_local(bytes.len() as u64);
+                }
+                Some(bytes)
+            }
+            // It had to make room meanwhile.
+            Err(Flaw::Missing) => None,
+            Err(flaw) => {
+                self.state().known.remove(&file.path);
+                self.drop_damaged(file, &flaw.to_string()).await;
+                None
+            }
+        }
+    }
+
+    async fn find(
+        &self,
+        file: &SnapshotFile,
+        store: Option<&dyn Store>,
+        counts: &ReadBytes,
+    ) -> Option<Arc<Checked>> {
+        let known = {
+            let mut state = self.state();
+            if store.is_none() && !state.copies.has(&file.path) {
+                return None;
+            }
+            Arc::clone(state.known.entry(file.path.clone()).or_default())
+        };
+        let mut known = known.lock().await;
+        if let Known::Nothing = *known {
+            let mut found = self.check(file).await;
+            if let (None, Some(store)) = (&found, store) {
+                found = self.fetch(file, store, counts).await;
+            }
+            *known = found.map_or(Known::None, |checked| Known::Good(Arc::new(checked)));
+        }
+        match &*known {
+            Known::Good(checked) if checked.is_of(file) => Some(Arc::clone(checked)),
+            _ => None,
+        }
+    }
+
+    /// Reads the whole copy and compares it with what the manifest says.
+    async fn check(&self, file: &SnapshotFile) -> Option<Checked> {
+        let directory = {
+            let state = self.state();
+            state.directory.clone().filter(|_| state.copies.has(&file.path))?
+        };
+        let of = file.clone();
+        let check = move || Checked::read_whole(&*directory.open_copy(&of.path)?, &of);
+        match self.0.env.blocking("check a local copy", check).await.ok()? {
+            Ok(checked) => Some(checked),
+            Err(Flaw::Missing) => {
+                self.state().copies.forget(&file.path);
+                None
+            }
+            Err(flaw) => {
+                self.drop_damaged(file, &flaw.to_string()).await;
+                None
+            }
+        }
+    }
+
+    async fn drop_damaged(&self, file: &SnapshotFile, why: &str) {
+        let is_first = !std::mem::replace(&mut self.state().told_damage, true);
+        let place = self.place(&file.path);
+        if is_first {
+            self.0.env.warn(&format!(
+                "job {}: the local copy {} is not the file that the checkpoint names: {why}; it is dropped, others like it \
+                 as well, and the checkpoint store is read: nothing is to be done",
+                self.0.job_name,
+                place.display()
+            ));
+        }
+        self.state().copies.forget(&file.path);
+        self.remove_files(vec![file.path.clone()]).await;
+    }
+
+    /// Where the copy of a file is, for messages.
+    fn place(&self, path: &str) -> PathBuf {
+        let directory = self.state().directory.clone();
+        directory.map_or_else(|| self.0.root.clone(), |directory| directory.place(path))
+    }
+
+    /// Removes copies that the plan has given up.
+    async fn remove(&self, paths: Vec<String>) {
+        {
+            let mut state = self.state();
+            for path in &paths {
+                state.known.remove(path);
+            }
+        }
+        self.remove_files(paths).await;
+    }
+
+    async fn remove_files(&self, paths: Vec<String>) {
+        let directory = self.state().directory.clone();
+        let Some(directory) = directory.filter(|_| !paths.is_empty()) else { return };
+        let remove = move || paths.iter().for_each(|path| directory.remove(path));
+        let _left = self.0.env.blocking("remove local copies", remove).await;
+    }
+
+    fn tell_failure(&self, place: &Path, error: &io::Error) {
+        if std::mem::replace(&mut self.state().told_failure, true) {
+            return;
+        }
+        self.0.env.warn(&format!(
+            "job {}: a copy for local recovery cannot be written to {}: {error}; the job and its checkpoints go on without: \
+             free some space, choose another place with state.directory, or state.local-recovery = off",
+            self.0.job_name,
+            place.display()
+        ));
+    }
+}
