@@ -28,7 +28,7 @@ const ANSWER_LIMIT: u64 = 16 << 20;
 pub(crate) struct Address {
     /// Where the job's REST listens.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
-    address: String,
+    pub(crate) address: String,
 }
 
 /// Talks to the process of a job.

@@ -146,7 +146,7 @@ pub struct FailureDetails {
     pub message: String,
 }
 
-/// The body of `POST /jobs/NAME/checkpoint` and `POST /jobs/NAME/cancel`: nothing, or an empty object.
+/// The body of `POST /jobs/NAME/checkpoint`, `cancel` and `gc`: nothing, or an empty object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoOptions {}
@@ -175,6 +175,15 @@ pub struct StopRequest {
 pub struct CheckpointTaken {
     /// Its number.
     pub checkpoint: u64,
+}
+
+/// The answer to `POST /jobs/NAME/gc`: what nothing needs any more is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GarbageCollected {
+    /// How many files that were.
+    pub files: u64,
+    /// Whether there are more than are deleted at a time: ask again.
+    pub more: bool,
 }
 
 /// The answer to `POST /jobs/NAME/savepoint`: the savepoint is whole.

@@ -103,15 +103,16 @@ pub async fn collect_offline(env: &Env, store: &Arc<dyn Store>, job_is_dead: boo
     let url = store.url();
     if let Some(holder) = JobLock::holder(env, &**store).await? {
         return Err(Error::conflict(format!(
-            "checkpoint directory {url} is in use by {holder}: a job that runs collects by itself, after its checkpoints"
+            "checkpoint directory {url} is in use by {holder}: a job that runs collects by itself, after its checkpoints, and when \
+             asked with tidegate gc --job HOST:PORT"
         )));
     }
     let found = find(env, store).await?;
     let standing = &found.newest.standing;
     if standing.end.is_none() && !job_is_dead {
         return Err(Error::conflict(format!(
-            "the end of attempt {} of job {:?} ({}) is not recorded in {url}, so it may run: a job that runs collects by \
-             itself; if it is dead, say so with --job-is-dead, and whatever may still run of it is fenced",
+            "the end of attempt {} of job {:?} ({}) is not recorded in {url}, so it may run: one that runs is asked with \
+             tidegate gc --job HOST:PORT; if it is dead, say so with --job-is-dead, and whatever may still run of it is fenced",
             standing.attempt.id, standing.job_name, standing.attempt.process
         )));
     }

@@ -240,6 +240,13 @@ pub enum Answer {
         /// Where it is.
         dir: String,
     },
+    /// What nothing needs any more is deleted.
+    Collected {
+        /// How many files that were.
+        files: u64,
+        /// Whether there are more: ask again.
+        more: bool,
+    },
     /// The job has ended.
     Ended {
         /// How: a job asked to stop may have finished.

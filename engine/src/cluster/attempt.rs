@@ -48,6 +48,8 @@ pub enum Ask {
     Checkpoint,
     /// Copy a checkpoint into this directory.
     Savepoint(String),
+    /// Delete what nothing needs now, what died with older attempts included.
+    Collect,
     /// End with a last checkpoint.
     Stop {
         /// Fire all event-time timers first.
@@ -133,6 +135,8 @@ struct Running<'a> {
     copies: Vec<TaskHandle>,
     /// Stops whose savepoint directory is being looked at.
     checking: BTreeMap<RequestId, (String, TaskHandle)>,
+    /// Those who wait until what nothing needs is deleted.
+    collecting: BTreeSet<RequestId>,
     waiting_to_run: BTreeSet<TaskId>,
     has_run: bool,
     not_finished: BTreeSet<TaskId>,
@@ -175,6 +179,7 @@ impl Attempt {
             completing: None,
             copies: Vec::new(),
             checking: BTreeMap::new(),
+            collecting: BTreeSet::new(),
             waiting_to_run: tasks.clone(),
             has_run: false,
             not_finished: tasks,
@@ -186,7 +191,7 @@ impl Attempt {
             attempt: self,
         };
         let end = running.run().await;
-        let Running { attempt, copies, checking, requests, has_run, .. } = running;
+        let Running { attempt, copies, checking, collecting, requests, has_run, .. } = running;
         let remaining = attempt.coordinator.remaining();
         for (request, (_, check)) in checking {
             check.abort();
@@ -199,6 +204,11 @@ impl Attempt {
                 _ => Error::retryable("the attempt ended before the stop had begun; ask again"),
             };
             requests.answer(request, Err(refused));
+        }
+        for request in collecting {
+            let ended =
+                "the attempt ended while files were being deleted, and the next one goes on with them";
+            requests.answer(request, Err(Error::retryable(ended)));
         }
         for copy in copies {
             copy.abort();
@@ -341,7 +351,14 @@ impl Running<'_> {
         let report = match report {
             TaskReport::Running(restored) => {
                 self.waiting_to_run.remove(&task);
+                let restored = self.attempt.view.update(|view| {
+                    view.restored.add(restored);
+                    view.restored
+                });
                 if self.waiting_to_run.is_empty() {
+                    if let Some(read) = restored.text() {
+                        self.attempt.env.warn(&format!("job {}: {read}", self.attempt.plan.job_name));
+                    }
                     self.has_run = true;
                     self.step(Event::TasksRunning).await;
                     self.assign().await;
@@ -351,14 +368,7 @@ impl Running<'_> {
             TaskReport::SplitWanted => {
                 let enumerator =
                     self.attempt.enumerators.values_mut().find(|(chain, _)| *chain == task.chain);
-                let restored = self.attempt.view.update(|view| {
-                    view.restored.add(restored);
-                    view.restored
-                });
                 if let Some((_, enumerator)) = enumerator {
-                    if let Some(read) = restored.text() {
-                        self.attempt.env.warn(&format!("job {}: {read}", self.attempt.plan.job_name));
-                    }
                     enumerator.on_wanted(task.subtask);
                 }
                 return self.assign().await;
@@ -457,6 +467,7 @@ impl Running<'_> {
             Ask::Stop { drain, savepoint: Some(dir) } => return self.check_stop(request, drain, dir),
             Ask::Stop { drain, savepoint: None } => Event::Stop { request, drain, savepoint: None },
             Ask::Cancel => Event::Cancel { request },
+            Ask::Collect => return self.collect_for(request).await,
         };
         self.step(event).await;
     }
@@ -495,6 +506,22 @@ impl Running<'_> {
                     return;
                 }
                 self.step(Event::RecordFailed { error }).await;
+            }
+            JournalDone::Collected { requests, result: Ok((files, more)) } => {
+                for request in requests {
+                    self.collecting.remove(&request);
+                    self.requests.answer(request, Ok(Answer::Collected { files, more }));
+                }
+            }
+            JournalDone::Collected { requests, result: Err(error) } => {
+                for request in requests {
+                    let why = Error::new(error.kind(), error.to_string());
+                    self.collecting.remove(&request);
+                    self.requests.answer(request, Err(why));
+                }
+                if error.kind() == ErrorKind::Fenced {
+                    self.fail(error).await;
+                }
             }
             JournalDone::NotCollected(error) => match error.kind() {
                 ErrorKind::Fenced => self.fail(error).await,

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use checkpoint::{
     collect::{Collector, FILES_IN_OPEN_MARKS, Marked},
+    coordinator::RequestId,
     history::{CommitPermit, DeletePermit, JobHistory, Kind},
 };
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
@@ -24,6 +25,8 @@ pub(crate) enum JournalWork {
     Append(Box<Kind>),
     /// Delete what nothing needs; these checkpoints are being copied from.
     Collect(BTreeSet<CheckpointId>),
+    /// The same for somebody who asked and waits; what died with older attempts is looked for once more.
+    CollectFor(RequestId, BTreeSet<CheckpointId>),
 }
 
 /// What was done.
@@ -33,6 +36,8 @@ pub(crate) enum JournalDone {
     Appended(Result<Option<CommitPermit>>),
     /// What is to go could not be marked, or files of a mark could not be deleted for the first time.
     NotCollected(Error),
+    /// What these requests asked for: how many files were deleted, and whether there are more.
+    Collected { requests: Vec<RequestId>, result: Result<(u64, bool)> },
 }
 
 /// The handle of the history's worker.
@@ -57,6 +62,7 @@ impl Journal {
             under_way: 0,
             told: BTreeSet::new(),
             sweep: Sweep::default(),
+            asked: Asked::default(),
         };
         let handle = env.spawn_task("journal", worker.serve(todo, report));
         Self { work, done, handle }
@@ -99,6 +105,22 @@ struct Worker {
     /// Marks of which a failure was told.
     told: BTreeSet<RecordNumber>,
     sweep: Sweep,
+    asked: Asked,
+}
+
+/// Those who wait until what may go is gone.
+#[derive(Default)]
+struct Asked {
+    requests: Vec<RequestId>,
+    /// Files deleted since the first of them asked.
+    files: u64,
+}
+
+impl Asked {
+    fn take(&mut self, result: Result<bool>) -> JournalDone {
+        let Self { requests, files } = std::mem::take(self);
+        JournalDone::Collected { requests, result: result.map(|more| (files, more)) }
+    }
 }
 
 /// The deletion of old history records.
@@ -130,22 +152,36 @@ impl Worker {
                     }
                     Some(Message(JournalWork::Append(kind))) => JournalDone::Appended(self.append(*kind).await),
                     Some(Message(JournalWork::Collect(running))) => {
-                        for permit in undone.drain(..) {
-                            self.delete(permit, aside.clone());
-                        }
-                        self.sweep(&aside);
-                        match self.mark(&running).await {
-                            Ok(permit) => {
-                                permit.into_iter().for_each(|permit| self.delete(permit, aside.clone()));
-                                continue;
-                            }
+                        match self.collect(&running, &mut undone, &aside).await {
+                            Ok(()) => continue,
                             Err(error) => JournalDone::NotCollected(error),
+                        }
+                    }
+                    Some(Message(JournalWork::CollectFor(request, running))) => {
+                        self.asked.requests.push(request);
+                        self.swept_orphans = false;
+                        match self.collect(&running, &mut undone, &aside).await {
+                            Ok(()) if self.under_way > 0 => continue,
+                            Ok(()) => self.asked.take(Ok(!self.swept_orphans)),
+                            Err(error) => self.asked.take(Err(error)),
                         }
                     }
                 },
                 Some(Message(ended)) = beside.recv() => match ended {
                     Aside::Deleted(permit, result) => match self.on_deleted(&permit, result).await {
-                        Ok(()) => continue,
+                        Ok(()) if self.asked.requests.is_empty() => continue,
+                        Ok(()) => {
+                            self.asked.files += permit.files().len() as u64;
+                            if self.under_way > 0 {
+                                continue;
+                            }
+                            self.asked.take(Ok(!self.swept_orphans))
+                        }
+                        Err(error) if !self.asked.requests.is_empty() => {
+                            let is_fenced = error.kind() == ErrorKind::Fenced;
+                            undone.extend(Some(permit).filter(|_| !is_fenced));
+                            self.asked.take(Err(error))
+                        }
                         Err(error) => {
                             let is_fenced = error.kind() == ErrorKind::Fenced;
                             let is_new = self.told.insert(permit.mark());
@@ -168,6 +204,22 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    /// Begins to delete what may go now.
+    async fn collect(
+        &mut self,
+        running: &BTreeSet<CheckpointId>,
+        undone: &mut Vec<DeletePermit>,
+        aside: &Sender<Message<Aside>>,
+    ) -> Result<()> {
+        for permit in undone.drain(..) {
+            self.delete(permit, aside.clone());
+        }
+        self.sweep(aside);
+        let permit = self.mark(running).await?;
+        permit.into_iter().for_each(|permit| self.delete(permit, aside.clone()));
+        Ok(())
     }
 
     /// The files of a mark are gone, or some are not.

@@ -19,9 +19,9 @@ use serde_json::Value;
 use types::{
     Error,
     rest::{
-        CheckpointCounts, CheckpointDetails, CheckpointTaken, FailureDetails, JobDetails, JobEnded, JobList,
-        JobSummary, NoOptions, RestoredState, SavepointRequest, SavepointTaken, SnapshotCost, StopRequest,
-        TaskDetails,
+        CheckpointCounts, CheckpointDetails, CheckpointTaken, FailureDetails, GarbageCollected, JobDetails,
+        JobEnded, JobList, JobSummary, NoOptions, RestoredState, SavepointRequest, SavepointTaken,
+        SnapshotCost, StopRequest, TaskDetails,
     },
 };
 
@@ -97,6 +97,15 @@ pub(super) async fn cancel(State(served): State<Served>, name: Name, body: Body)
     ended(served.control.ask(Ask::Cancel).await?)
 }
 
+pub(super) async fn gc(State(served): State<Served>, name: Name, body: Body) -> Answered<GarbageCollected> {
+    served.check(name)?;
+    let NoOptions {} = parse(body, "{}")?;
+    match served.control.ask(Ask::Collect).await? {
+        Answer::Collected { files, more } => Ok(Json(GarbageCollected { files, more })),
+        other => Err(unexpected(&other)),
+    }
+}
+
 fn ended(answer: Answer) -> Answered<JobEnded> {
     let Answer::Ended { end, checkpoint, savepoint } = answer else { return Err(unexpected(&answer)) };
     let how = match end {
@@ -165,6 +174,7 @@ impl Served {
             attempt: view.attempt.map(|(attempt, _)| attempt.0),
             lineage: view.attempt.map(|(_, lineage)| lineage.to_string()),
             started_from: view.started_from.clone(),
+            restored: RestoredState { local_bytes: view.restored.local, store_bytes: view.restored.store },
             checkpoint_url: self.control.checkpoint_url().map(str::to_owned),
             uptime_ms: millis(now.since(view.since)),
             restarts: view.restarts,
@@ -175,7 +185,6 @@ impl Served {
     }
 }
 
-            restored: RestoredState { local_bytes: view.restored.local, store_bytes: view.restored.store },
 fn task_details(plan: &Plan, id: TaskId, task: &TaskView) -> TaskDetails {
     let vertices = plan.chains.get(id.chain as usize).map(|chain| chain.vertices.as_slice());
     let operators = vertices.unwrap_or_default().iter().map(|&id| plan.vertex(id).display_name().to_owned());

@@ -9,6 +9,7 @@
 //! POST /jobs/NAME/savepoint      {"dir": "..."}: copy a checkpoint into a directory
 //! POST /jobs/NAME/stop           {"drain": false, "savepoint": "..."}: end with a last checkpoint
 //! POST /jobs/NAME/cancel         end now
+//! POST /jobs/NAME/gc             delete what nothing needs any more, and is there all the same
 //! GET  /metrics                  numbers for Prometheus
 //! ```
 //!
@@ -183,6 +184,7 @@ fn router(served: Served) -> Router {
         .route("/jobs/{name}/savepoint", post(job::savepoint))
         .route("/jobs/{name}/stop", post(job::stop))
         .route("/jobs/{name}/cancel", post(job::cancel))
+        .route("/jobs/{name}/gc", post(job::gc))
         .route("/metrics", get(metrics::page))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)

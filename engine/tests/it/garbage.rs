@@ -11,6 +11,7 @@ use std::{
 
 use checkpoint::{
     collect::{Collector, FILES_IN_OPEN_MARKS},
+    coordinator::Answer,
     history::{self, From, JobLock, Standing, StartRequest, Started},
     snapshots,
     storage::paths,
@@ -316,5 +317,93 @@ fn the_end_of_a_job_does_not_wait_for_ever_for_a_delete() {
         assert_eq!(handle.join().await.unwrap().how, "finished");
         let took = env.now().since(since);
         assert!(took < Duration::from_secs(10), "{took:?}");
+    });
+}
+
+#[test]
+fn who_asks_has_deleted_what_nobody_looks_for_any_more() {
+    simulate(async |sim, env| {
+        let ledger = Ledger::default();
+        let job = || counting(&endless(), &BY_HAND, &ledger);
+        let (process, handle) = start(sim, job()).await.unwrap();
+        checkpoint(&env, &handle).await;
+        process.kill();
+        drop(handle);
+        let (_process, handle) = start(sim, job()).await.unwrap();
+        checkpoint(&env, &handle).await;
+        let (store, count) = (env.open_store("/checkpoints").unwrap(), Uid::new("count").unwrap());
+        let orphan = |number| paths::run(AttemptId(0), &count, SubtaskIndex(0), number);
+        for number in 1_000..1_600 {
+            store.put(&orphan(number), vec!["nobody needs it".into()]).await.unwrap();
+        }
+        checkpoint(&env, &handle).await;
+        assert_eq!(needless(&env, "/checkpoints").await.len(), 600, "this attempt has looked before");
+
+        // One cannot be deleted: whoever asked is told, and the others are gone.
+        let kept = orphan(1_007);
+        let refused = format!("delete {kept}");
+        sim.rule_stores(move |_, call| match call == refused {
+            true => StoreCall::Fails(ErrorKind::Unavailable),
+            false => StoreCall::Goes,
+        });
+        let error = handle.control().ask(Ask::Collect).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(store.len(&kept).await.unwrap().is_some());
+        sim.rule_stores(|_, _| StoreCall::Goes);
+        // Two who ask at once are both answered.
+        let mut deleted = 0;
+        loop {
+            let control = handle.control();
+            let (one, other) = futures::join!(control.ask(Ask::Collect), control.ask(Ask::Collect));
+            let answers = [one.unwrap(), other.unwrap()];
+            let more = answers.iter().map(|answer| match answer {
+                Answer::Collected { files, more } => {
+                    deleted += files;
+                    *more
+                }
+                other => panic!("{other:?}"),
+            });
+            if !more.fold(false, |any, more| any | more) {
+                break;
+            }
+        }
+        assert_eq!(needless(&env, "/checkpoints").await, [""; 0]);
+        assert!(deleted >= 300, "{deleted} files");
+        assert_eq!(standing(&env).await.garbage, []);
+        let nothing = handle.control().ask(Ask::Collect).await.unwrap();
+        assert_eq!(nothing, Answer::Collected { files: 0, more: false });
+    });
+}
+
+#[test]
+fn who_waits_for_a_collection_is_told_when_its_attempt_ends() {
+    simulate(async |sim, env| {
+        let fails = std::sync::Arc::new(AtomicBool::new(false));
+        let asked = std::sync::Arc::clone(&fails);
+        let failure =
+            move |_| asked.swap(false, Ordering::Relaxed).then(|| types::Error::retryable("for once"));
+        let ledger = Ledger::default();
+        let (process, handle) = start(sim, counting(&endless(), &BY_HAND, &ledger)).await.unwrap();
+        checkpoint(&env, &handle).await;
+        process.kill();
+        drop(handle);
+        let source = endless().failing(failure);
+        let (_process, handle) = start(sim, counting(&source, &BY_HAND, &ledger)).await.unwrap();
+        checkpoint(&env, &handle).await;
+        let store = env.open_store("/checkpoints").unwrap();
+        let orphan = paths::run(AttemptId(0), &Uid::new("count").unwrap(), SubtaskIndex(0), 1_000);
+        store.put(&orphan, vec!["nobody needs it".into()]).await.unwrap();
+        sim.rule_stores(|_, call| match call.starts_with("delete ") {
+            true => StoreCall::Waits(Duration::from_secs(5)),
+            false => StoreCall::Goes,
+        });
+        fails.store(true, Ordering::Relaxed);
+        let since = env.now();
+        let error = handle.control().ask(Ask::Collect).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Retryable, "{error}");
+        assert!(env.now().since(since) < Duration::from_secs(5));
+        env.sleep(Duration::from_secs(30)).await;
+        assert_eq!(store.len(&orphan).await.unwrap(), None, "the next attempt goes on with it");
+        handle.control().ask(Ask::Cancel).await.unwrap();
     });
 }

@@ -101,6 +101,9 @@ fn the_job_is_shown_and_takes_checkpoints() {
         let (status, body) = job.request("POST", "/jobs/a%20job/checkpoint", b"").await;
         assert_eq!((status, body.as_str()), (200, r#"{"checkpoint":2}"#));
 
+        let (_, body) = job.request("POST", "/jobs/a%20job/gc", b"{}").await;
+        assert_eq!(body, r#"{"files":0,"more":false}"#);
+
         let list = job.get("/jobs").await;
         assert_eq!(
             (&list["jobs"][0]["name"], &list["jobs"][0]["state"]),
@@ -123,10 +126,10 @@ fn the_job_is_shown_and_takes_checkpoints() {
             "tidegate_job_state{job=\"a job\",state=\"running\"} 1",
             "tidegate_job_state{job=\"a job\",state=\"failed\"} 0",
             "tidegate_checkpoints_completed{job=\"a job\"} 2",
+            "tidegate_restored_bytes{job=\"a job\",from=\"store\"} 0",
             "tidegate_operator_records_in_total{operator=\"count\",subtask=\"1\"} ",
         ] {
             assert!(page.lines().any(|shown| shown.starts_with(line)), "{line} is missing in {page}");
-            "tidegate_restored_bytes{job=\"a job\",from=\"store\"} 0",
         }
         // All that a checkpoint holds went through the sources, and was taken by the sinks.
         for counter in

@@ -1,13 +1,18 @@
-//! `tidegate gc`: what a dead job has left in its checkpoint directory and nothing refers to.
+//! `tidegate gc`: what a job has left in its checkpoint directory and nothing refers to. A dead job's is deleted here; one that
+//! runs is asked to do it.
 
 use std::collections::BTreeMap;
 
 use checkpoint::collect::{Garbage, Why, collect_offline, find};
 use env::Env;
 use serde::Serialize;
-use types::{Result, count};
+use types::{
+    Error, Result, count,
+    rest::{GarbageCollected, NoOptions},
+};
 
 use crate::{
+    client::{Address, Client, path},
     format::{bytes, table},
     offline,
     output::{Output, Report},
@@ -18,7 +23,11 @@ use crate::{
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The checkpoint directory of a job that does not run.
-    dir: String,
+    #[arg(required_unless_present = "job")]
+    dir: Option<String>,
+    /// Ask the job that runs and whose REST listens there, instead of giving its directory.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["dir", "dry_run", "job_is_dead"])]
+    job: Option<String>,
     /// List the files and change nothing; the job may run.
     #[arg(long)]
     dry_run: bool,
@@ -29,7 +38,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Result<()> {
-    let store = offline::directory(env, &args.dir).await?;
+    let dir = match args {
+        Args { job: Some(address), .. } => return ask(address, env, output).await,
+        Args { ref dir, .. } => dir.clone().unwrap_or_default(),
+    };
+    let store = offline::directory(env, &dir).await?;
     let found = if args.dry_run {
         waiting(env, "looking for files", find(env, &store)).await?
     } else {
@@ -41,6 +54,44 @@ pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Resul
         files: found.garbage.iter().map(File::new).collect(),
         retained: found.newest.standing.completed.iter().map(|it| it.checkpoint.0).collect(),
     })
+}
+
+/// Has the job delete, until there is nothing more.
+async fn ask(address: String, env: &Env, output: &mut Output) -> Result<()> {
+    let client = Client::new(env, Address { address })?;
+    let job = client.job(None).await?;
+    let mut files = 0;
+    loop {
+        let posted = client.post(&path(&job, "/gc"), NoOptions {}, "the job is deleting files").await;
+        let GarbageCollected { files: deleted, more } = posted?;
+        files += deleted;
+        if !more {
+            return output.show(&CollectedByJob { job, files });
+        }
+        if deleted == 0 {
+            return Err(Error::retryable(format!(
+                "job {job} knows of more files than it deletes at a time, and has deleted none: see what it says, and ask again"
+            )));
+        }
+    }
+}
+
+/// What is shown of a job that runs.
+#[derive(Serialize)]
+struct CollectedByJob {
+    job: String,
+    /// How many it has deleted.
+    files: u64,
+}
+
+impl Report for CollectedByJob {
+    fn text(&self) -> String {
+        let Self { job, files } = self;
+        match files {
+            0 => format!("nothing to delete: job {job} collects by itself, after its checkpoints\n"),
+            _ => format!("job {job} has deleted {}\n", count(*files, "file")),
+        }
+    }
 }
 
 /// What is shown.

@@ -59,7 +59,7 @@ pub(crate) enum Command {
     DropState(drop_state::Args),
     /// Delete a savepoint.
     Delete(delete::Args),
-    /// Delete what a dead job has left in its checkpoint directory, but for its checkpoints.
+    /// Delete what a job has left in its checkpoint directory, but for its checkpoints; one that runs is asked to.
     Gc(gc::Args),
 }
 

@@ -9,7 +9,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use types::rest::{CheckpointTaken, JobEnded, JobList, JobSummary, SavepointTaken};
+use types::rest::{CheckpointTaken, GarbageCollected, JobEnded, JobList, JobSummary, SavepointTaken};
 
 use crate::command::{Ran, tidegate};
 
@@ -127,6 +127,26 @@ fn stop_says_how_the_job_ended_and_fails_if_the_savepoint_did() {
     let (ran, requests) = against(&["cancel", "job"], &[json(cancelled)]);
     assert_eq!(ran.good(), "the job has been cancelled\n");
     assert_eq!(requests[0].0, "POST /jobs/job/cancel HTTP/1.1");
+}
+
+#[test]
+fn gc_has_a_job_that_runs_delete_until_there_is_nothing_more() {
+    let gone = |files, more| json(GarbageCollected { files, more });
+    let ask = |answers: &[(u16, String)]| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let served = serve(listener, [&[jobs(&["job"])], answers].concat());
+        (tidegate(Path::new("/"), &["gc", "--job", &address]), served.join().unwrap())
+    };
+    let (ran, requests) = ask(&[gone(1000, true), gone(3, false)]);
+    assert_eq!(ran.good(), "job job has deleted 1003 files\n");
+    assert_eq!(requests[2], ("POST /jobs/job/gc HTTP/1.1".to_owned(), "{}".to_owned()));
+    let nothing = ask(&[gone(0, false)]).0;
+    assert_eq!(nothing.good(), "nothing to delete: job job collects by itself, after its checkpoints\n");
+    ask(&[gone(0, true)]).0.refused(4, &["ask again"]);
+    let both = tidegate(Path::new("/"), &["gc", "ck", "--job", "127.0.0.1:1"]);
+    both.refused(2, &["--job"]);
+    tidegate(Path::new("/"), &["gc"]).refused(2, &["DIR"]);
 }
 
 #[test]

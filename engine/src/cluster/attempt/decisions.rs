@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use checkpoint::{
     barrier::{Barrier, BarrierKind, complete::Capture},
-    coordinator::{Decision, End, Event, Record},
+    coordinator::{Decision, End, Event, Record, RequestId},
     history::CommitPermit,
     manifest::{self, Manifest, TaskId},
 };
@@ -139,6 +139,15 @@ impl Running<'_> {
 
     async fn collect(&mut self, pinned: Vec<CheckpointId>) -> Result<()> {
         self.work(JournalWork::Collect(pinned.into_iter().collect())).await
+    }
+
+    /// The same because somebody has asked for it; the journal's worker answers.
+    pub(super) async fn collect_for(&mut self, request: RequestId) {
+        let running = self.attempt.coordinator.pinned().into_iter().collect();
+        match self.work(JournalWork::CollectFor(request, running)).await {
+            Ok(()) => drop(self.collecting.insert(request)),
+            Err(error) => self.requests.answer(request, Err(error)),
+        }
     }
 
     /// The end is recorded: all tasks end together.

@@ -64,7 +64,7 @@ impl Subject {
         self.journal.work.send(Message(JournalWork::Append(Box::new(kind)))).await.unwrap();
         match self.journal.done.recv().await.unwrap().0 {
             JournalDone::Appended(result) => result.map(drop).unwrap(),
-            JournalDone::NotCollected(error) => panic!("{error}"),
+            other => panic!("{other:?}"),
         }
         self.env.now().since(since)
     }
