@@ -4,6 +4,7 @@
 use clap::ValueEnum;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use types::{Error, Result, ShapedValue};
+use unicode_width::UnicodeWidthStr;
 
 use crate::output::Output;
 
@@ -166,7 +167,7 @@ impl<'a> Rows<'a> {
         let mut widths = vec![0; head.len()];
         for row in [&head].into_iter().chain(&self.sample) {
             for (width, cell) in widths.iter_mut().zip(row) {
-                *width = cell.chars().count().min(MAX_WIDTH).max(*width);
+                *width = cell.width().min(MAX_WIDTH).max(*width);
             }
         }
         self.widths = Some(widths);
@@ -180,7 +181,10 @@ impl<'a> Rows<'a> {
         let widths = self.widths.as_deref().unwrap_or_default();
         let mut line = String::new();
         for (cell, width) in cells.iter().zip(widths) {
-            line += &format!("{cell:width$}  ");
+            // Of a terminal's columns, of which a character may take two or none.
+            let fill = width.saturating_sub(cell.width()) + 2;
+            line += cell;
+            line.extend(std::iter::repeat_n(' ', fill));
         }
         self.piece.extend_from_slice(line.trim_end().as_bytes());
         self.piece.push(b'\n');

@@ -13,7 +13,7 @@ use types::{
     CheckpointId, Digest, Error, ExpiryClocks, JobId, Lineage, Result, Run, RunIdentity, SnapshotFile,
 };
 
-use super::SnapshotLocation;
+use super::{SnapshotLocation, exclusive::Exclusive};
 use crate::{
     history::Savepoint,
     manifest::{self, Manifest, SnapshotKind, SubtaskSnapshot},
@@ -53,7 +53,7 @@ struct Claim {
 /// prepared: that is committed, or given up. If an earlier try got as far as the manifest, that savepoint is the answer.
 ///
 /// # Errors
-/// `Conflict` if the directory holds anything else; otherwise as [`RunCopier::copy`].
+/// `Conflict` if the directory holds anything else; `Retryable` if somebody else is copying into it; otherwise as [`RunCopier::copy`].
 pub async fn write(
     env: &Env,
     from: &dyn Store,
@@ -63,6 +63,7 @@ pub async fn write(
 ) -> Result<Savepoint> {
     env.fault(FaultPoint::SavepointCopyBefore)?;
     let to = env.open_store(url)?;
+    let exclusive = Exclusive::take(env, &*to).await?;
     if let Some(whole) = claim_directory(env, &to, manifest).await? {
         return Ok(savepoint(url, manifest.checkpoint, whole.file));
     }
@@ -82,6 +83,7 @@ pub async fn write(
     let bytes = manifest::encode(&copy)?;
     Retry::STORE.create_own(env, &*to, paths::SAVEPOINT_MANIFEST, &bytes).await?;
     Retry::STORE.run(env, "end a savepoint", || to.delete(paths::SAVEPOINT_PARTIAL)).await?;
+    drop(exclusive);
     // The savepoint is whole, and an empty directory in it does no harm.
     drop(to.tidy().await);
     env.fault(FaultPoint::SavepointCopyAfter)?;
@@ -162,10 +164,10 @@ async fn claim_directory(
     Ok(None)
 }
 
-/// What a savepoint directory holds. A probe is nobody's: whoever tried the directory may have died.
+/// What a savepoint directory holds. A probe is nobody's: whoever tried the directory may have died; a lock says nothing.
 async fn list(env: &Env, to: &dyn Store) -> Result<Vec<StoreEntry>> {
     let mut found = Retry::STORE.run(env, "list a savepoint directory", || to.list("")).await?;
-    found.retain(|entry| !entry.path.starts_with(paths::PROBE));
+    found.retain(|entry| !entry.path.starts_with(paths::PROBE) && entry.path != paths::SAVEPOINT_LOCK);
     Ok(found)
 }
 

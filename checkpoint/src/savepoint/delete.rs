@@ -69,7 +69,8 @@ pub async fn delete(env: &Env, store: &Arc<dyn Store>) -> Result<Deleted> {
     let (count, bytes) = (files.len() + 1, files.iter().map(|file| file.len).sum::<u64>() + manifest.len);
     let mut gone = vec![manifest.path];
     gone.extend(files.into_iter().map(|file| file.path));
-    gone.extend([paths::SAVEPOINT_PARTIAL, paths::SAVEPOINT_DELETED].map(str::to_owned));
+    let aside = [paths::SAVEPOINT_PARTIAL, paths::SAVEPOINT_LOCK, paths::SAVEPOINT_DELETED];
+    gone.extend(aside.map(str::to_owned));
     for path in &gone {
         Retry::STORE.run(env, "delete a savepoint", || store.delete(path)).await?;
     }

@@ -4,6 +4,7 @@
 mod change;
 mod copy;
 mod delete;
+mod exclusive;
 mod import;
 mod location;
 

@@ -27,6 +27,8 @@ pub const PROBE: &str = "probe/";
 pub const SAVEPOINT_MANIFEST: &str = "manifest";
 /// Says, in a savepoint directory, that it is not whole yet, and whose it is.
 pub const SAVEPOINT_PARTIAL: &str = "partial";
+/// Held, in a local savepoint directory, by whoever copies into it.
+pub const SAVEPOINT_LOCK: &str = "copy.lock";
 /// Says, in a savepoint directory, that the savepoint is being deleted, and what belongs to it.
 pub const SAVEPOINT_DELETED: &str = "deleted";
 /// Where a savepoint's runs are.

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, fmt};
 use checkpoint::manifest::{Manifest, OperatorSnapshot};
 use statebackend::{Action, StateSpec, check_compatible, is_timers};
 use types::{Error, Result, Shape, Uid, count};
+use unicode_width::UnicodeWidthStr;
 
 use super::{compatible, describe};
 use crate::graph::{
@@ -81,12 +82,15 @@ impl fmt::Display for RestoreReport {
         };
         let lines: Vec<[String; 4]> =
             std::iter::once(HEAD.map(str::to_owned)).chain(self.rows.iter().map(line)).collect();
-        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+        let width = |column: usize| lines.iter().map(|line| line[column].width()).max().unwrap_or(0);
         let widths = [width(0), width(1), width(2)];
         writeln!(f, "restore from {}", self.place)?;
-        for [operator, state, kind, outcome] in &lines {
-            let [first, second, third] = widths;
-            writeln!(f, "  {operator:first$}  {state:second$}  {kind:third$}  {outcome}")?;
+        for [cells @ .., outcome] in &lines {
+            for (cell, width) in cells.iter().zip(widths) {
+                // Of a terminal's columns, of which a character may take two or none.
+                write!(f, "  {cell}{:fill$}", "", fill = width - cell.width())?;
+            }
+            writeln!(f, "  {outcome}")?;
         }
         Ok(())
     }

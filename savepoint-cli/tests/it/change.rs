@@ -33,7 +33,7 @@ fn digests(directory: &Directory, snapshot: &str) -> BTreeMap<String, String> {
 }
 
 /// All files below a directory, but for the lock.
-fn image(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn image(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut open = vec![dir.to_owned()];
     while let Some(next) = open.pop() {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod arrows;
+mod bad_input;
 mod change;
 mod command;
 mod diff;

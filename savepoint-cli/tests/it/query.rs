@@ -245,6 +245,21 @@ fn long_tables_are_one_table() {
 }
 
 #[test]
+fn columns_stand_below_one_another_whatever_the_letters() {
+    let shop = Shop::new();
+    // Of two columns of a terminal each, and of one.
+    let names = ["\u{732b}\u{732b}", "abc", "\u{1f980}"];
+    let totals = names.iter().map(|name| ((*name).to_owned(), 7)).collect();
+    shop.make("ck", 1, &[Model { totals, ..Model::default() }]);
+    let table = run(&shop, &["query", "ck", "--uid", "shop", "--state", "total"]);
+    let mut lines: Vec<&str> = table.good().lines().collect();
+    lines.sort_unstable();
+    // The widest is two letters of two between quotes.
+    let expected = ["\"abc\"   7", "\"\u{732b}\u{732b}\"  7", "\"\u{1f980}\"    7", "KEY     VALUE"];
+    assert_eq!(lines, expected, "{}", table.out);
+}
+
+#[test]
 fn operator_lists_are_printed_by_subtask() {
     let (shop, _) = twice();
     let offsets = |place| rows(&shop, &[place, "--uid", "shop", "--state", "offsets"]);
