@@ -39,6 +39,6 @@ kills: setup-all
 setup:
 	@scripts/setup.sh
 
-# What all features need as well. RocksDB is C++ and takes a quarter of an hour to compile, once.
+# What all features and their tests need as well. RocksDB is C++ and takes a quarter of an hour to compile, once.
 setup-all:
-	@scripts/setup.sh rocksdb rustfmt clippy
+	@scripts/setup.sh rocksdb s3 rustfmt clippy

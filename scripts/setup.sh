@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes sure that what the build needs is there: a cargo that is new enough, a C compiler for zstd and mimalloc, the
-# sources of all dependencies, and what is named as arguments: components of the toolchain, or rocksdb for what its build
-# needs. Says nothing if all is there, and otherwise in one line what is missing.
+# sources of all dependencies, and what is named as arguments: components of the toolchain, rocksdb for what its build
+# needs, or s3 for the server of the S3 tests. Says nothing if all is there, and otherwise in one line what is missing.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -36,6 +36,20 @@ have_libclang() {
     return 1
 }
 
+# The server of the S3 tests, a Python program, in an environment of its own; docs/0016-s3.md says why this one. A new list
+# of packages makes a new environment.
+s3_server() {
+    home=${XDG_CACHE_HOME:-$HOME/.cache}/tidegate-s3
+    cmp -s scripts/s3_requirements.txt "$home/installed" && return
+    have python3 || package python3 "python3 (for the server of the S3 tests)" "Python 3.10 or newer"
+    python3 -c 'import ensurepip' 2> /dev/null || package python3-venv "Python's venv" "Python 3.10 or newer with venv"
+    echo "installing moto, the server of the S3 tests, into $home"
+    rm -rf "$home"
+    { python3 -m venv "$home" && "$home/bin/pip" install --quiet --disable-pip-version-check -r scripts/s3_requirements.txt; } >&2 \
+        || fail "the server of the S3 tests cannot be installed: see above, and run this again with a network"
+    cp scripts/s3_requirements.txt "$home/installed"
+}
+
 have cc || package build-essential "a C compiler" gcc
 
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -46,6 +60,8 @@ for component in "$@"; do
     if [ "$component" = rocksdb ]; then
         have c++ || package build-essential "a C++ compiler" g++
         have_libclang || package libclang-dev libclang "libclang, and name its directory in LIBCLANG_PATH"
+    elif [ "$component" = s3 ]; then
+        s3_server
     elif ! have "cargo-${component#rust}"; then
         have rustup || fail "$component is missing: install this component of the Rust toolchain"
         rustup -q component add "$component"

@@ -39,6 +39,9 @@ pub struct Scene {
     watch: Watch,
     history: HistoryReader,
     lives: u32,
+    /// Where the checkpoints are, and the variables with which a program finds that place.
+    checkpoints: String,
+    variables: Vec<(String, String)>,
 }
 
 impl Scene {
@@ -51,8 +54,11 @@ impl Scene {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let input = folder.path().join("input");
         workload::write_texts(&input, files, bytes, seeded).expect("the text is written");
-        let history = HistoryReader::new(&folder.path().join("checkpoints")).expect("a runtime");
+        let checkpoints = folder.path().join("checkpoints");
+        let history = HistoryReader::new(&checkpoints).expect("a runtime");
         Self {
+            checkpoints: checkpoints.display().to_string(),
+            variables: Vec::new(),
             program: program.to_owned(),
             expected: words::count(&input).expect("the text is counted"),
             watch: Watch::over(&folder.path().join("output")),
@@ -60,6 +66,15 @@ impl Scene {
             folder,
             lives: 0,
         }
+    }
+
+    /// The same with the checkpoints at a URL, which programs reach with these environment variables. What its history says
+    /// is then for a command to tell: [`history`](Self::history) reads directories.
+    #[must_use]
+    pub fn with_checkpoints_at(mut self, url: &str, variables: Vec<(String, String)>) -> Self {
+        url.clone_into(&mut self.checkpoints);
+        self.variables = variables;
+        self
     }
 
     /// A path inside the scene.
@@ -81,7 +96,7 @@ impl Scene {
         let mut command = Command::new(&self.program);
         command.arg("--input").arg(self.path("input"));
         command.arg("--output").arg(self.path("output"));
-        command.arg("--checkpoints").arg(self.path("checkpoints"));
+        command.arg("--checkpoints").arg(&self.checkpoints).envs(self.variables.iter().cloned());
         command.args(["--interval", "50ms", "--rest", rest, "--parallelism", &parallelism.to_string()]);
         // Little memory, so that cells leave for the stores all the time.
         let backend = BACKENDS[self.lives as usize % BACKENDS.len()];

@@ -21,5 +21,9 @@ pub use files::{FileKind, FileLock, FileMeta, Files, ReadFile, WriteFile};
 pub use real::files as real_files;
 #[cfg(any(test, feature = "test-util"))]
 pub use store::store_conformance;
-pub use store::{Created, MemoryLimit, Payload, Store, StoreEntry, StoreWriter, absolute, is_volatile};
+pub use store::{
+    Created, MemoryLimit, Payload, Store, StoreEntry, StoreRequests, StoreWriter, absolute, is_volatile,
+};
+#[cfg(all(feature = "s3", any(test, feature = "test-util")))]
+pub use store::{S3Proxy, S3Request, S3Server, Treatment};
 pub use world::{BoxFuture, Connection, Env, Listener, Monotonic, Rng, TaskHandle, World};

@@ -8,6 +8,8 @@ mod dir;
 mod directory;
 mod memory;
 mod path;
+#[cfg(feature = "s3")]
+mod s3;
 
 use std::ops::Range;
 
@@ -17,6 +19,12 @@ use types::{Error, Result};
 
 #[cfg(any(test, feature = "test-util"))]
 pub use self::conformance::store_conformance;
+#[cfg(not(feature = "s3"))]
+pub(crate) use self::path::without_s3;
+#[cfg(all(feature = "s3", any(test, feature = "test-util")))]
+pub use self::s3::{S3Proxy, S3Request, S3Server, Treatment};
+#[cfg(feature = "s3")]
+pub(crate) use self::s3::{S3Store, Spawn};
 pub(crate) use self::{
     dir::{Blocking, DirStore},
     memory::{MemoryStore, MemoryStores},
@@ -48,6 +56,17 @@ pub struct StoreEntry {
     pub len: u64,
 }
 
+/// How many requests of one kind a store has sent over a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreRequests {
+    /// The kind, such as `get` or `upload-part`.
+    pub kind: &'static str,
+    /// How many were sent, repeated ones included.
+    pub sent: u64,
+    /// How many of them got no answer that says yes or no: they were sent again, or the caller got an error.
+    pub unanswered: u64,
+}
+
 /// An object being written piece by piece. Nothing is visible before [`finish`](StoreWriter::finish); dropping the
 /// writer leaves at most rubbish that no listing shows.
 #[async_trait]
@@ -65,7 +84,8 @@ pub trait StoreWriter: Send {
 }
 
 /// A store with read-after-write consistency and conditional create. Every write is atomic, and durable when the call
-/// returns (local: file and directory are synced). Calls are not retried inside: the caller knows its deadline.
+/// returns (local: file and directory are synced). Calls are not retried inside, since the caller knows its deadline; what
+/// goes over a network and may be repeated is sent a few times, a create never.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// The URL under which the store was opened, for messages.
@@ -128,6 +148,10 @@ pub trait Store: Send + Sync {
     }
     /// The local directory behind the store, if it is one: lets the caller take a file lock beside it.
     fn local_dir(&self) -> Option<std::path::PathBuf>;
+    /// The requests that this handle has sent, by kind in a fixed order; empty where there is no network between.
+    fn requests(&self) -> Vec<StoreRequests> {
+        Vec::new()
+    }
     /// Bounds what the store may hold from now on, where that is this process's memory; elsewhere it has no effect.
     fn limit_memory(&self, _limit: MemoryLimit) {}
     /// Whether this handle can still be used. If not, it never will be: a job that restarts inside its process asks

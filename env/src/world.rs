@@ -122,7 +122,7 @@ pub trait World: Send + Sync + 'static {
     fn maybe_yield(&self) -> Option<BoxFuture<'static, ()>>;
     /// The local file system.
     fn files(&self) -> Arc<dyn Files>;
-    /// Opens the store at a URL (`file:///path`, a plain path, `memory:NAME`).
+    /// Opens the store at a URL (`file:///path`, a plain path, `s3://bucket/prefix`, `memory:NAME`).
     ///
     /// # Errors
     /// `InvalidJob` for an unknown scheme, `Unavailable` if it cannot be reached.

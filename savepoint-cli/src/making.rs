@@ -124,17 +124,23 @@ async fn check_target(env: &Env, location: &SnapshotLocation, url: &str) -> Resu
     if env::is_volatile(url) {
         return Err(Error::invalid_job(format!("{url} is gone with this command: give a directory")));
     }
-    let Some(source) = location.store.local_dir() else { return Ok(()) };
+    let within = || {
+        Err(Error::conflict(format!(
+            "{url} is within {}, which is only read: choose a directory elsewhere",
+            location.url()
+        )))
+    };
+    let Some(source) = location.store.local_dir() else {
+        let directory = |url: &str| format!("{}/", url.trim_end_matches('/'));
+        return if directory(url).starts_with(&directory(location.url())) { within() } else { Ok(()) };
+    };
     let (files, named) = (env.files(), Path::new(url.strip_prefix("file://").unwrap_or(url)).to_owned());
     let is_within = move || {
         let mut above = named.ancestors().filter_map(|dir| files.canonical(dir).ok());
         above.next().is_some_and(|dir| dir.starts_with(&source))
     };
     if env.blocking("look for a directory", is_within).await? {
-        return Err(Error::conflict(format!(
-            "{url} is within {}, which is only read: choose a directory elsewhere",
-            location.url()
-        )));
+        return within();
     }
     Ok(())
 }

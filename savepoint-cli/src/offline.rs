@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use checkpoint::savepoint::SnapshotLocation;
 use env::{Env, FileKind, Store};
 use types::{Error, Result};
 
@@ -21,6 +22,9 @@ pub(crate) async fn named(env: &Env, text: &str) -> Result<Named> {
     let local = text.strip_prefix("file://").unwrap_or(text);
     if local.contains(':') && !local.starts_with('/') && !exists(env, local).await? {
         // A URL of another scheme: the store says what it knows.
+        if SnapshotLocation::is_of_one(text) {
+            return Ok(Named::Other);
+        }
         return env.open_store(text).map(Named::Directory);
     }
     if !exists(env, local).await? {

@@ -1,7 +1,10 @@
 //! What `deny.toml` says of licences, sources and banned crates, held without a network: by what cargo knows of the crates
 //! that are built here. Advisories need their database: `cargo deny check advisories`.
 
-use std::process::{Command, Stdio};
+use std::{
+    collections::BTreeMap,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value as Json;
 use spdx::{Expression, Licensee, ParseMode};
@@ -15,6 +18,8 @@ struct Package {
     version: String,
     license: Option<String>,
     source: Option<String>,
+    /// The crates that depend on it.
+    users: Vec<String>,
 }
 
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
@@ -42,11 +47,14 @@ fn what_is_pinned_is_pinned_and_its_exception_states_the_reason() {
 #[test]
 fn planted_offences_are_found() {
     let rules: Table = tree::read("deny.toml").parse().unwrap();
-    let found = |name: &str, license: Option<&str>, source: Option<&str>| {
+    let found_of = |name: &str, license: Option<&str>, source: Option<&str>, users: &[&str]| {
         let (license, source) = (license.map(str::to_owned), source.map(str::to_owned));
-        complaints(&rules, &[Package { name: name.to_owned(), version: "1.0.0".to_owned(), license, source }])
-            .len()
+        let (name, version) = (name.to_owned(), "1.0.0".to_owned());
+        let users = users.iter().map(|user| (*user).to_owned()).collect();
+        complaints(&rules, &[Package { name, version, license, source, users }]).len()
     };
+    let found =
+        |name: &str, license: Option<&str>, source: Option<&str>| found_of(name, license, source, &["good"]);
     let registry = Some(REGISTRY);
     assert_eq!(found("good", Some("MIT OR Apache-2.0"), registry), 0);
     assert_eq!(found("good", Some("MIT/GPL-3.0"), registry), 0);
@@ -55,20 +63,25 @@ fn planted_offences_are_found() {
     assert_eq!(found("silent", None, registry), 1);
     assert_eq!(found("forked", Some("MIT"), Some("git+https://localhost/fork")), 1);
     assert_eq!(found("openssl-sys", Some("MIT"), registry), 1);
+    // Banned but for one user.
+    assert_eq!(found_of("chrono", Some("MIT"), registry, &["object_store"]), 0);
+    assert_eq!(found_of("chrono", Some("MIT"), registry, &["object_store", "tidegate-env"]), 1);
 }
 
 fn complaints(rules: &Table, packages: &[Package]) -> Vec<String> {
-    let names = |section: &str, list: &str, name: fn(&Value) -> Option<&str>| -> Vec<String> {
-        let entries = rules[section][list].as_array().unwrap();
-        entries.iter().map(|entry| name(entry).unwrap().to_owned()).collect()
-    };
-    let allowed: Vec<_> = names("licenses", "allow", Value::as_str)
-        .iter()
+    let allowed: Vec<_> = texts(&rules["licenses"]["allow"])
+        .into_iter()
         .map(|license| Licensee::parse(license).unwrap_or_else(|error| panic!("deny.toml: {error}")))
         .collect();
-    let banned = names("bans", "deny", |entry| entry.get("crate")?.as_str());
+    let bans = rules["bans"]["deny"].as_array().unwrap();
+    let is_banned = |name: &str, users: &[String]| {
+        let ban = bans.iter().find(|ban| ban["crate"].as_str() == Some(name));
+        // Those who may use it all the same.
+        let wrappers = ban.and_then(|ban| ban.get("wrappers")).map(texts).unwrap_or_default();
+        ban.is_some() && (users.is_empty() || users.iter().any(|user| !wrappers.contains(&user.as_str())))
+    };
     let mut complaints = Vec::new();
-    for Package { name, version, license, source } in packages {
+    for Package { name, version, license, source, users } in packages {
         let text = license.as_deref().unwrap_or_default();
         let fits = Expression::parse_mode(text, ParseMode::LAX)
             .is_ok_and(|license| license.evaluate(|needed| allowed.iter().any(|one| one.satisfies(needed))));
@@ -78,11 +91,15 @@ fn complaints(rules: &Table, packages: &[Package]) -> Vec<String> {
         if source.as_ref().is_some_and(|source| source != REGISTRY) {
             complaints.push(format!("{name} {version} is not from the registry"));
         }
-        if banned.contains(name) {
+        if is_banned(name, users) {
             complaints.push(format!("{name} {version} is banned"));
         }
     }
     complaints
+}
+
+fn texts(list: &Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
 }
 
 /// Those for this machine's kind, with all features: they have been fetched, or this test would not run.
@@ -93,14 +110,22 @@ fn packages() -> Vec<Package> {
         ["metadata", "--locked", "--format-version", "1", "--all-features", "--filter-platform", &host];
     let answer: Json = serde_json::from_str(&output(env!("CARGO"), &question)).unwrap();
     let text = |package: &Json, field: &str| package[field].as_str().map(str::to_owned);
-    let packages = answer["packages"].as_array().unwrap().iter();
+    let packages = answer["packages"].as_array().unwrap();
+    let names: BTreeMap<_, _> = packages.iter().map(|it| (it["id"].as_str(), text(it, "name"))).collect();
+    let mut users: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for node in answer["resolve"]["nodes"].as_array().unwrap() {
+        for used in node["dependencies"].as_array().unwrap() {
+            users.entry(used.as_str()).or_default().extend(names[&node["id"].as_str()].clone());
+        }
+    }
     let package = |it: &Json| Package {
+        users: users.get(&it["id"].as_str()).cloned().unwrap_or_default(),
         name: text(it, "name").unwrap(),
         version: text(it, "version").unwrap(),
         license: text(it, "license"),
         source: text(it, "source"),
     };
-    packages.map(package).collect()
+    packages.iter().map(package).collect()
 }
 
 fn output(program: &str, arguments: &[&str]) -> String {

@@ -22,6 +22,8 @@ mod input;
 mod points;
 mod random;
 mod read_only;
+#[cfg(feature = "s3")]
+mod s3;
 mod socket_alerts;
 mod take_over;
 

@@ -408,7 +408,7 @@ fn the_newest_confirmed_checkpoint_is_kept_while_later_ones_wait() {
         (1..=5).filter(|&it| standing.has_committed(Lineage(lineage), CheckpointId(it))).collect::<Vec<_>>()
     };
     assert_eq!(committed(&waiting, 2), [1, 2]);
-    assert_eq!(committed(&waiting, 3), []);
+    assert_eq!(committed(&waiting, 3), Vec::<u64>::new());
     kinds.push(confirmed(3));
     assert_eq!(needed(&standing(&kinds)), [3, 4, 5]);
     assert_eq!(committed(&standing(&kinds), 2), [1, 2, 3]);

@@ -160,6 +160,12 @@ impl SnapshotLocation {
             .transpose()
     }
 
+    /// Whether `text` is written as one snapshot of a directory, `DIR@N` or `DIR/history/N`.
+    #[must_use]
+    pub fn is_of_one(text: &str) -> bool {
+        parse(text).1 != Which::Latest
+    }
+
     /// The URL of the directory.
     #[must_use]
     pub fn url(&self) -> &str {

@@ -12,7 +12,7 @@ use checkpoint::{
         retry::Retry,
     },
 };
-use env::{Env, Limits, MemoryLimit, Message, Sender, Store, TaskHandle, channel};
+use env::{Env, Limits, MemoryLimit, Message, Sender, Store, StoreRequests, TaskHandle, channel};
 use statebackend::{
     MergePolicy,
     store::{MemoryUse, StoreSettings, Stores},
@@ -60,6 +60,7 @@ pub struct JobControl {
     plan: Arc<Plan>,
     checkpoint_url: Option<Arc<str>>,
     stores: Option<Stores>,
+    checkpoints: Arc<dyn Store>,
 }
 
 impl JobControl {
@@ -103,6 +104,12 @@ impl JobControl {
     #[must_use]
     pub fn memory_use(&self) -> Option<MemoryUse> {
         self.stores.as_ref().map(Stores::memory_use)
+    }
+
+    /// The requests to the checkpoint directory, where it is behind a network.
+    #[must_use]
+    pub fn store_requests(&self) -> Vec<StoreRequests> {
+        self.checkpoints.requests()
     }
 
     /// The job's plan.
@@ -202,6 +209,7 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         slots: plan.slots(),
         to_job_manager,
     };
+    let checkpoints = Arc::clone(&store);
     let warn = env.clone();
     let task_manager = env.spawn_task("task manager", async move {
         if let Err(error) = task_manager.run(from_job_manager).await {
@@ -241,7 +249,8 @@ pub(crate) async fn start(env: &Env, plan: Plan, settings: Settings) -> Result<J
         rest: None,
     };
     let open_requests = Requests::new(request_receiver);
-    let control = JobControl { env: env.clone(), requests, view, metrics, plan, checkpoint_url, stores };
+    let control =
+        JobControl { env: env.clone(), requests, view, metrics, plan, checkpoint_url, stores, checkpoints };
     let rest = match &settings.rest {
         RestAddress::At(address) => {
             // The process that is taken over holds it until it finds itself fenced.

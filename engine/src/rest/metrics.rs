@@ -5,6 +5,7 @@ use axum::{
     http::header::CONTENT_TYPE,
     response::{IntoResponse, Response},
 };
+use env::StoreRequests;
 use statebackend::store::MemoryUse;
 use types::rest::{CheckpointCounts, JobDetails, RestoredState, TaskDetails};
 
@@ -19,13 +20,14 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const END: &str = "# EOF\n";
 
 pub(super) async fn page(State(served): State<Served>) -> Response {
-    let of_job = of_job(&served.picture(), served.control.memory_use()).encode();
+    let control = &served.control;
+    let of_job = of_job(&served.picture(), control.memory_use(), &control.store_requests()).encode();
     let of_job = of_job.strip_suffix(END).unwrap_or(&of_job).to_owned();
     ([(CONTENT_TYPE, OPEN_METRICS)], of_job + &served.control.metrics().encode()).into_response()
 }
 
 /// A registry made for one page: what is gone (tasks of an older attempt) does not stay in it.
-fn of_job(job: &JobDetails, memory: Option<MemoryUse>) -> Metrics {
+fn of_job(job: &JobDetails, memory: Option<MemoryUse>, requests: &[StoreRequests]) -> Metrics {
     let page = Page { metrics: Metrics::default(), job: &job.name };
     for state in states() {
         let is_it = u64::from(state == job.state);
@@ -47,6 +49,12 @@ fn of_job(job: &JobDetails, memory: Option<MemoryUse>) -> Metrics {
         page.set("state_evicted_cells", "Cells that have left for the stores", &[], evicted_cells);
         page.set("state_blocks_bytes", "Blocks of the stores in memory", &[], blocks as u64);
         page.set("state_write_buffers_bytes", "What the stores have not written", &[], write_buffers as u64);
+    }
+    for StoreRequests { kind, sent, unanswered } in requests {
+        let (kind, help) =
+            ([("kind", *kind)], "Requests to the checkpoint directory, repeated ones included");
+        page.set("store_requests", help, &kind, *sent);
+        page.set("store_requests_unanswered", "Those that got no yes or no", &kind, *unanswered);
     }
     page.metrics
 }

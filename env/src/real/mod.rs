@@ -24,6 +24,10 @@ use tokio::runtime::Handle;
 use types::{Error, Result, Timestamp};
 
 use self::files::{RealFiles, timestamp};
+#[cfg(not(feature = "s3"))]
+use crate::store::without_s3;
+#[cfg(feature = "s3")]
+use crate::store::{S3Store, Spawn};
 use crate::{
     BoxFuture, Connection, FaultPoint, Files, Listener, Monotonic, Store, TaskHandle, World,
     store::{Blocking, DirStore, Location, MemoryStores, locate},
@@ -140,6 +144,16 @@ impl World for RealWorld {
                 let nonce = u64::from_le_bytes(random());
                 Ok(Arc::new(DirStore::open(url, &path, self.files(), blocking, nonce, self.wall())?))
             }
+            #[cfg(feature = "s3")]
+            Location::S3 { bucket, prefix } => {
+                let runtime = self.runtime.clone();
+                let spawn: Spawn = Arc::new(move |name, task| spawn_on(&runtime, name, task));
+                let vars = self.vars("AWS_").into_iter();
+                let vars: Vec<_> = vars.filter_map(|name| Some((name.clone(), self.var(&name)?))).collect();
+                Ok(Arc::new(S3Store::open(url, &bucket, &prefix, &vars, spawn)?))
+            }
+            #[cfg(not(feature = "s3"))]
+            Location::S3 { .. } => Err(without_s3(url)),
         }
     }
 

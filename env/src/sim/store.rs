@@ -11,7 +11,7 @@ use rand::RngExt;
 use types::{Error, ErrorKind, Result};
 
 use super::{shared::Shared, world::SimWorld};
-use crate::{BoxFuture, Created, MemoryLimit, Payload, Rng, Store, StoreEntry, StoreWriter};
+use crate::{BoxFuture, Created, MemoryLimit, Payload, Rng, Store, StoreEntry, StoreRequests, StoreWriter};
 
 /// What goes wrong with calls to stores, each with its probability from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -233,6 +233,10 @@ impl Store for FaultyStore {
 
     async fn tidy(&self) -> Result<()> {
         self.inner.tidy().await
+    }
+
+    fn requests(&self) -> Vec<StoreRequests> {
+        self.inner.requests()
     }
 
     async fn prune(&self, deleted: &[String]) -> Result<()> {

@@ -308,6 +308,9 @@ impl World for SimWorld {
                 let store = DirStore::open(url, &path, self.files(), blocking, nonce, self.wall())?;
                 Ok(faulty(Arc::new(store), Reach::Local))
             }
+            Location::S3 { .. } => Err(Error::invalid_job(format!(
+                "{url} cannot be simulated: sim:NAME is a store that is far away"
+            ))),
         }
     }
 

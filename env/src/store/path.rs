@@ -7,7 +7,7 @@ use types::{Error, ErrorKind, Result};
 use crate::Files;
 
 /// The URLs that a store can be opened at, for messages.
-const KNOWN: &str = "a directory (file:///path or a plain path) or memory:NAME";
+const KNOWN: &str = "a directory (file:///path or a plain path), s3://BUCKET/PREFIX or memory:NAME";
 
 /// Where a store lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,13 @@ pub(crate) enum Location {
     Dir(PathBuf),
     /// A map in this process.
     Memory(String),
+    /// A prefix, which may be empty, in a bucket.
+    S3 {
+        /// The bucket's name.
+        bucket: String,
+        /// Parts with slashes between them.
+        prefix: String,
+    },
 }
 
 /// Reads a store URL.
@@ -36,8 +43,33 @@ pub(crate) fn locate(url: &str) -> Result<Location> {
         },
         "memory" if is_part(rest) => Ok(Location::Memory(rest.into())),
         "memory" => Err(Error::invalid_job(format!("{url} has no name of letters, digits, '.', '_', '-'"))),
+        "s3" => bucket_and_prefix(rest).ok_or_else(|| {
+            Error::invalid_job(format!(
+                "{url} is not s3://BUCKET/PREFIX: a bucket of 3 to 63 lower-case letters, digits, '.', '-', and parts of \
+                 letters, digits, '.', '_', '-', joined by '/', were expected"
+            ))
+        }),
         _ => Err(Error::invalid_job(format!("{url} has the unknown scheme {scheme}: give {KNOWN}"))),
     }
+}
+
+/// Reads what stands behind `s3:`.
+fn bucket_and_prefix(rest: &str) -> Option<Location> {
+    let rest = rest.strip_prefix("//")?;
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    let is_bucket = (3..=63).contains(&bucket.len())
+        && bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-'));
+    let is_prefix = prefix.is_empty() || prefix.split('/').all(is_part);
+    (is_bucket && is_prefix).then(|| Location::S3 { bucket: bucket.into(), prefix: prefix.into() })
+}
+
+/// What a program says to an S3 URL that cannot open it.
+#[cfg(any(test, not(feature = "s3")))]
+pub(crate) fn without_s3(url: &str) -> Error {
+    Error::invalid_job(format!(
+        "cannot open {url}: this program was built without the feature s3: build it with --features s3"
+    ))
 }
 
 /// The URL in words that mean the same from every directory: a relative path becomes an absolute one.
@@ -111,10 +143,40 @@ mod tests {
         assert_eq!(locate("a/b").unwrap(), Location::Dir("a/b".into()));
         assert_eq!(locate("./a:b").unwrap(), Location::Dir("./a:b".into()));
         assert_eq!(locate("memory:x").unwrap(), Location::Memory("x".into()));
+        for (url, bucket, prefix) in [
+            ("s3://bucket", "bucket", ""),
+            ("s3://bucket/", "bucket", ""),
+            ("s3://my.bucket-1/a/B_2", "my.bucket-1", "a/B_2"),
+            ("s3://bucket/a/", "bucket", "a"),
+        ] {
+            let (bucket, prefix) = (bucket.into(), prefix.into());
+            assert_eq!(locate(url).unwrap(), Location::S3 { bucket, prefix }, "{url}");
+        }
+        for bad in [
+            "s3:bucket/a",
+            "s3:///a",
+            "s3://Bucket/a",
+            "s3://b/a",
+            "s3://bucket/a//b",
+            "s3://bucket/../a",
+            "s3://bucket/a%20b",
+            "s3://key:secret@bucket/a",
+            "s3a://bucket/a",
+        ] {
+            assert_eq!(locate(bad).unwrap_err().kind(), ErrorKind::InvalidJob, "{bad}");
+        }
         for bad in ["", "file:a", "file://host/a", "file:///a%20b", "memory:", "memory:a/b", "hdfs://a/b"] {
             assert_eq!(locate(bad).unwrap_err().kind(), ErrorKind::InvalidJob, "{bad}");
         }
         assert!(locate("hdfs://a/b").unwrap_err().to_string().contains("memory:NAME"));
+    }
+
+    #[test]
+    fn a_program_without_s3_says_so() {
+        let error = without_s3("s3://bucket/a");
+        assert_eq!(error.kind(), ErrorKind::InvalidJob);
+        let expected = "cannot open s3://bucket/a: this program was built without the feature s3: build it with --features s3";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]
@@ -128,6 +190,7 @@ mod tests {
                 ("/a", "/a"),
                 ("file:///a", "file:///a"),
                 ("memory:a", "memory:a"),
+                ("s3://bucket/a", "s3://bucket/a"),
                 ("hdfs://a", "hdfs://a"),
             ] {
                 assert_eq!(absolute(&*files, url).unwrap(), expected, "{url}");

@@ -150,7 +150,7 @@ mod tests {
             assert_eq!(pieces.pop(), Some(item));
         }
         assert_eq!(pieces.len(), 0);
-        assert_eq!(pieces.top(1), []);
+        assert!(pieces.top(1).is_empty());
         assert_eq!(pieces.pop(), None);
     }
 

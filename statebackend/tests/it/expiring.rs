@@ -641,7 +641,7 @@ fn a_record_without_event_time_cannot_write_what_expires_in_it() {
     let bytes = key_of(0);
     let mut ctx = Record { state: &mut state, key: &bytes, time: None };
     assert_eq!(handles.value.take(&mut ctx).unwrap(), None);
-    assert_eq!(handles.list.get(&mut ctx).unwrap(), []);
+    assert!(handles.list.get(&mut ctx).unwrap().is_empty());
     let error = handles.list.append(&mut ctx, 1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::User);
     assert!(error.to_string().contains("no event time"), "{error}");
