@@ -2,8 +2,9 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::unwrap_used,
-    reason = "the store's tasks are spawned past Env, as the real world does it"
+    reason = "the store's tasks are spawned past Env, as the real world does it; an address is found at which nobody is"
 )]
 
 use std::{
