@@ -66,7 +66,9 @@ impl Stores {
                 Some(Arc::new(super::rocksdb::RocksDbKind::new(of_store, settings.stores, settings.options)?))
             }
             #[cfg(feature = "sled")]
-            "sled" => Some(Arc::new(super::sled::SledKind::new(of_store, settings.stores, settings.options)?)),
+            "sled" => {
+                Some(Arc::new(super::sled::SledKind::new(of_store, settings.stores, settings.options)?))
+            }
             _ => None,
         };
         let kind = kind.ok_or_else(|| {
