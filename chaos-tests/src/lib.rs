@@ -12,6 +12,7 @@ mod process;
 pub mod rest;
 mod scene;
 mod seed;
+pub mod stage;
 pub mod words;
 pub mod workload;
 
@@ -21,3 +22,4 @@ pub use parts::Watch;
 pub use process::{Ended, Life, await_answer, died_of_sigkill};
 pub use scene::Scene;
 pub use seed::Seeded;
+pub use stage::Stage;

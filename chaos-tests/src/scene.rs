@@ -8,40 +8,21 @@ use std::{
     time::Duration,
 };
 
-use tempfile::TempDir;
-
 use crate::{
-    HistoryReader, Life, Newest, Seeded, Watch,
+    Life, Newest, Seeded, Stage, Watch,
     damage::{self, Image},
+    stage::BACKENDS,
     words, workload,
 };
 
 /// How long a life may take to end by itself, many times what it needs.
-const END_LIMIT: Duration = Duration::from_secs(60);
-/// The backends that a job's lives take in turn: each restores what another one wrote.
-const BACKENDS: &[&str] = &[
-    "filesystem",
-    #[cfg(feature = "rocksdb")]
-    "rocksdb",
-    #[cfg(feature = "sled")]
-    "sled",
-];
+const END_LIMIT: Duration = Duration::from_secs(180);
 
-/// How many copies for local recovery its lives may keep, in turn: enough, enough again, too few, none. What one life has left is
-/// there for those after it.
-const LOCAL_RECOVERY: [&str; 4] = ["16MiB", "16MiB", "64KiB", "off"];
-
-/// A job's surroundings, in a temporary directory that goes with it.
+/// A word count's surroundings, in a temporary directory that goes with it.
 pub struct Scene {
-    folder: TempDir,
-    program: PathBuf,
+    stage: Stage,
     expected: BTreeMap<String, u64>,
     watch: Watch,
-    history: HistoryReader,
-    lives: u32,
-    /// Where the checkpoints are, and the variables with which a program finds that place.
-    checkpoints: String,
-    variables: Vec<(String, String)>,
 }
 
 impl Scene {
@@ -51,20 +32,13 @@ impl Scene {
     /// If the machine has no room for it.
     #[must_use]
     pub fn new(program: &Path, files: u64, bytes: u64, seeded: &mut Seeded) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary directory");
-        let input = folder.path().join("input");
+        let stage = Stage::new(program);
+        let input = stage.path("input");
         workload::write_texts(&input, files, bytes, seeded).expect("the text is written");
-        let checkpoints = folder.path().join("checkpoints");
-        let history = HistoryReader::new(&checkpoints).expect("a runtime");
         Self {
-            checkpoints: checkpoints.display().to_string(),
-            variables: Vec::new(),
-            program: program.to_owned(),
             expected: words::count(&input).expect("the text is counted"),
-            watch: Watch::over(&folder.path().join("output")),
-            history,
-            folder,
-            lives: 0,
+            watch: Watch::over(&stage.path("output")),
+            stage,
         }
     }
 
@@ -72,15 +46,25 @@ impl Scene {
     /// is then for a command to tell: [`history`](Self::history) reads directories.
     #[must_use]
     pub fn with_checkpoints_at(mut self, url: &str, variables: Vec<(String, String)>) -> Self {
-        url.clone_into(&mut self.checkpoints);
-        self.variables = variables;
+        self.stage.put_checkpoints_at(url, variables);
         self
+    }
+
+    /// How many lives so far have read state from copies that an earlier one had left.
+    #[must_use]
+    pub fn lives_from_copies(&self) -> usize {
+        self.stage.lives_from_copies()
+    }
+
+    /// What it has in common with those of other jobs.
+    pub fn stage_mut(&mut self) -> &mut Stage {
+        &mut self.stage
     }
 
     /// A path inside the scene.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.stage.path(name)
     }
 
     /// The command that starts the job; the same flags each time but for the parallelism, and the backend, which is another
@@ -93,24 +77,20 @@ impl Scene {
     /// The same, with REST at an address.
     #[must_use]
     pub fn command_at(&self, parallelism: u64, rest: &str) -> Command {
-        let mut command = Command::new(&self.program);
+        self.command_on(BACKENDS[self.stage.lives() as usize % BACKENDS.len()], parallelism, rest)
+    }
+
+    /// The same, with this backend.
+    #[must_use]
+    pub fn command_on(&self, backend: &str, parallelism: u64, rest: &str) -> Command {
+        let mut command = self.stage.command(backend, parallelism, rest);
         command.arg("--input").arg(self.path("input"));
         command.arg("--output").arg(self.path("output"));
-        command.arg("--checkpoints").arg(&self.checkpoints).envs(self.variables.iter().cloned());
-        command.args(["--interval", "50ms", "--rest", rest, "--parallelism", &parallelism.to_string()]);
-        // Little memory, so that cells leave for the stores all the time.
-        let backend = BACKENDS[self.lives as usize % BACKENDS.len()];
-        command.args(["--state", backend, "--set", "state.memory=64KiB"]);
-        command.arg("--set").arg(format!("state.directory={}", self.path("state").display()));
-        let copies = LOCAL_RECOVERY[self.lives as usize % LOCAL_RECOVERY.len()];
-        command.args(["--set", &format!("state.local-recovery={copies}")]);
-        // Runs are merged and files are collected as often as can be.
-        command.args(["--set", "snapshot.merge-fan-in=2", "--set", "checkpoints.retained=2"]);
         command
     }
 
-    /// The same, reading at most so many words a second: a life that is to be ended from outside must not come to its end
-    /// before, however fast the machine is.
+    /// As [`command`](Self::command), reading at most so many words a second: a life that is to be ended from outside must not
+    /// come to its end before, however fast the machine is.
     #[must_use]
     pub fn paced_command(&self, parallelism: u64, words_per_second: u64) -> Command {
         let mut command = self.command(parallelism);
@@ -129,10 +109,7 @@ impl Scene {
     /// # Panics
     /// If the program cannot be started.
     pub fn start(&mut self, command: &mut Command) -> Life {
-        self.lives += 1;
-        let log = self.path(&format!("life-{:03}", self.lives));
-        Life::start(command, &log)
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.program.display()))
+        self.stage.start(command)
     }
 
     /// What the history says now.
@@ -141,8 +118,7 @@ impl Scene {
     /// If it is damaged: a kill must not do that.
     #[must_use]
     pub fn history(&mut self) -> Newest {
-        let newest = self.history.newest();
-        newest.unwrap_or_else(|error| self.fail(&format!("the history cannot be read: {error}")))
+        self.stage.history()
     }
 
     /// Holds the published files to what is promised at every moment.
@@ -178,9 +154,20 @@ impl Scene {
     /// # Panics
     /// With what is wrong.
     pub fn finish(&mut self, parallelism: u64) {
-        let life = self.start(&mut self.command(parallelism));
-        match life.wait(END_LIMIT) {
-            Ok(Some(ended)) if ended.status.success() => self.check(),
+        let mut command = self.command(parallelism);
+        self.finish_by(&mut command);
+    }
+
+    /// The same by this command. What it said.
+    ///
+    /// # Panics
+    /// With what is wrong.
+    pub fn finish_by(&mut self, command: &mut Command) -> String {
+        match self.start(command).wait(END_LIMIT) {
+            Ok(Some(ended)) if ended.status.success() => {
+                self.check();
+                ended.output
+            }
             Ok(Some(ended)) => self.fail(&format!("the last life ended with {}", ended.status)),
             Ok(None) => self.fail(&format!("the last life did not end within {END_LIMIT:?}")),
             Err(error) => self.fail(&error.to_string()),
@@ -197,29 +184,11 @@ impl Scene {
         }
     }
 
-    /// How many lives so far have read state from copies that an earlier one had left.
-    #[must_use]
-    pub fn lives_from_copies(&self) -> usize {
-        let said =
-            |life| std::fs::read_to_string(self.path(&format!("life-{life:03}.err"))).unwrap_or_default();
-        let has_read = |said: &String| {
-            let mut read = said.lines().filter_map(|line| line.split_once("its state is restored: "));
-            read.any(|(_, bytes)| !bytes.starts_with("0 "))
-        };
-        (1..=self.lives).map(said).filter(has_read).count()
-    }
-
     /// Fails the test with everything that helps to see why; the directory stays.
     ///
     /// # Panics
     /// Always.
     pub fn fail(&mut self, why: &str) -> ! {
-        self.folder.disable_cleanup(true);
-        let errors =
-            |life| std::fs::read_to_string(self.path(&format!("life-{life:03}.err"))).unwrap_or_default();
-        let last: String = (self.lives.saturating_sub(1)..=self.lives)
-            .map(|life| format!("-- standard error of life {life}\n{}", errors(life)))
-            .collect();
-        panic!("{why}\nlives: {}; the scene is kept at {}\n{last}", self.lives, self.folder.path().display());
+        self.stage.fail(why)
     }
 }

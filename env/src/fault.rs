@@ -24,10 +24,18 @@ macro_rules! points {
 }
 
 points! {
+    /// A task has read records or a mark, and has not worked on them.
+    ReadAfter = "read.after",
+    /// A task is cut at a barrier: its tables have flipped, and the barrier is not passed on.
+    CutAfter = "cut.after",
+    /// A task is about to drain a few of the cells that were cut.
+    DrainBefore = "drain.before",
     /// A run is sealed, its file not yet written.
     RunUploadBefore = "run-upload.before",
     /// A run's file is durable, not yet acknowledged.
     RunUploadAfter = "run-upload.after",
+    /// Neighbouring runs are about to be merged.
+    MergeBefore = "merge.before",
     /// A merged run is durable, not yet in any list.
     MergeAfter = "merge.after",
     /// A sink's transaction is about to be prepared.
@@ -62,16 +70,42 @@ points! {
     StartRecordBefore = "start-record.before",
     /// An attempt's start record is created, nothing restored.
     StartRecordAfter = "start-record.after",
+    /// The working state that a dead process left on disk is about to be removed.
+    DeadStateBefore = "dead-state.before",
+    /// The working state of a dead process is removed, but for the lock that says so.
+    DeadStateAfter = "dead-state.after",
+    /// An operator's subtask is about to get its keyed state back.
+    RestoreBefore = "restore.before",
+    /// A part of what the runs hold is read back.
+    RestoreAmid = "restore.amid",
+    /// A task has all its state back, and has not yet said that it runs.
+    RestoreAfter = "restore.after",
+    /// A store is about to be opened; its directory may not be there.
+    StoreOpenBefore = "store-open.before",
+    /// A store is open and empty.
+    StoreOpenAfter = "store-open.after",
+    /// Restored state is about to be loaded into a store.
+    StoreLoadBefore = "store-load.before",
+    /// Restored state is loaded into a store; more may follow.
+    StoreLoadAfter = "store-load.after",
+    /// A store is about to be asked for what is not in the table.
+    StoreReadBefore = "store-read.before",
+    /// Changes are about to be written into a store.
+    StoreWriteBefore = "store-write.before",
+    /// Changes are written into a store, nobody told.
+    StoreWriteAfter = "store-write.after",
     /// A garbage record is about to be created.
     GarbageRecordBefore = "garbage-record.before",
     /// A garbage record is created, nothing deleted.
     GarbageRecordAfter = "garbage-record.after",
-    /// A file named by a garbage record is about to be deleted.
+    /// A file named by a garbage record, or of a savepoint that is to go, is about to be deleted.
     DeleteBefore = "delete.before",
-    /// A file named by a garbage record is deleted.
+    /// A file named by a garbage record, or of a savepoint that is to go, is deleted.
     DeleteAfter = "delete.after",
     /// A savepoint's files are about to be copied.
     SavepointCopyBefore = "savepoint-copy.before",
+    /// What a savepoint holds of one subtask is copied.
+    SavepointCopyAmid = "savepoint-copy.amid",
     /// A savepoint is whole, "savepoint completed" not yet recorded.
     SavepointCopyAfter = "savepoint-copy.after",
 }

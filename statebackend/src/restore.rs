@@ -6,7 +6,7 @@
 
 mod load;
 
-use env::{Env, Store};
+use env::{Env, FaultPoint, Store};
 use types::{Error, KeyGroupRange, Result, Run, key_hash};
 
 use crate::{
@@ -60,6 +60,7 @@ pub async fn restore(
                 .blocking("restore", move || applied.apply(window, &run, &places, wanted).map(|()| applied));
             let applied = applied.await??;
             (*into, stats) = (applied.state, applied.stats);
+            env.fault(FaultPoint::RestoreAmid)?;
         }
     }
     Ok(stats)

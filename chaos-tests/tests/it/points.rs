@@ -1,11 +1,11 @@
-//! One kill at each named point, by the process itself; one more at the same point during the recovery from it; and one
-//! at any other point during the recovery from both. The test fails if a point did not kill, or not in the
-//! recovery from the first kill.
+//! One kill at each named point with each backend, by the process itself, and more at the same point during the recovery
+//! from it; then one at any other point during the recovery from all of these. The test fails if a point did not kill
+//! with one of the backends that pass it, or not in the recovery from a kill at it.
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, thread, time::Duration};
 
 use env::FaultPoint;
-use tidegate_chaos_tests::{Life, Scene, Seeded, died_of_sigkill, rest};
+use tidegate_chaos_tests::{Life, Scene, Seeded, died_of_sigkill, rest, stage::BACKENDS};
 
 /// Within this time an armed life dies or ends.
 const LIFE_LIMIT: Duration = Duration::from_secs(60);
@@ -20,8 +20,15 @@ const JOBS_MAX: u64 = 4;
 /// amid the flow.
 fn lethal_hits(point: FaultPoint) -> &'static [u64] {
     match point {
+        // Passed all the time.
+        FaultPoint::ReadAfter
+        | FaultPoint::DrainBefore
+        | FaultPoint::StoreReadBefore
+        | FaultPoint::StoreWriteBefore
+        | FaultPoint::StoreWriteAfter => &[1, 60],
         // Passed in every checkpoint.
-        FaultPoint::RunUploadBefore
+        FaultPoint::CutAfter
+        | FaultPoint::RunUploadBefore
         | FaultPoint::RunUploadAfter
         | FaultPoint::PrepareBefore
         | FaultPoint::PrepareAfter
@@ -34,20 +41,64 @@ fn lethal_hits(point: FaultPoint) -> &'static [u64] {
         | FaultPoint::ConfirmBefore
         | FaultPoint::ConfirmAfter => &[1, 4],
         // Passed once there are several checkpoints.
-        FaultPoint::MergeAfter
+        FaultPoint::MergeBefore
+        | FaultPoint::MergeAfter
         | FaultPoint::GarbageRecordBefore
         | FaultPoint::GarbageRecordAfter
         | FaultPoint::DeleteBefore
         | FaultPoint::DeleteAfter => &[1, 2],
-        // Passed once in a life.
+        // Passed once in a life, or once for each task.
         FaultPoint::LastCheckpointBefore
         | FaultPoint::LastCheckpointAfter
         | FaultPoint::FinishedRecordBefore
         | FaultPoint::FinishedRecordAfter
         | FaultPoint::StartRecordBefore
-        | FaultPoint::StartRecordAfter => &[1],
+        | FaultPoint::StartRecordAfter
+        | FaultPoint::DeadStateBefore
+        | FaultPoint::DeadStateAfter
+        | FaultPoint::RestoreBefore
+        | FaultPoint::RestoreAmid
+        | FaultPoint::RestoreAfter
+        | FaultPoint::StoreOpenBefore
+        | FaultPoint::StoreOpenAfter
+        | FaultPoint::StoreLoadBefore
+        | FaultPoint::StoreLoadAfter => &[1],
         // Passed when a savepoint is asked for.
-        FaultPoint::SavepointCopyBefore | FaultPoint::SavepointCopyAfter => &[1],
+        FaultPoint::SavepointCopyBefore | FaultPoint::SavepointCopyAmid | FaultPoint::SavepointCopyAfter => {
+            &[1]
+        }
+    }
+}
+
+/// The backends with which a life passes the point.
+fn backends(point: FaultPoint) -> Vec<&'static str> {
+    let needs_store = matches!(
+        point,
+        FaultPoint::DeadStateBefore
+            | FaultPoint::DeadStateAfter
+            | FaultPoint::StoreOpenBefore
+            | FaultPoint::StoreOpenAfter
+            | FaultPoint::StoreLoadBefore
+            | FaultPoint::StoreLoadAfter
+            | FaultPoint::StoreReadBefore
+            | FaultPoint::StoreWriteBefore
+            | FaultPoint::StoreWriteAfter
+    );
+    BACKENDS.iter().copied().filter(|backend| !needs_store || *backend != "filesystem").collect()
+}
+
+/// Where a job must have died before, and at which hit, so that a life passes the point at all.
+fn dies_before(point: FaultPoint) -> Option<(FaultPoint, u64)> {
+    match point {
+        // Behind its "finished" record a job has nothing more to do.
+        FaultPoint::FinishedRecordAfter => Some((FaultPoint::FinishedRecordBefore, 1)),
+        // Only who died leaves something, and there is something to restore.
+        FaultPoint::DeadStateBefore
+        | FaultPoint::DeadStateAfter
+        | FaultPoint::RestoreAmid
+        | FaultPoint::StoreLoadBefore
+        | FaultPoint::StoreLoadAfter => Some((FaultPoint::CompletedRecordAfter, 2)),
+        _ => None,
     }
 }
 
@@ -62,22 +113,23 @@ fn is_at_the_end(point: FaultPoint) -> bool {
     )
 }
 
-/// Where a job dies first that is to die at the point in the recovery: at the point itself. But one that was shot behind
-/// its "finished" record has nothing more to do.
-fn dies_before(point: FaultPoint) -> FaultPoint {
-    if point == FaultPoint::FinishedRecordAfter { FaultPoint::FinishedRecordBefore } else { point }
-}
-
 /// How often a point was passed, and how often it killed.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Tally {
     passed: u64,
-    /// The first life of a job.
-    killed: u64,
-    /// The life that recovered from the kill at this point.
-    killed_in_recovery: u64,
+    /// The first life that was armed with it, by backend.
+    killed: BTreeMap<&'static str, u64>,
+    /// A life that recovered from a kill at this point, or from the one that must come before, by backend.
+    killed_in_recovery: BTreeMap<&'static str, u64>,
     /// The life after that, where any point may be armed.
-    killed_third: u64,
+    killed_last: u64,
+}
+
+impl Tally {
+    /// How often a life died with this backend.
+    fn with(&self, backend: &str) -> u64 {
+        [&self.killed, &self.killed_in_recovery].iter().filter_map(|by| by.get(backend)).sum()
+    }
 }
 
 type Tallies = BTreeMap<FaultPoint, Tally>;
@@ -86,55 +138,91 @@ type Tallies = BTreeMap<FaultPoint, Tally>;
 fn kills_at_each_point() {
     let mut seeded = Seeded::announced("kills_at_each_point", 7);
     let mut tallies: Tallies = FaultPoint::ALL.iter().map(|point| (*point, Tally::default())).collect();
+    // Each point begins with the backend behind that of the one before.
+    let mut turn = 0;
     for &point in FaultPoint::ALL {
+        let mut backends = backends(point);
+        if backends.is_empty() {
+            continue;
+        }
         for &hit in lethal_hits(point) {
-            let dies = |_| die_again_and_again([point, point], hit, &mut seeded, &mut tallies);
+            let begin = turn % backends.len();
+            backends.rotate_left(begin);
+            turn += 1;
+            let dies = |_| die_again_and_again(point, hit, &backends, &mut seeded, &mut tallies);
             assert!((0..JOBS_MAX).any(dies), "{}#{hit} was not passed by {JOBS_MAX} jobs", point.name());
         }
         // A recovery may come to the end of the job before it has passed the point.
         let mut jobs = 0;
-        while tally(&mut tallies, point).killed_in_recovery == 0 {
+        while let Some(missed) = missed(&tallies[&point], &backends) {
             jobs += 1;
-            assert!(jobs <= JOBS_MAX, "{} was not passed in {JOBS_MAX} recoveries", point.name());
-            die_again_and_again([dies_before(point), point], 1, &mut seeded, &mut tallies);
+            assert!(jobs <= JOBS_MAX, "{} did not kill {missed} in {JOBS_MAX} jobs", point.name());
+            let place = backends.iter().position(|backend| *backend == missed).unwrap_or(0);
+            backends.rotate_left(place);
+            die_again_and_again(point, 1, &backends, &mut seeded, &mut tallies);
         }
     }
-    println!(
-        "{:<26}{:>10}{:>10}{:>24}{:>14}",
-        "point", "passed", "killed", "killed in recovery", "third kill"
-    );
+    show(&tallies);
     for (point, tally) in &tallies {
-        println!(
-            "{:<26}{:>10}{:>10}{:>24}{:>14}",
-            point.name(),
-            tally.passed,
-            tally.killed,
-            tally.killed_in_recovery,
-            tally.killed_third
-        );
-    }
-    for (point, tally) in &tallies {
-        assert!(tally.killed > 0 && tally.killed_in_recovery > 0, "{} did not kill twice", point.name());
+        let all = backends(*point).iter().all(|backend| tally.with(backend) > 0);
+        assert!(all, "{} did not kill with each backend: {:?}", point.name(), tally.killed);
     }
 }
 
-/// A job that dies at the first point, in the recovery from it at the second one, then at any, and then ends. `false` if
-/// it ended before it died.
+/// A backend with which the point has not killed yet, or has not in a recovery with any.
+fn missed(tally: &Tally, backends: &[&'static str]) -> Option<&'static str> {
+    let alive = backends.iter().find(|backend| tally.with(backend) == 0);
+    alive.or_else(|| backends.first().filter(|_| tally.killed_in_recovery.is_empty())).copied()
+}
+
+fn show(tallies: &Tallies) {
+    println!(
+        "{:<26}{:>10}{:>10}{:>24}{:>14}",
+        "point", "passed", "killed", "killed in recovery", "last kill"
+    );
+    for (point, tally) in tallies {
+        println!(
+            "{:<26}{:>10}{:>10}{:>24}{:>14}  {}",
+            point.name(),
+            tally.passed,
+            tally.killed.values().sum::<u64>(),
+            tally.killed_in_recovery.values().sum::<u64>(),
+            tally.killed_last,
+            BACKENDS.iter().map(|it| format!("{it} {}", tally.with(it))).collect::<Vec<_>>().join(", "),
+        );
+    }
+}
+
+/// A job that dies at the point, at this hit first, with one backend after the other, then at any point, and then ends.
+/// `false` if it ended before it died at the point.
 fn die_again_and_again(
-    [first, second]: [FaultPoint; 2],
+    point: FaultPoint,
     hit: u64,
+    backends: &[&'static str],
     seeded: &mut Seeded,
     tallies: &mut Tallies,
 ) -> bool {
     let mut job = ArmedJob::new(seeded);
-    let died = job.live(first, hit, seeded);
-    tally(tallies, first).killed += u64::from(died);
+    let mut died = true;
+    let mut is_recovery = false;
+    if let Some((before, at)) = dies_before(point) {
+        died = job.live(before, at, backends[backends.len() - 1], seeded);
+        is_recovery = true;
+    }
+    let mut killed = false;
+    for (backend, hit) in backends.iter().zip([hit].into_iter().chain(std::iter::repeat(1))) {
+        died = died && job.live(point, hit, backend, seeded);
+        if died {
+            let tally = tally(tallies, point);
+            let by = if is_recovery { &mut tally.killed_in_recovery } else { &mut tally.killed };
+            *by.entry(backend).or_default() += 1;
+            (killed, is_recovery) = (true, true);
+        }
+    }
     if died {
-        let died_again = job.live(second, 1, seeded);
-        tally(tallies, second).killed_in_recovery += u64::from(died_again);
-        let third = seeded.one_of(FaultPoint::ALL);
-        let died_third = job.live(third, 1, seeded);
-        tally(tallies, third).killed_third += u64::from(died_third);
+        let last = seeded.one_of(FaultPoint::ALL);
+        let died = job.live(last, 1, seeded.one_of(BACKENDS), seeded);
+        tally(tallies, last).killed_last += u64::from(died);
     }
     job.scene.finish(seeded.one_of(&PARALLELISMS));
     let passed = fs::read_to_string(&job.log).unwrap();
@@ -142,7 +230,7 @@ fn die_again_and_again(
         let point = FaultPoint::ALL.iter().find(|point| point.name() == line);
         tally(tallies, *point.expect("the log holds names of points")).passed += 1;
     }
-    died
+    killed
 }
 
 fn tally(tallies: &mut Tallies, point: FaultPoint) -> &mut Tally {
@@ -164,25 +252,30 @@ impl ArmedJob {
     }
 
     /// Lives once with the point armed, then looks at what was published. Whether it died.
-    fn live(&mut self, point: FaultPoint, hit: u64, seeded: &mut Seeded) -> bool {
+    fn live(&mut self, point: FaultPoint, hit: u64, backend: &str, seeded: &mut Seeded) -> bool {
         let armed = format!("{}#{hit}", point.name());
         let rest = rest::free_address().unwrap();
-        let mut command = self.scene.command_at(seeded.one_of(&PARALLELISMS), &rest.to_string());
+        let mut command = self.scene.command_on(backend, seeded.one_of(&PARALLELISMS), &rest.to_string());
         if !is_at_the_end(point) {
             command.args(["--set", &format!("source.records-per-second={WORDS_PER_SECOND}")]);
         }
         command.env("TIDEGATE_FAULT", &armed).env("TIDEGATE_FAULT_LOG", &self.log);
         let mut life = self.scene.start(&mut command);
-        if matches!(point, FaultPoint::SavepointCopyBefore | FaultPoint::SavepointCopyAfter) {
+        if matches!(
+            point,
+            FaultPoint::SavepointCopyBefore | FaultPoint::SavepointCopyAmid | FaultPoint::SavepointCopyAfter
+        ) {
             self.ask_for_savepoints(&mut life, rest);
         }
         let died = match life.wait(LIFE_LIMIT).unwrap() {
             Some(ended) if died_of_sigkill(ended.status) => true,
             Some(ended) if ended.status.success() => false,
-            Some(ended) => {
-                self.scene.fail(&format!("the life armed with {armed} ended with {}", ended.status))
+            Some(ended) => self
+                .scene
+                .fail(&format!("the life of {backend} armed with {armed} ended with {}", ended.status)),
+            None => {
+                self.scene.fail(&format!("the life of {backend} armed with {armed} neither died nor ended"))
             }
-            None => self.scene.fail(&format!("the life armed with {armed} neither died nor ended")),
         };
         self.scene.look();
         died

@@ -78,6 +78,7 @@ pub async fn write(
                 number: 0,
             };
             copy_subtask(from, &*to, subtask, identity, copier).await?;
+            env.fault(FaultPoint::SavepointCopyAmid)?;
         }
     }
     let bytes = manifest::encode(&copy)?;

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use env::{Env, Store};
+use env::{Env, FaultPoint, Store};
 use serde::{Deserialize, Serialize};
 use types::{CheckpointId, Digest, Error, ErrorKind, Result, SnapshotFile};
 
@@ -72,7 +72,9 @@ pub async fn delete(env: &Env, store: &Arc<dyn Store>) -> Result<Deleted> {
     let aside = [paths::SAVEPOINT_PARTIAL, paths::SAVEPOINT_LOCK, paths::SAVEPOINT_DELETED];
     gone.extend(aside.map(str::to_owned));
     for path in &gone {
+        env.fault(FaultPoint::DeleteBefore)?;
         Retry::STORE.run(env, "delete a savepoint", || store.delete(path)).await?;
+        env.fault(FaultPoint::DeleteAfter)?;
     }
     let left = Retry::STORE.run(env, "list a savepoint directory", || store.list("")).await?;
     // Empty directories do no harm.

@@ -135,7 +135,9 @@ fn a_savepoint_stands_for_itself_and_starts_another_job() {
 
 #[test]
 fn a_savepoint_that_died_half_way_is_none_and_is_copied_anew() {
-    for point in [FaultPoint::SavepointCopyBefore, FaultPoint::SavepointCopyAfter] {
+    for point in
+        [FaultPoint::SavepointCopyBefore, FaultPoint::SavepointCopyAmid, FaultPoint::SavepointCopyAfter]
+    {
         let sim = Simulation::new(22);
         sim.run(async |env| {
             let store = env.open_store(JOB).unwrap();

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use checkpoint::barrier::{Barrier, BarrierKind};
-use env::{Env, Monotonic};
+use env::{Env, FaultPoint, Monotonic};
 use statebackend::plan_merge;
 use types::{CheckpointId, Error, KeyGroupRange, Result, Timestamp};
 
@@ -46,6 +46,7 @@ impl Running {
         self.undrained = undrained;
         self.snapshots.begin(checkpoint, cuts, alignment_us, changed as u64);
         self.snapshots.on_step(flipping);
+        self.task.env.fault(FaultPoint::CutAfter)?;
         if let Some(sink) = &mut self.task.sink {
             if sink.has_committer() {
                 if sink.seal(checkpoint).await? {

@@ -7,7 +7,7 @@
 //! - [`cut`]: the cut at a barrier, and the slices of work after it. [`snapshot`]: which pieces the acknowledgement still
 //!   waits for. [`aligning`]: how long the barriers took. [`upload`]: run files, in the background. [`restore`]: the way back.
 //! - [`message`]: what a task is told and what it reports. [`guard`]: user code that panics.
-//!   [`load`]: how much of its time a task is busy.
+//!   [`load`]: how much of its time a task is busy. [`working`]: stores on disk. [`store_faults`]: where those can fail.
 
 mod aligning;
 pub(crate) mod chain;
@@ -21,5 +21,6 @@ pub(crate) mod run;
 pub(crate) mod sink;
 mod snapshot;
 pub(crate) mod source;
+mod store_faults;
 pub(crate) mod upload;
 pub(crate) mod working;

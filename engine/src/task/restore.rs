@@ -7,6 +7,7 @@ use checkpoint::{
     local_recovery::{LocalStore, ReadBytes},
     manifest::ListPart,
 };
+use env::FaultPoint;
 use serde::{Deserialize, Serialize};
 use types::{Error, Result, Run, Timestamp};
 
@@ -85,6 +86,7 @@ pub(crate) async fn open_and_restore(
                 let operator = &mut *task.chain.operators[at].operator;
                 operator.restore_lists(given.lists).map_err(in_place)?;
                 if let Some(keyed) = operator.keyed() {
+                    task.env.fault(FaultPoint::RestoreBefore)?;
                     keyed.set_full_from(task.uploads.policy.replace_from);
                     if let Some(working) = task.working.clone() {
                         let (attempt, operator, subtask) =
@@ -105,6 +107,7 @@ pub(crate) async fn open_and_restore(
         }
     }
     restore_watermarks(task, stored, of_source, of_sink);
+    task.env.fault(FaultPoint::RestoreAfter)?;
     Ok(RestoredBytes { local: task.local.is_some().then(|| read.local()), store: read.store() })
 }
 

@@ -10,7 +10,7 @@ use checkpoint::{
     local_recovery::LocalRecovery,
     manifest::TaskId,
 };
-use env::{Env, Limits, Message, Monotonic, Receiver, Sender, Store, channel};
+use env::{Env, FaultPoint, Limits, Message, Monotonic, Receiver, Sender, Store, channel};
 use futures::future;
 use types::{AttemptId, Error, JobId, KeyGroupRange, Result, Timestamp, Uid};
 
@@ -362,12 +362,19 @@ impl Running {
                 self.snapshots.flushed();
                 Ok(())
             }
-            Event::Element(input, element) => self.on_element(input, element).await,
+            Event::Element(input, element) => {
+                self.task.env.fault(FaultPoint::ReadAfter)?;
+                self.on_element(input, element).await
+            }
             Event::Read(event) => {
+                self.task.env.fault(FaultPoint::ReadAfter)?;
                 let event = event.map_err(|error| self.at_source(error))?;
                 self.on_read(event)
             }
-            Event::Slice => self.slice(),
+            Event::Slice => {
+                self.task.env.fault(FaultPoint::DrainBefore)?;
+                self.slice()
+            }
             Event::Due => self.on_due(),
         }
     }

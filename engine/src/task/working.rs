@@ -9,10 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use env::{Env, FileLock, Files};
+use env::{Env, FaultPoint, FileLock, Files};
 use rand::RngExt;
 use statebackend::store::{KeyValueStore, Stores, TableShare};
 use types::{AttemptId, Error, ErrorKind, Result, SubtaskIndex, Uid};
+
+use super::store_faults::StoreWithFaults;
 
 /// What the directories of processes are called, before a number.
 const PREFIX: &str = "tidegate-state-";
@@ -24,6 +26,7 @@ const TRIES: u32 = 10;
 /// The stores of a process, in its directory.
 #[derive(Debug)]
 pub(crate) struct Working {
+    env: Env,
     stores: Stores,
     dir: ProcessDirectory,
 }
@@ -55,12 +58,12 @@ impl Working {
         };
         files.create_dir_all(root).map_err(unusable)?;
         let holder = format!("pid {}, job {job}", env.process_id());
-        remove_dead(&*files, root, &holder);
+        remove_dead(env, root, &holder)?;
         for tried in 0..TRIES {
             let name = format!("working state of pid {} at {}, try {tried}", env.process_id(), env.wall());
             let path = root.join(format!("{PREFIX}{:016x}", env.rng(&name).random::<u64>()));
             if let Some(dir) = ProcessDirectory::make(&files, &path, &holder).map_err(unusable)? {
-                return Ok(Self { stores, dir });
+                return Ok(Self { env: env.clone(), stores, dir });
             }
         }
         Err(Error::unavailable(format!(
@@ -77,8 +80,10 @@ impl Working {
         subtask: SubtaskIndex,
     ) -> Result<(Box<dyn KeyValueStore>, TableShare)> {
         let dir = self.dir.path.join(format!("{attempt}-{operator}-{subtask}"));
+        self.env.fault(FaultPoint::StoreOpenBefore)?;
         let store = self.stores.open(Arc::clone(&self.dir.files), &dir)?;
-        Ok((store, self.stores.tables().share()))
+        self.env.fault(FaultPoint::StoreOpenAfter)?;
+        Ok((StoreWithFaults::around(store, &self.env), self.stores.tables().share()))
     }
 }
 
@@ -104,17 +109,21 @@ fn lock_of(path: &Path) -> PathBuf {
 
 /// Removes the directories of processes that live no more. What cannot be locked belongs to the living, or to somebody
 /// else.
-fn remove_dead(files: &dyn Files, root: &Path, holder: &str) {
+fn remove_dead(env: &Env, root: &Path, holder: &str) -> Result<()> {
+    let files = env.files();
     for lock in files.read_dir(root).unwrap_or_default() {
         let name = lock.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let is_lock = name.starts_with(PREFIX) && lock.extension().is_some_and(|it| it == LOCK);
         if is_lock && let Ok(Ok(held)) = files.lock(&lock, holder) {
+            env.fault(FaultPoint::DeadStateBefore)?;
             // Another user's, perhaps.
             let removed = files.remove_dir_all(&lock.with_extension(""));
+            env.fault(FaultPoint::DeadStateAfter)?;
             let _left = removed.and_then(|()| files.remove_file(&lock));
             drop(held);
         }
     }
+    Ok(())
 }
 
 impl Drop for ProcessDirectory {

@@ -47,6 +47,8 @@ struct Scenario {
     /// Whether the last process has its state in a store.
     ends_stored: bool,
     lives: Vec<Life>,
+    /// Operations at which stores fail, once each, in any of the lives.
+    failing: Vec<(FaultPoint, u64)>,
 }
 
 /// One process and its end.
@@ -82,6 +84,17 @@ fn draw_life(rng: &mut Rng) -> Life {
     }
 }
 
+/// What stores do to a disk that is full or broken.
+fn draw_failure(rng: &mut Rng) -> (FaultPoint, u64) {
+    const POINTS: [FaultPoint; 4] = [
+        FaultPoint::StoreOpenBefore,
+        FaultPoint::StoreLoadBefore,
+        FaultPoint::StoreReadBefore,
+        FaultPoint::StoreWriteAfter,
+    ];
+    (POINTS[rng.random_range(0..POINTS.len())], rng.random_range(1..=30))
+}
+
 impl Scenario {
     fn draw(seed: u64) -> Self {
         let rng = &mut Rng::seed_from_u64(seed);
@@ -113,6 +126,7 @@ impl Scenario {
             replaces: rng.random_bool(0.4),
             ends_stored: rng.random_bool(0.5),
             lives,
+            failing: (0..rng.random_range(0..=2)).map(|_| draw_failure(rng)).collect(),
         }
     }
 
@@ -221,6 +235,9 @@ async fn suffer(sim: &Simulation, observer: &Env, scenario: &Scenario, outputs: 
     sim.set_store_faults(scenario.store);
     for output in [&outputs.counts, &outputs.rows] {
         output.set_moods(scenario.moods);
+    }
+    for &(point, nth) in &scenario.failing {
+        sim.arm(point, nth, FaultAction::Fail(ErrorKind::Unavailable));
     }
     let mut deaths = 0;
     for life in &scenario.lives {

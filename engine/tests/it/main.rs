@@ -22,6 +22,7 @@ mod endings;
 mod event_time;
 mod every_second_checkpoint_fails;
 mod exactly_once_sim;
+mod failing_stores;
 mod failures;
 mod falling_back;
 mod foreign_checkpoint;

@@ -169,6 +169,11 @@ impl Control {
         faults.armed.push((point, hits + nth, action));
     }
 
+    /// What is armed and has not happened does not happen any more.
+    pub fn disarm(&self) {
+        lock(&self.shared.faults).armed.clear();
+    }
+
     /// How often each fault point was hit.
     #[must_use]
     pub fn faults(&self) -> BTreeMap<FaultPoint, u64> {

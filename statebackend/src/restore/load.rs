@@ -1,7 +1,7 @@
 //! Restoring with a store behind the tables: the runs are merged, and what lives is loaded in the order of the store's
 //! keys, which is that of runs. Timers go into memory.
 
-use env::{Env, Store};
+use env::{Env, FaultPoint, Store};
 use types::{Error, KeyGroupRange, Result, Run, key_hash};
 
 use super::{RestoreStats, check_value, places};
@@ -41,6 +41,7 @@ pub(super) async fn load(
     let mut scan = Scan::open(store, RunSet::new(&wanted, &clocks)).await?;
     while let Some(batch) = scan.next(env, store).await? {
         loading = env.blocking("restore", move || loading.take(&batch).map(|()| loading)).await??;
+        env.fault(FaultPoint::RestoreAmid)?;
     }
     loading = env.blocking("restore", move || loading.flush().map(|()| loading)).await??;
     *into = loading.state;

@@ -207,6 +207,7 @@ pub async fn merge(
     path: &str,
     compression: RunCompression,
 ) -> Result<Run> {
+    env.fault(FaultPoint::MergeBefore)?;
     let driver = Driver::open(store, of, includes_oldest).await?;
     let sink = RunWriter::new(identity, hull(of.runs), driver.schema.clone(), compression)?;
     let (written, ()) = write_all(env, store, driver, sink, store.writer(path).await?).await?;
