@@ -5,8 +5,11 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
 pub mod damage;
+pub mod events;
+mod expected;
 mod history;
 mod laboratory;
+mod lines;
 pub mod parts;
 mod process;
 pub mod rest;
@@ -16,8 +19,10 @@ pub mod stage;
 pub mod words;
 pub mod workload;
 
+pub use expected::{Expected, expected};
 pub use history::{HistoryReader, Newest};
 pub use laboratory::{Examination, Laboratory, Restored};
+pub use lines::Lines;
 pub use parts::Watch;
 pub use process::{Ended, Life, await_answer, died_of_sigkill};
 pub use scene::Scene;

@@ -18,6 +18,7 @@ mod commands;
 mod damage;
 mod damage_by_command;
 mod elsewhere;
+mod every_kind;
 mod input;
 mod points;
 mod random;
