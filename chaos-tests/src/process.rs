@@ -44,6 +44,12 @@ impl Life {
         Ok(Self { child, log: log.to_owned() })
     }
 
+    /// The number of the process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the process is still alive.
     ///
     /// # Errors

@@ -18,8 +18,11 @@ fn life(scene: &mut Scene, input: &str, output: &str) -> Ended {
     ended.unwrap_or_else(|| scene.fail("the process did not end"))
 }
 
+/// The files of the checkpoints and of the output.
+pub(super) type Images = (Image, Image);
+
 /// The checkpoints and the output. The lock names the process that looked last.
-fn images(scene: &Scene) -> (Image, Image) {
+pub(super) fn images(scene: &Scene) -> Images {
     let mut checkpoints = scene.image("checkpoints");
     checkpoints.remove("job.lock");
     (checkpoints, scene.image("output"))
