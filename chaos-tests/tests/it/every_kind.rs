@@ -70,6 +70,8 @@ impl Kinds {
         command.env("TIDEGATE_FAULT_LOG", self.stage.path("hits"));
         // Cells are handled a few at a time; a few more stay in memory than where there is one state.
         command.args(["--set", "snapshot.slice-cells=64", "--set", "state.memory=1MiB"]);
+        // What changes is most of what there is: runs are merged all the same, and not replaced.
+        command.args(["--set", "snapshot.replace-from=64MiB"]);
         command
     }
 
@@ -260,7 +262,7 @@ fn the_word_count_is_the_same_on_all_backends_through_kills() {
     killed.finish_by(&mut killed.command_on(backend, parallelism, "off"));
     let passed = hits(&killed.path("hits"));
     let often = [FaultPoint::MergeAfter, FaultPoint::DeleteAfter, FaultPoint::RestoreAmid];
-    assert_passed(&passed, KILLS as u64, &often);
+    assert_passed(&passed, KILLS as u64 / 2, &often);
     let right = digests(&killed.path("checkpoints"));
     for (backend, parallelism) in BACKENDS.iter().zip(PARALLELISMS.into_iter().rev()) {
         let mut whole = scene();
