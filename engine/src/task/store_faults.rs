@@ -3,7 +3,7 @@
 
 use env::{Env, FaultPoint};
 use statebackend::store::{
-    Answer, ExpiredUntil, KeyBatch, KeyValueStore, Order, SortedEntries, Visit, WriteBatch,
+    Answer, ExpiryRule, KeyBatch, KeyValueStore, Order, SortedEntries, Visit, WriteBatch,
 };
 use types::Result;
 
@@ -43,7 +43,7 @@ impl KeyValueStore for StoreWithFaults {
         self.env.fault(FaultPoint::StoreLoadAfter)
     }
 
-    fn expires(&mut self, prefix: &[u8], until: &ExpiredUntil) {
-        self.store.expires(prefix, until);
+    fn expires(&mut self, prefix: &[u8], rule: &ExpiryRule) {
+        self.store.expires(prefix, rule);
     }
 }
