@@ -75,15 +75,15 @@ fn shared(event: &Event, tally: &mut BTreeMap<u64, u64>, expected: &mut Expected
     let number = event.number;
     let sum = tally.entry(number % 50).or_default();
     *sum += event.amount;
-    if number % 97 == 0 {
+    if number.is_multiple_of(97) {
         expected.lines.insert(format!("tally {number} {sum}"));
     }
-    if number % 1_000 == 0 {
+    if number.is_multiple_of(1_000) {
         expected.held += 1;
     } else {
         expected.lines.insert(format!("held {number}"));
     }
-    if number % 100 == 0 {
+    if number.is_multiple_of(100) {
         expected.lines.insert(format!("mark {number}"));
     }
 }
@@ -120,30 +120,30 @@ impl Kept {
         if self.list.len() >= 8 {
             let sum: u64 = self.list.iter().zip(1..).map(|(amount, place)| amount * place).sum();
             say("list", sum.to_string());
-            let rest = if number % 3 == 0 { self.list.split_off(6) } else { Vec::new() };
+            let rest = if number.is_multiple_of(3) { self.list.split_off(6) } else { Vec::new() };
             self.list = rest;
         }
         *self.digits.entry(amount % 10).or_default() += amount;
-        if amount % 5 == 0 {
+        if amount.is_multiple_of(5) {
             say("removed", or_dash(self.digits.remove(&((amount + 3) % 10))));
         }
-        if amount % 7 == 0 {
+        if amount.is_multiple_of(7) {
             let shown = self.digits.iter().map(|(digit, sum)| format!("{digit}:{sum}"));
             say("digits", shown.collect::<Vec<_>>().join(","));
         }
-        if amount % 31 == 0 {
+        if amount.is_multiple_of(31) {
             self.digits.clear();
         }
         self.most = Some(self.most.map_or(amount, |most| most.max(amount)));
-        if self.count % 16 == 0 {
+        if self.count.is_multiple_of(16) {
             say("most", or_dash(self.most.take()));
         }
         let (sum, parts) = self.mean.unwrap_or_default();
         self.mean = Some((sum + amount, parts + 1));
-        if self.count % 4 == 0 {
+        if self.count.is_multiple_of(4) {
             say("mean", or_dash(self.mean.map(|(sum, parts)| sum / parts)));
         }
-        if self.count % 64 == 0 {
+        if self.count.is_multiple_of(64) {
             self.mean = None;
         }
         self.alarm = Some(now + QUIET);
@@ -151,7 +151,7 @@ impl Kept {
         say("short", or_dash(living(self.short, now, expired)));
         self.short = Some((until(SHORT), number));
         let read = living(self.read, now, expired);
-        if amount % 2 == 0 {
+        if amount.is_multiple_of(2) {
             say("read", or_dash(read));
             // Reading makes it live longer, too.
             self.read = read.map(|value| (until(MIDDLE), value));
@@ -172,15 +172,15 @@ impl Kept {
         let before = self.entries.len();
         self.entries.retain(|_, (until, _)| *until > now);
         *expired += (before - self.entries.len()) as u64;
-        if amount % 9 == 0 {
+        if amount.is_multiple_of(9) {
             let gone = self.entries.remove(&((amount + 5) % 16));
             say("gone", or_dash(gone.map(|(_, number)| number)));
         }
-        if self.count % 3 == 0 {
+        if self.count.is_multiple_of(3) {
             let sum: u64 = self.entries.iter().map(|(digit, (_, number))| digit * number).sum();
             say("entries", format!("{}:{sum}", self.entries.len()));
         }
-        if amount % 57 == 0 {
+        if amount.is_multiple_of(57) {
             self.entries.clear();
         }
         let lately = living(self.lately, now, expired).map_or(amount, |most| most.max(amount));

@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     thread,
     time::Duration,
@@ -20,9 +20,9 @@ use tidegate_chaos_tests::{
 /// In this order parallelisms change. With three backends, twelve lives see each with each.
 const PARALLELISMS: [u64; 4] = [1, 2, 4, 3];
 const KILLS: usize = 12;
-const EVENTS: u64 = 20_000;
+const EVENTS: u64 = 30_000;
 /// All events last longer than all lives but the last one, unless the machine is very slow.
-const EVENTS_PER_SECOND: u64 = 2_000;
+const EVENTS_PER_SECOND: u64 = 1_000;
 /// So many kills at the least come while events flow.
 const KILLS_IN_FLOW: usize = 8;
 /// A life completes so many checkpoints before it is killed.
@@ -31,6 +31,8 @@ const TEXT_BYTES: u64 = 12 << 20;
 const WORDS_PER_SECOND: u64 = 100_000;
 /// A kill comes up to this long after a checkpoint was seen: three checkpoint intervals.
 const DELAY_MAX_MS: u64 = 150;
+/// A stop fails where a task fails meanwhile; one of so many does not.
+const STOPS_MAX: usize = 30;
 /// Within this time a life completes a checkpoint, or has written all.
 const LIFE_LIMIT: Duration = Duration::from_secs(300);
 /// Each so many cuts at barriers fail their task, where tasks fail instead of processes: several checkpoints complete between
@@ -99,16 +101,28 @@ impl Kinds {
             let why = format!("{} lines did not come, among them {first:?}", self.missing());
             self.stage.fail(&why);
         }
-        let savepoint = self.stage.path("savepoint");
-        let stop = ["stop", "all-kinds", "--address", address, "--savepoint"];
-        let stopped = Command::new(super::tidegate()).args(stop).arg(&savepoint).output().unwrap();
-        if !stopped.status.success() {
-            self.stage.fail(&format!("it cannot be stopped: {}", String::from_utf8_lossy(&stopped.stderr)));
-        }
+        let savepoint = self.stop(address);
         let ended = life.wait(LIFE_LIMIT).unwrap().expect("it has been stopped");
         assert!(ended.status.success(), "{}", ended.errors);
         self.look();
         (digests(&savepoint), ended.output)
+    }
+
+    /// Stops the job, with a savepoint. Where tasks fail, so may the last checkpoint, and then the job goes on.
+    fn stop(&mut self, address: &str) -> PathBuf {
+        let mut why = String::new();
+        for tried in 0..STOPS_MAX {
+            let savepoint = self.stage.path(&format!("savepoint-{tried}"));
+            let stop = ["stop", "all-kinds", "--address", address, "--savepoint"];
+            let stopped = Command::new(super::tidegate()).args(stop).arg(&savepoint).output().unwrap();
+            if stopped.status.success() {
+                return savepoint;
+            }
+            why = String::from_utf8_lossy(&stopped.stderr).into_owned();
+            // There is none to stop between two attempts.
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.stage.fail(&format!("it cannot be stopped: {why}"))
     }
 
     /// How often each point was passed.

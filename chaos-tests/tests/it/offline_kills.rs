@@ -138,7 +138,7 @@ fn convert_and_delete_that_are_killed_end_when_called_again() {
             let said = String::from_utf8_lossy(&again.stderr).into_owned();
             assert!(again.status.success() != gone, "{}#{hit}: {said}", point.name());
             assert!(!gone || said.contains("nothing was deleted"), "{said}");
-            let left = scene.path("savepoint").exists().then(|| scene.image("savepoint")).unwrap_or_default();
+            let left = if savepoint.exists() { scene.image("savepoint") } else { Image::new() };
             assert!(left.is_empty(), "{}#{hit}: {:?}", point.name(), left.keys());
             assert!(before == image(&scene, "checkpoints"), "{}#{hit}: a snapshot has changed", point.name());
         }

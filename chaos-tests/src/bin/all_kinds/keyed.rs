@@ -144,33 +144,33 @@ fn lasting(
     if list.len() >= 8 {
         let sum: u64 = list.iter().zip(1..).map(|(amount, place)| amount * place).sum();
         say("list", sum.to_string());
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             cells.list.replace(ctx, list[6..].iter().copied())?
         } else {
             cells.list.clear(ctx)?
         }
     }
     cells.digits.update(ctx, &(amount % 10), |sum| *sum.get_or_insert(0) += amount)?;
-    if amount % 5 == 0 {
+    if amount.is_multiple_of(5) {
         say("removed", or_dash(cells.digits.remove(ctx, &((amount + 3) % 10))?));
     }
-    if amount % 7 == 0 {
+    if amount.is_multiple_of(7) {
         let mut shown = Vec::new();
         cells.digits.for_each(ctx, |digit, sum| shown.push(format!("{digit}:{sum}")))?;
         say("digits", shown.join(","));
     }
-    if amount % 31 == 0 {
+    if amount.is_multiple_of(31) {
         cells.digits.clear(ctx)?;
     }
     cells.most.add(ctx, amount)?;
-    if count % 16 == 0 {
+    if count.is_multiple_of(16) {
         say("most", or_dash(cells.most.take(ctx)?));
     }
     cells.mean.add(ctx, amount)?;
-    if count % 4 == 0 {
+    if count.is_multiple_of(4) {
         say("mean", or_dash(cells.mean.get(ctx)?));
     }
-    if count % 64 == 0 {
+    if count.is_multiple_of(64) {
         cells.mean.clear(ctx)?;
     }
     Ok(())
@@ -185,7 +185,7 @@ fn expiring(
     say: &mut impl FnMut(&str, String),
 ) -> Result<()> {
     say("short", or_dash(cells.short.replace(ctx, number)?));
-    if amount % 2 == 0 {
+    if amount.is_multiple_of(2) {
         say("read", or_dash(cells.read.get(ctx)?));
     } else {
         let taken = cells.read.take(ctx)?;
@@ -201,15 +201,15 @@ fn expiring(
         cells.tail.replace(ctx, tail[tail.len() - 10..].iter().copied())?;
     }
     cells.entries.put(ctx, &(amount % 16), number)?;
-    if amount % 9 == 0 {
+    if amount.is_multiple_of(9) {
         say("gone", or_dash(cells.entries.remove(ctx, &((amount + 5) % 16))?));
     }
-    if count % 3 == 0 {
+    if count.is_multiple_of(3) {
         let (mut len, mut sum) = (0_u64, 0);
         cells.entries.for_each(ctx, |digit, number| (len, sum) = (len + 1, sum + digit * number))?;
         say("entries", format!("{len}:{sum}"));
     }
-    if amount % 57 == 0 {
+    if amount.is_multiple_of(57) {
         cells.entries.clear(ctx)?;
     }
     cells.lately.add(ctx, amount)?;

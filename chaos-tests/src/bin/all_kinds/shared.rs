@@ -43,7 +43,7 @@ impl ProcessFunction for Shared {
         let sum = lists.tally.get_mut(ctx).entry(number % 50).or_default();
         *sum += event.amount;
         let sum = *sum;
-        if number % 97 == 0 && subtask == 0 {
+        if number.is_multiple_of(97) && subtask == 0 {
             ctx.emit(format!("tally {number} {sum}"));
         }
 
@@ -54,7 +54,7 @@ impl ProcessFunction for Shared {
             marks.dedup();
             marks.retain(|mark| is_mine(mark / 100));
         }
-        if number % 100 == 0 && is_mine(number / 100) {
+        if number.is_multiple_of(100) && is_mine(number / 100) {
             lists.marks.get(ctx).push(number);
         }
         if number % 1_000 == 999 || event.is_last {
@@ -69,7 +69,8 @@ impl ProcessFunction for Shared {
         }
         if held.len() >= HELD || event.is_last {
             // Some stay for ever.
-            let (stay, go) = std::mem::take(held).into_iter().partition(|number| number % 1_000 == 0);
+            let (stay, go) =
+                std::mem::take(held).into_iter().partition(|number| number.is_multiple_of(1_000));
             *held = stay;
             let go: Vec<u64> = go;
             go.into_iter().for_each(|number| ctx.emit(format!("held {number}")));
