@@ -55,7 +55,7 @@ fn all_rocksdb_stores_of_a_process_keep_one_bound() {
     for options in [&[][..], &[("block_based_table_factory", "{block_size=8192}"), ("max_open_files", "64")]]
     {
         let dir = tempfile::tempdir().unwrap();
-        let stores = stores("rocksdb", 2 * BOUND, options).unwrap();
+        let stores = stores("rocksdb", 4 * BOUND, options).unwrap();
         let mut opened: Vec<_> =
             ["one", "two"].map(|name| stores.open(env::real_files(), &dir.path().join(name)).unwrap()).into();
         assert!(stores.memory_use().blocks < 1 << 20, "{:?}", stores.memory_use());
