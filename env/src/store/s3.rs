@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::{
     BackoffConfig, Error as S3Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload,
-    RetryConfig, aws::AmazonS3, path::Path,
+    RetryConfig, WriteMultipart, aws::AmazonS3, path::Path,
 };
 use types::{Error, Result};
 
@@ -45,6 +45,9 @@ const RETRIES: RetryConfig = RetryConfig {
     max_retries: 5,
     retry_timeout: Duration::from_secs(10),
 };
+
+/// How many parts of one object are on their way at once.
+const PARTS_AT_ONCE: usize = 2;
 
 /// Runs a task where sockets are served, whoever asks for it.
 pub(crate) type Spawn = Arc<dyn Fn(&str, BoxFuture<'static, ()>) -> TaskHandle + Send + Sync>;
@@ -136,10 +139,32 @@ impl Bucket {
         }
     }
 
+    /// A request of many gigabytes would be cut off by any time limit, or have none.
+    async fn put_in_parts(&self, key: &Path, bytes: Payload) -> Result<(), S3Error> {
+        let len: usize = bytes.iter().map(Bytes::len).sum();
+        let part = (writer::PART as usize).max(len.div_ceil(writer::MOST_PARTS));
+        let mut upload = WriteMultipart::new_with_chunk_size(self.steady.put_multipart(key).await?, part);
+        for piece in bytes {
+            upload.wait_for_capacity(PARTS_AT_ONCE).await?;
+            upload.put(piece);
+        }
+        upload.finish().await.map(drop)
+    }
+
     async fn len(&self, path: &str, key: &Path) -> Result<Option<u64>> {
         match self.steady.head(key).await {
             Ok(meta) => Ok(Some(meta.size)),
-            Err(S3Error::NotFound { .. }) => Ok(None),
+            // Such an answer has no body, and cannot say what is missing: an answer to a read can.
+            Err(S3Error::NotFound { .. }) => {
+                let first = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
+                match self.get(path, key, first).await {
+                    Ok(None) => Ok(None),
+                    Ok(Some(_)) | Err(GetFailed { beyond_the_end: true, .. }) => Err(Error::retryable(
+                        format!("{} is now here, now not: {path} in answer to two requests", self.url),
+                    )),
+                    Err(failed) => Err(failed.error),
+                }
+            }
             Err(error) => Err(self.failed("look at", path, &error)),
         }
     }
@@ -176,8 +201,13 @@ impl Store for S3Store {
     async fn put(&self, path: &str, bytes: Payload) -> Result<()> {
         let (bucket, key, path) = (Arc::clone(&self.bucket), self.bucket.key(path)?, path.to_owned());
         self.run(async move {
-            let done = bucket.steady.put(&key, bytes.into_iter().collect()).await;
-            done.map(drop).map_err(|error| bucket.failed("write", &path, &error))
+            let len: u64 = bytes.iter().map(|piece| piece.len() as u64).sum();
+            let done = if len <= writer::PART {
+                bucket.steady.put(&key, bytes.into_iter().collect()).await.map(drop)
+            } else {
+                bucket.put_in_parts(&key, bytes).await
+            };
+            done.map_err(|error| bucket.failed("write", &path, &error))
         })
         .await
     }

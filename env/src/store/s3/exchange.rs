@@ -54,8 +54,9 @@ impl HttpService for Exchange {
         let kind =
             Kind::of(request.method().as_str(), request.uri().query().unwrap_or_default(), conditional);
         self.requests.sent(kind);
+        let has_body = request.method().as_str() != "HEAD";
         let (unanswered, error) = match self.inner.execute(request).await {
-            Ok(response) => match judged(response).await {
+            Ok(response) => match judged(response, has_body).await {
                 Ok(response) => return Ok(response),
                 // "Request" is what `object_store` sends again, "unknown" what it does not.
                 Err(answer) if answer.is_passing() => (true, HttpError::new(HttpErrorKind::Request, answer)),
@@ -71,7 +72,7 @@ impl HttpService for Exchange {
 }
 
 /// The response, if it is one that `object_store` understands as we do.
-async fn judged(response: HttpResponse) -> Result<HttpResponse, Answer> {
+async fn judged(response: HttpResponse, has_body: bool) -> Result<HttpResponse, Answer> {
     let status = response.status();
     if status.is_success() || matches!(status.as_u16(), 304 | 412) {
         return Ok(response);
@@ -79,7 +80,10 @@ async fn judged(response: HttpResponse) -> Result<HttpResponse, Answer> {
     let (parts, body) = response.into_parts();
     let body = beginning(body).await;
     let answer = Answer::read(status.as_u16(), &String::from_utf8_lossy(&body));
-    if answer.status == 404 && answer.code != "NoSuchBucket" {
+    // Whoever stands before the server may say 404, too, and then nothing is known about the object.
+    if answer.status == 404
+        && (!has_body || answer.code.starts_with("NoSuch") && answer.code != "NoSuchBucket")
+    {
         return Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(Bytes::from(body))));
     }
     Err(answer)
@@ -125,6 +129,7 @@ impl Answer {
         match self.status {
             // A request that breaks off too late is answered with 400 and this.
             400 => self.code == "RequestTimeout",
+            404 => self.code.is_empty(),
             408 | 409 | 425 | 429 => true,
             501 | 505 => false,
             status => status >= 500,

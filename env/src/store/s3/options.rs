@@ -3,7 +3,7 @@
 //!
 //! Values never appear in a message: one of them is a secret.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use object_store::{
     ClientConfigKey, ClientOptions, HeaderMap, HeaderValue, RetryConfig,
@@ -16,6 +16,9 @@ use super::{
     exchange::{Connector, Credentials, innermost},
     requests::Requests,
 };
+
+/// How long a request may take where AWS_TIMEOUT does not say. The completion of a large upload takes a minute and more.
+const REQUEST_LIMIT: Duration = Duration::from_secs(180);
 
 /// The client that sends requests again, and the one that only creates.
 pub(super) fn clients(
@@ -70,7 +73,8 @@ fn options(vars: &[(String, String)]) -> Vec<(&str, AmazonS3ConfigKey, &str)> {
 }
 
 fn client(options: &[(&str, AmazonS3ConfigKey, &str)]) -> ClientOptions {
-    options.iter().fold(ClientOptions::new(), |client, (_, key, value)| match key {
+    options.iter().fold(ClientOptions::new().with_timeout(REQUEST_LIMIT), |client, (_, key, value)| match key
+    {
         AmazonS3ConfigKey::Client(key) => client.with_config(*key, *value),
         _ => client,
     })

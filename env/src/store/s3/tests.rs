@@ -279,6 +279,37 @@ async fn a_refusal_is_one_line_that_says_what_to_do() {
     }
 }
 
+/// A proxy on the way that says 404 while it starts anew knows nothing about objects.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_404_of_somebody_else_does_not_say_that_an_object_is_missing() {
+    let server = S3Server::start();
+    open(server.address(), URL, &[]).create("record", bytes("own")).await.unwrap();
+    let answers = |times| behind(&server, first(times, Treatment::Answer(404, ""), |_| true));
+    assert_eq!(answers(1).get("record").await.unwrap().unwrap(), "own");
+    let refusals = [
+        answers(100).get("record").await.map(drop),
+        answers(100).len("record").await.map(drop),
+        answers(100).delete("record").await,
+    ];
+    for refusal in refusals {
+        assert_eq!(refusal.unwrap_err().kind(), ErrorKind::Retryable);
+    }
+    let store = answers(0);
+    assert_eq!(store.len("record").await.unwrap(), Some(3));
+    assert_eq!(store.len("nothing").await.unwrap(), None);
+}
+
+/// In parts, of which none takes as long as a request may.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn much_is_put_in_parts_and_may_replace_what_is_there() {
+    let server = S3Server::start();
+    let store = open(server.address(), URL, &[]);
+    store.put("run", bytes("before")).await.unwrap();
+    store.put("run", long()).await.unwrap();
+    assert_eq!((count(&*store, "put"), count(&*store, "upload-part")), ((1, 0), (3, 0)));
+    assert_eq!(store.get("run").await.unwrap().unwrap(), long().concat());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_not_there_is_named() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -23,7 +23,7 @@ pub(super) const PART: u64 = 8 << 20;
 /// After so many parts their length doubles: S3 takes 10,000 parts, which so hold 484 GiB.
 const DOUBLING: usize = 2_000;
 /// More parts than this S3 does not take.
-const MOST_PARTS: usize = 10_000;
+pub(super) const MOST_PARTS: usize = 10_000;
 
 /// The length at which the part with this number, from 0, is sent.
 const fn part_len(number: usize) -> u64 {
