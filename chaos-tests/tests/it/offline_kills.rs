@@ -127,13 +127,14 @@ fn convert_and_delete_that_are_killed_end_when_called_again() {
     }
     let whole = whole.expect("it was made");
     let delete = ["delete", text(&savepoint)];
-    // The manifest, a run of each of three subtasks, the mark of a copy that is not whole, the tombstone.
-    for hit in 1..=6 {
+    // The manifest, a run of each of three subtasks, the mark of a copy that is not whole, the lock of whoever copied, the
+    // tombstone.
+    for hit in 1..=7 {
         for point in [FaultPoint::DeleteBefore, FaultPoint::DeleteAfter] {
             tidegate_chaos_tests::damage::write_image(&savepoint, &whole).unwrap();
             kill(&delete, point, hit);
             let again = tidegate(&delete, None);
-            let gone = point == FaultPoint::DeleteAfter && hit == 6;
+            let gone = point == FaultPoint::DeleteAfter && hit == 7;
             // Behind the last deletion nothing is left to delete, and that is what is said.
             let said = String::from_utf8_lossy(&again.stderr).into_owned();
             assert!(again.status.success() != gone, "{}#{hit}: {said}", point.name());
