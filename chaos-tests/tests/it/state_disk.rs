@@ -128,6 +128,8 @@ fn command(scene: &Scene, backend: &str) -> Command {
     let mut command = scene.command_on(backend, 2, "off");
     command.args(["--restart", "exponential-delay:100ms:1:100ms"]);
     command.args(["--set", &format!("source.records-per-second={WORDS_PER_SECOND}")]);
+    // Copies that go would make room again.
+    command.args(["--set", "state.local-recovery=off"]);
     if backend == "rocksdb" {
         // Written to disk all the time.
         command.args(["--set", "state.options=write_buffer_size=65536;arena_block_size=8192"]);
