@@ -154,6 +154,7 @@ fn a_full_disk_under_the_state_is_waited_for() {
         let mut command = disk.around(&command(&scene, backend), &dir, &format!("size={ROOM}"));
         let mut life = scene.start(&mut command);
         let checkpoint = next_checkpoint(&mut scene, &mut life, 0);
+        let attempt = scene.history().attempt;
         let filled = disk.fill(&life, &dir);
         let told = await_answer(LIMIT, || {
             let errors = life.errors()?;
@@ -163,7 +164,6 @@ fn a_full_disk_under_the_state_is_waited_for() {
         if told.unwrap().is_none() || !life.is_running().unwrap() {
             scene.fail(&format!("{backend}: nothing is said of {} and what to do", dir.display()));
         }
-        let attempt = scene.history().attempt;
         let tried = await_answer(LIMIT, || {
             Ok::<_, std::io::Error>((scene.history().attempt > attempt || !life.is_running()?).then_some(()))
         });
