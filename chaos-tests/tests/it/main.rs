@@ -27,6 +27,7 @@ mod read_only;
 #[cfg(feature = "s3")]
 mod s3;
 mod socket_alerts;
+mod state_disk;
 mod take_over;
 
 /// The README's example, built so that it obeys `TIDEGATE_FAULT`.
