@@ -14,7 +14,7 @@ mod write;
 
 use std::path::PathBuf;
 
-use rocksdb::{DB, Options, WriteOptions};
+use rocksdb::{DB, Options};
 use types::Result;
 
 pub use kind::RocksDbKind;
@@ -28,7 +28,7 @@ use super::{
 pub struct RocksDbStore {
     db: DB,
     options: Options,
-    write_options: WriteOptions,
+    manner: write::Manner,
     /// Where the files of bulk loads are written, and how many there were.
     loads: (PathBuf, u64),
     expiring: expire::Expiring,

@@ -3,10 +3,10 @@
 use std::{path::Path, sync::Arc};
 
 use env::Files;
-use rocksdb::{ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, WriteOptions};
+use rocksdb::{ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind};
 use types::{Error, Result};
 
-use super::{RocksDbKind, RocksDbStore, error::error, expire::Expiring};
+use super::{RocksDbKind, RocksDbStore, error::error, expire::Expiring, write::Manner};
 use crate::store::directory::StoreDirectory;
 
 /// Where the database is, below the directory of the store.
@@ -37,8 +37,7 @@ impl RocksDbStore {
             }
             _ => error(dir, "be opened", &it),
         })?;
-        let mut write_options = WriteOptions::default();
-        write_options.disable_wal(true);
-        Ok(Self { db, options, write_options, loads: (loads, 0), expiring, directory, _kind: kind.clone() })
+        let manner = Manner::new();
+        Ok(Self { db, options, manner, loads: (loads, 0), expiring, directory, _kind: kind.clone() })
     }
 }

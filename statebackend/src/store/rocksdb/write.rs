@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
+use rocksdb::{ErrorKind, WaitForCompactOptions, WriteOptions, properties};
 use types::Result;
 
 use super::{Order, RocksDbStore, WriteBatch, error::error};
@@ -11,7 +12,52 @@ use crate::store::{Change, successor};
 /// compacted away, so it is for what is large.
 const SINGLY: usize = 256;
 
+/// Microseconds between two looks at a database that has stopped writes.
+const LOOK_AGAIN: u64 = 1_000;
+
+/// How batches are written.
+pub(super) struct Manner {
+    /// Refused where RocksDB has stopped all writes, since it waits for its background work then, and goes on waiting while
+    /// that fails: on a full disk until somebody makes room, without a word and past all cancelling.
+    refused: WriteOptions,
+    /// Slowed down as far as RocksDB thinks right.
+    slowed: WriteOptions,
+}
+
+impl Manner {
+    pub(super) fn new() -> Self {
+        let without_log = || {
+            let mut options = WriteOptions::default();
+            options.disable_wal(true);
+            options
+        };
+        let (mut refused, slowed) = (without_log(), without_log());
+        refused.set_no_slowdown(true);
+        Self { refused, slowed }
+    }
+}
+
 pub(super) fn write(store: &mut RocksDbStore, changes: &WriteBatch) -> Result<()> {
+    let failed = |it| error(store.directory.path(), "write", &it);
+    loop {
+        // What is refused for being too fast is charged for all the same: whoever asks so again and again is never let in.
+        let is_slow =
+            store.db.property_int_value(properties::ACTUAL_DELAYED_WRITE_RATE).map_err(failed)? != Some(0);
+        let options = if is_slow { &store.manner.slowed } else { &store.manner.refused };
+        match store.db.write_opt(batch(store, changes)?, options) {
+            Err(stopped) if stopped.kind() == ErrorKind::Incomplete => (),
+            written => return written.map_err(failed),
+        }
+        let mut patience = WaitForCompactOptions::default();
+        patience.set_timeout(LOOK_AGAIN);
+        match store.db.wait_for_compact(&patience) {
+            Err(goes_on) if goes_on.kind() == ErrorKind::TimedOut => (),
+            ended => ended.map_err(failed)?,
+        }
+    }
+}
+
+fn batch(store: &RocksDbStore, changes: &WriteBatch) -> Result<rocksdb::WriteBatch> {
     let mut batch = rocksdb::WriteBatch::default();
     let has_prefixes = changes.iter().any(|change| matches!(change, Change::DeletePrefix(_)));
     // What the batch puts below a prefix before it deletes it is not in the database yet.
@@ -36,7 +82,7 @@ pub(super) fn write(store: &mut RocksDbStore, changes: &WriteBatch) -> Result<()
             }
         }
     }
-    store.db.write_opt(batch, &store.write_options).map_err(|it| error(store.directory.path(), "write", &it))
+    Ok(batch)
 }
 
 /// Deletes what the database holds below a prefix.
