@@ -2,12 +2,17 @@
 //! manifest last, so that a directory without a manifest is no savepoint. All paths are relative: the directory may be
 //! moved. A copy that died is begun anew by whoever copies the same checkpoint there. The command line copies in the same
 //! way what it has [`Changed`](super::Changed), and what a job has not copied itself.
+//!
+//! In a local directory one copies at a time ([`Exclusive`]). Elsewhere nobody can be kept out who is only slow: each try
+//! gives its runs names of its own, deletes nothing, and is the savepoint if it creates the manifest. That one then removes
+//! what others have written, and is none itself if its own runs are not all there.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use env::{Env, FaultPoint, Store, StoreEntry};
+use rand::Rng;
 use serde::{Deserialize, Serialize};
 use types::{
     CheckpointId, Digest, Error, ExpiryClocks, JobId, Lineage, Result, Run, RunIdentity, SnapshotFile,
@@ -53,7 +58,8 @@ struct Claim {
 /// prepared: that is committed, or given up. If an earlier try got as far as the manifest, that savepoint is the answer.
 ///
 /// # Errors
-/// `Conflict` if the directory holds anything else; `Retryable` if somebody else is copying into it; otherwise as [`RunCopier::copy`].
+/// `Conflict` if the directory holds anything else; `Retryable` if somebody else is copying into it, where that can be known;
+/// otherwise as [`RunCopier::copy`].
 pub async fn write(
     env: &Env,
     from: &dyn Store,
@@ -67,6 +73,33 @@ pub async fn write(
     if let Some(whole) = claim_directory(env, &to, manifest).await? {
         return Ok(savepoint(url, manifest.checkpoint, whole.file));
     }
+    let copied = match to.local_dir() {
+        Some(_) => copy_as(env, from, manifest, &*to, None, copier).await?,
+        None => {
+            let random = env.rng(&format!("savepoint copy at {:?}", env.now())).next_u64();
+            match copy_as(env, from, manifest, &*to, Some(random), copier).await {
+                Err(error) => copied_by_another(env, manifest, &to).await?.ok_or(error)?,
+                copied => copied?,
+            }
+        }
+    };
+    Retry::STORE.run(env, "end a savepoint", || to.delete(paths::SAVEPOINT_PARTIAL)).await?;
+    drop(exclusive);
+    // The savepoint is whole, and an empty directory in it does no harm.
+    drop(to.tidy().await);
+    env.fault(FaultPoint::SavepointCopyAfter)?;
+    Ok(savepoint(url, manifest.checkpoint, copied))
+}
+
+/// Writes the runs, and then the manifest.
+async fn copy_as(
+    env: &Env,
+    from: &dyn Store,
+    manifest: &Manifest,
+    to: &dyn Store,
+    name: Option<u64>,
+    copier: &dyn RunCopier,
+) -> Result<SnapshotFile> {
     let mut copy = Manifest { kind: SnapshotKind::Savepoint, ..manifest.clone() };
     for operator in &mut copy.operators {
         for subtask in &mut operator.subtasks {
@@ -77,18 +110,56 @@ pub async fn write(
                 subtask: subtask.subtask,
                 number: 0,
             };
-            copy_subtask(from, &*to, subtask, identity, copier).await?;
+            copy_subtask(from, to, subtask, identity, name, copier).await?;
             env.fault(FaultPoint::SavepointCopyAmid)?;
         }
     }
     let bytes = manifest::encode(&copy)?;
-    Retry::STORE.create_own(env, &*to, paths::SAVEPOINT_MANIFEST, &bytes).await?;
-    Retry::STORE.run(env, "end a savepoint", || to.delete(paths::SAVEPOINT_PARTIAL)).await?;
-    drop(exclusive);
-    // The savepoint is whole, and an empty directory in it does no harm.
-    drop(to.tidy().await);
-    env.fault(FaultPoint::SavepointCopyAfter)?;
-    Ok(savepoint(url, manifest.checkpoint, describe(&bytes)))
+    Retry::STORE.create_own(env, to, paths::SAVEPOINT_MANIFEST, &bytes).await?;
+    if name.is_some() {
+        let found = list_runs(env, to).await?;
+        check_runs(env, to, &copy, &found).await?;
+        remove_others(env, to, &copy, &found).await?;
+    }
+    Ok(describe(&bytes))
+}
+
+/// Refuses a savepoint, new and just written, of which a run is gone: somebody else was faster, has removed it, and what he
+/// made has been deleted since.
+async fn check_runs(env: &Env, to: &dyn Store, copy: &Manifest, found: &[StoreEntry]) -> Result<()> {
+    let is_there = |file: &SnapshotFile| found.iter().any(|it| it.path == file.path && it.len == file.len);
+    let Some(gone) = copy.files().into_iter().find(|file| !is_there(file)) else { return Ok(()) };
+    Retry::STORE.run(env, "take a savepoint back", || to.delete(paths::SAVEPOINT_MANIFEST)).await?;
+    Err(Error::retryable(format!(
+        "{} was removed from savepoint directory {} while others were written: copy once more",
+        gone.path,
+        to.url()
+    )))
+}
+
+/// Removes the runs of other copies than this one.
+async fn remove_others(env: &Env, to: &dyn Store, copy: &Manifest, found: &[StoreEntry]) -> Result<()> {
+    let files = copy.files();
+    for entry in found.iter().filter(|entry| files.iter().all(|file| file.path != entry.path)) {
+        Retry::STORE.run(env, "remove an unfinished copy", || to.delete(&entry.path)).await?;
+    }
+    Ok(())
+}
+
+async fn list_runs(env: &Env, to: &dyn Store) -> Result<Vec<StoreEntry>> {
+    Retry::STORE.run(env, "list a savepoint", || to.list(paths::SAVEPOINT_RUNS)).await
+}
+
+/// What has become the savepoint of this checkpoint in the meantime, if anything has, without the runs of a try that is not it.
+async fn copied_by_another(
+    env: &Env,
+    manifest: &Manifest,
+    to: &Arc<dyn Store>,
+) -> Result<Option<SnapshotFile>> {
+    let whole = SnapshotLocation::savepoint(env, to).await?.filter(|it| is_copy(&it.manifest, manifest));
+    let Some(whole) = whole else { return Ok(None) };
+    remove_others(env, &**to, &whole.manifest, &list_runs(env, &**to).await?).await?;
+    Ok(Some(whole.file))
 }
 
 /// Whether a savepoint can be written to the directory at `url`: asked while a refusal does no harm yet.
@@ -120,6 +191,7 @@ async fn copy_subtask(
     to: &dyn Store,
     subtask: &mut SubtaskSnapshot,
     identity: RunIdentity,
+    name: Option<u64>,
     copier: &dyn RunCopier,
 ) -> Result<()> {
     // Its checkpoint's sinks are confirmed: nothing is pending.
@@ -127,7 +199,7 @@ async fn copy_subtask(
     if subtask.runs.is_empty() {
         return Ok(());
     }
-    let path = paths::savepoint_run(&identity.operator, subtask.subtask, 0);
+    let path = paths::savepoint_run(&identity.operator, subtask.subtask, 0, name);
     let run = copier.copy(from, &subtask.runs, &subtask.expiry_clocks()?, to, &path, identity).await?;
     subtask.runs = run.into_iter().collect();
     Ok(())
@@ -149,6 +221,9 @@ async fn claim_directory(
         let ours = whole.filter(|whole| is_copy(&whole.manifest, manifest));
         let ours = ours.ok_or_else(|| occupied(&**to, "another savepoint"))?;
         // Whoever wrote that manifest may have died before this.
+        if to.local_dir().is_none() {
+            remove_others(env, &**to, &ours.manifest, &list_runs(env, &**to).await?).await?;
+        }
         Retry::STORE.run(env, "end a savepoint", || to.delete(paths::SAVEPOINT_PARTIAL)).await?;
         return Ok(Some(ours));
     }
@@ -159,7 +234,9 @@ async fn claim_directory(
         if earlier != Some(bytes.clone()) {
             return Err(occupied(&**to, "other files"));
         }
-        remove_partial_copy(env, &**to, &found).await?;
+        if to.local_dir().is_some() {
+            remove_partial_copy(env, &**to, &found).await?;
+        }
     }
     claim_with(env, &**to, &bytes).await?;
     Ok(None)

@@ -71,10 +71,12 @@ pub fn restored(attempt: AttemptId, operator: &Uid, subtask: SubtaskIndex, numbe
     format!("attempt-{attempt}/restored/{operator}/{subtask}-{number}.run")
 }
 
-/// The path of the `number`th run of a subtask in a savepoint directory.
+/// The path of the `number`th run of a subtask in a savepoint directory, as it is written by one of several tries that
+/// may go on at once, if there are such.
 #[must_use]
-pub fn savepoint_run(operator: &Uid, subtask: SubtaskIndex, number: usize) -> String {
-    format!("{SAVEPOINT_RUNS}{operator}/{subtask}-{number}.run")
+pub fn savepoint_run(operator: &Uid, subtask: SubtaskIndex, number: usize, copy: Option<u64>) -> String {
+    let copy = copy.map_or_else(String::new, |copy| format!("-{copy:016x}"));
+    format!("{SAVEPOINT_RUNS}{operator}/{subtask}-{number}{copy}.run")
 }
 
 /// What a path below a checkpoint directory names.

@@ -13,5 +13,6 @@ mod history_model;
 mod local_recovery;
 mod mixer;
 mod protocol_model;
+mod rivals;
 mod snapshots;
 mod storage;

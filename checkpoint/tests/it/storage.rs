@@ -26,6 +26,8 @@ use crate::fixture::RETRY;
 enum Unfit {
     /// Every create succeeds, the later one wins.
     CreatesTwice,
+    /// It looks whether there is an object, and writes later: one after the other, creates are as they should be.
+    LooksFirst,
     /// Nothing that was written can be read.
     ForgetsWrites,
     /// It cannot be written.
@@ -46,6 +48,8 @@ impl Store for UnfitStore {
         match self.how {
             Unfit::ReadOnly => Err(Error::unavailable("read-only")),
             Unfit::CreatesTwice => self.inner.put(path, bytes).await.map(|()| Created::New),
+            Unfit::LooksFirst if self.inner.len(path).await?.is_some() => Ok(Created::Exists),
+            Unfit::LooksFirst => self.inner.put(path, bytes).await.map(|()| Created::New),
             Unfit::ForgetsWrites => self.inner.create(path, bytes).await,
         }
     }
@@ -95,6 +99,7 @@ fn an_unfit_store_is_refused_with_its_name() {
     Simulation::new(42).run(async |env| {
         for (how, what) in [
             (Unfit::CreatesTwice, "conditional create"),
+            (Unfit::LooksFirst, "lets several win"),
             (Unfit::ForgetsWrites, "read-after-write"),
             (Unfit::ReadOnly, "make it writable"),
         ] {

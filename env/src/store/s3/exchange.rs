@@ -5,7 +5,14 @@
 //! which [`failed`] finds again in the error that comes out at the top. Whether a request is sent again is for its client
 //! to say, and not for what `object_store` thinks of its method: it would not repeat a delete.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{
+    error::Error as StdError,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -168,11 +175,19 @@ impl StdError for Answer {}
 
 /// Nobody could say with which key to sign: nothing was sent.
 #[derive(Debug)]
-struct NoCredentials(String);
+struct NoCredentials {
+    why: String,
+    /// Whoever gives them out has done so before: it may pass.
+    were_there: bool,
+}
 
 impl fmt::Display for NoCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY ({})", self.0)
+        let Self { why, were_there } = self;
+        match were_there {
+            true => write!(f, "no new credentials in place of those that end ({why})"),
+            false => write!(f, "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY ({why})"),
+        }
     }
 }
 
@@ -180,16 +195,29 @@ impl StdError for NoCredentials {}
 
 /// Credentials whose absence is told from what goes wrong with a request.
 #[derive(Debug)]
-pub(super) struct Credentials(pub(super) AwsCredentialProvider);
+pub(super) struct Credentials {
+    provider: AwsCredentialProvider,
+    were_there: AtomicBool,
+}
+
+impl Credentials {
+    pub(super) fn new(provider: AwsCredentialProvider) -> Self {
+        Self { provider, were_there: AtomicBool::new(false) }
+    }
+}
 
 #[async_trait::async_trait]
 impl CredentialProvider for Credentials {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        self.0.get_credential().await.map_err(|error| {
-            let source = Box::new(NoCredentials(innermost(&error)));
-            S3Error::Generic { store: "S3", source }
+        let found = self.provider.get_credential().await;
+        if found.is_ok() {
+            self.were_there.store(true, Ordering::Relaxed);
+        }
+        found.map_err(|error| {
+            let (why, were_there) = (innermost(&error), self.were_there.load(Ordering::Relaxed));
+            S3Error::Generic { store: "S3", source: Box::new(NoCredentials { why, were_there }) }
         })
     }
 }
@@ -227,7 +255,51 @@ pub(super) fn failed(place: &str, error: &S3Error) -> Error {
         return Error::new(kind, format!("{place}: the server {answer}{}", answer.advice()));
     }
     if let Some(none) = find::<NoCredentials>(error) {
-        return Error::unavailable(format!("{place}: {none}"));
+        let kind = if none.were_there { ErrorKind::Retryable } else { ErrorKind::Unavailable };
+        return Error::new(kind, format!("{place}: {none}"));
+    }
+    if let S3Error::InvalidPath { source } = error {
+        let text = format!("{place}: the bucket holds a key that nobody can list past ({source})");
+        return Error::unavailable(text)
+            .with_advice("take it out of the bucket, or give another prefix, or a bucket of its own");
     }
     Error::retryable(format!("{place}: {}", innermost(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    /// Gives credentials out the first time it is asked, if at all.
+    #[derive(Debug)]
+    struct Failing(AtomicU32);
+
+    #[async_trait::async_trait]
+    impl CredentialProvider for Failing {
+        type Credential = AwsCredential;
+
+        async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+            if self.0.fetch_sub(1, Ordering::Relaxed) > 1 {
+                let text = || "x".to_owned();
+                return Ok(Arc::new(AwsCredential { key_id: text(), secret_key: text(), token: None }));
+            }
+            Err(S3Error::Generic { store: "S3", source: "connection refused".into() })
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_that_were_there_once_may_come_back() {
+        for (given, expected) in [(1, ErrorKind::Unavailable), (2, ErrorKind::Retryable)] {
+            let credentials = Credentials::new(Arc::new(Failing(AtomicU32::new(given))));
+            for _ in 1..given {
+                assert!(credentials.get_credential().await.is_ok(), "{given}");
+            }
+            let error = credentials.get_credential().await.expect_err("there are no more");
+            let error = failed("cannot read x", &error);
+            assert_eq!(error.kind(), expected, "{error}");
+            assert!(error.message().contains("connection refused"), "{error}");
+        }
+    }
 }

@@ -42,7 +42,7 @@ pub(super) fn clients(
     };
     // Its only use is to know where credentials come from.
     let plain = built(builder(), client(&options), RetryConfig { max_retries: 2, ..RETRIES })?;
-    let credentials = Arc::new(Credentials(Arc::clone(plain.credentials())));
+    let credentials = Arc::new(Credentials::new(Arc::clone(plain.credentials())));
     let builder = || {
         let connector = Connector { requests: Arc::clone(requests) };
         builder().with_credentials(Arc::clone(&credentials) as _).with_http_connector(connector)

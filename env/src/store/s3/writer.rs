@@ -3,17 +3,25 @@
 //!
 //! An upload that is not finished is aborted, also when the writer is dropped. What a killed process has begun stays in
 //! the bucket, invisible, until a lifecycle rule of the bucket removes it (`docs/0016-s3.md`).
+//!
+//! A last step that was not answered clearly is tried again, since much would be lost with it, and what is there then is
+//! known by its length and digest.
 
-use std::{mem, sync::Arc};
+#![allow(
+    clippy::disallowed_methods,
+    reason = "requests, and pauses between them, are made in the real world"
+)]
+
+use std::{mem, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::{
-    Error as S3Error, PutPayload,
+    Error as S3Error, GetOptions, GetRange, PutPayload,
     multipart::{MultipartStore, PartId},
     path::Path,
 };
-use types::{Error, Result};
+use types::{DigestBuilder, Error, ErrorKind, Result};
 
 use super::{super::exists, Bucket};
 use crate::{Created, Payload, StoreWriter};
@@ -24,6 +32,10 @@ pub(super) const PART: u64 = 8 << 20;
 const DOUBLING: usize = 2_000;
 /// More parts than this S3 does not take.
 pub(super) const MOST_PARTS: usize = 10_000;
+
+/// The pauses between tries of the last step.
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
 
 /// The length at which the part with this number, from 0, is sent.
 const fn part_len(number: usize) -> u64 {
@@ -36,8 +48,22 @@ pub(super) struct S3Writer {
     key: Path,
     pieces: Payload,
     held: u64,
+    written: Written,
     /// Begun when the first part is full.
     upload: Option<Upload>,
+}
+
+/// All that was written so far, as far as it must be known again.
+#[derive(Default)]
+struct Written {
+    len: u64,
+    digest: DigestBuilder,
+}
+
+/// What makes the object visible.
+enum LastStep {
+    Create(PutPayload),
+    Complete(Upload),
 }
 
 /// A multipart upload, aborted when dropped before it is complete.
@@ -63,7 +89,7 @@ impl Drop for Upload {
 
 impl S3Writer {
     pub(super) fn new(bucket: Arc<Bucket>, path: String, key: Path) -> Self {
-        Self { bucket, path, key, pieces: Vec::new(), held: 0, upload: None }
+        Self { bucket, path, key, pieces: Vec::new(), held: 0, written: Written::default(), upload: None }
     }
 
     fn take(&mut self) -> PutPayload {
@@ -103,26 +129,72 @@ impl S3Writer {
     }
 }
 
-/// Makes the object visible, if there is none. An upload whose completion was not answered clearly is aborted: if it was
-/// carried out, there is nothing left to abort.
-async fn complete(mut upload: Upload, path: String) -> Result<()> {
-    let bucket = Arc::clone(&upload.bucket);
-    let parts = mem::take(&mut upload.parts);
-    let done = bucket.creating.complete_multipart(&upload.key, &upload.id, parts).await;
-    match done {
-        Ok(_) => {
-            upload.complete = true;
-            Ok(())
+impl LastStep {
+    async fn once(&mut self, bucket: &Bucket, path: &str, key: &Path) -> Result<Created> {
+        let upload = match self {
+            Self::Create(bytes) => return bucket.create(path, key, bytes.clone()).await,
+            Self::Complete(upload) => upload,
+        };
+        match bucket.creating.complete_multipart(key, &upload.id, upload.parts.clone()).await {
+            Ok(_) => {
+                upload.complete = true;
+                Ok(Created::New)
+            }
+            Err(S3Error::Precondition { .. } | S3Error::NotModified { .. }) => Ok(Created::Exists),
+            Err(error) => Err(bucket.failed("complete the upload of", path, &error)),
         }
-        Err(S3Error::Precondition { .. } | S3Error::NotModified { .. }) => Err(exists(&path)),
-        Err(error) => Err(bucket.failed("complete the upload of", &path, &error)),
     }
+}
+
+/// Makes the object visible, if there is none. An upload of which it is not known in the end whether it was completed is
+/// aborted: if it was, there is nothing left to abort.
+async fn end(bucket: &Bucket, path: &str, key: &Path, mut last: LastStep, written: Written) -> Result<()> {
+    let mut pauses = PAUSES.into_iter();
+    let mut unclear = None;
+    loop {
+        let error = match last.once(bucket, path, key).await {
+            Ok(Created::New) => return Ok(()),
+            // An earlier try may have been carried out.
+            Ok(Created::Exists) => match unclear {
+                None => return Err(exists(path)),
+                Some(earlier) => earlier,
+            },
+            Err(error) if error.kind() != ErrorKind::Retryable => return Err(error),
+            Err(error) => error,
+        };
+        match found(bucket, path, key, &written).await {
+            Ok(None) | Err(_) => {}
+            Ok(Some(true)) => return Ok(()),
+            Ok(Some(false)) => return Err(exists(path)),
+        }
+        let Some(pause) = pauses.next() else { return Err(error) };
+        unclear = Some(error);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Whether the object that is there, if there is one, is what was written.
+async fn found(bucket: &Bucket, path: &str, key: &Path, written: &Written) -> Result<Option<bool>> {
+    let Some(len) = bucket.len(path, key).await? else { return Ok(None) };
+    let mut digest = DigestBuilder::default();
+    let mut from = 0;
+    while from < len && len == written.len {
+        let range = Some(GetRange::Bounded(from..len.min(from + PART)));
+        let piece = bucket.get(path, key, GetOptions { range, ..GetOptions::default() }).await;
+        let piece = piece.map_err(|failed| failed.error)?.filter(|piece| !piece.is_empty());
+        let Some(piece) = piece else { return Ok(None) };
+        digest.update(&piece);
+        from += piece.len() as u64;
+    }
+    Ok(Some(len == written.len && digest.finish() == written.digest.finish()))
 }
 
 #[async_trait]
 impl StoreWriter for S3Writer {
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.held += bytes.len() as u64;
+        self.written.len += bytes.len() as u64;
+        self.written.digest.update(&bytes);
         self.pieces.push(bytes);
         if self.held < part_len(self.upload.as_ref().map_or(0, |upload| upload.parts.len())) {
             return Ok(());
@@ -138,20 +210,18 @@ impl StoreWriter for S3Writer {
     }
 
     async fn finish(mut self: Box<Self>) -> Result<()> {
-        let Some(mut upload) = self.upload.take() else {
-            let (bucket, key, path, bytes) =
-                (Arc::clone(&self.bucket), self.key.clone(), self.path.clone(), self.take());
-            let created = self.bucket.run(async move { bucket.create(&path, &key, bytes).await }).await?;
-            return match created {
-                Created::New => Ok(()),
-                Created::Exists => Err(exists(&self.path)),
-            };
+        let last = match self.upload.take() {
+            None => LastStep::Create(self.take()),
+            Some(mut upload) => {
+                if self.held > 0 {
+                    self.send_part(&mut upload).await?;
+                }
+                LastStep::Complete(upload)
+            }
         };
-        if self.held > 0 {
-            self.send_part(&mut upload).await?;
-        }
-        let path = self.path.clone();
-        self.bucket.run(complete(upload, path)).await
+        let Self { bucket, path, key, written, .. } = *self;
+        let there = Arc::clone(&bucket);
+        there.run(async move { end(&bucket, &path, &key, last, written).await }).await
     }
 }
 
