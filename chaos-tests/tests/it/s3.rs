@@ -1,5 +1,5 @@
 //! Checkpoints on S3: the word count is killed while the server answers badly, every command works on what lies there, a
-//! rival is fenced, and a server that cannot create conditionally is refused.
+//! rival is fenced, two copies into one place are one, and a server that cannot create conditionally is refused.
 //!
 //! The server is the one that `docs/0016-s3.md` chooses, in a process of its own.
 
@@ -8,7 +8,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Duration,
@@ -136,14 +136,13 @@ fn kills_with_checkpoints_on_s3() {
 
 #[test]
 fn commands_work_on_s3() {
-    let [copy, converted, live_copy] = [
-        "s3://tidegate-test/savepoints/copy",
-        "s3://tidegate-test/savepoints/converted",
-        "s3://tidegate-test/savepoints/live",
-    ];
+    let [copy, converted, live_copy] =
+        ["copy", "converted", "live"].map(|name| format!("s3://tidegate-test/savepoints/{name}"));
+    let [copy, converted, live_copy] = [&*copy, &*converted, &*live_copy];
     let mut seeded = Seeded::announced("commands_work_on_s3", 17);
     let server = S3Server::start();
-    let at = server.address();
+    let network = S3Proxy::start(server.address(), bad_network());
+    let at = network.address();
     let mut scene = scene(S3Server::vars(at), &mut seeded);
     let rest = rest::free_address().unwrap().to_string();
     let mut command = scene.command_at(2, &rest);
@@ -172,8 +171,18 @@ fn commands_work_on_s3() {
     for place in [JOB, &one, copy, live_copy] {
         assert!(says(at, &["verify", place, "--deep"]).contains("every needed byte is right"), "{place}");
     }
-    let made = json(at, &["convert", &one, converted]);
-    assert_eq!(made["dir"].as_str(), Some(converted));
+    // Two at once, of which neither knows of the other: both name the one that it became.
+    let rivals = [(); 2].map(|()| {
+        let mut rival = Command::new(super::tidegate());
+        rival.args(["convert", &one, converted, "--json"]).envs(S3Server::vars(at));
+        rival.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for made in rivals.map(|rival| rival.wait_with_output().unwrap()) {
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+        assert_eq!(made["dir"].as_str(), Some(converted));
+    }
+    assert!(says(at, &["verify", converted, "--deep"]).contains("every needed byte is right"));
     assert!(run(at, &["diff", copy, converted, "--exit-code"]).status.success());
     assert!(!run(at, &["diff", live_copy, converted, "--exit-code"]).status.success());
     let counted = says(at, &["query", converted, "--uid", "count", "--state", "value", "--count"]);
@@ -242,23 +251,30 @@ fn a_rival_on_s3_fences_the_first() {
 fn a_server_that_creates_twice_is_refused() {
     let mut seeded = Seeded::announced("a_server_that_creates_twice_is_refused", 19);
     let server = S3Server::start();
-    let ignorant = S3Proxy::start(server.address(), |_| Treatment::Without("if-none-match"));
-    let mut scene = scene(S3Server::vars(ignorant.address()), &mut seeded);
-    let mut command = scene.command(2);
-    let ended = scene.start(&mut command).wait(LIMIT).unwrap().expect("it is refused");
-    assert_eq!(ended.status.code(), Some(UNAVAILABLE), "{}", ended.errors);
-    let line = ended.errors.lines().last().unwrap();
-    for expected in [JOB, "creates an object that exists already", "use another store"] {
-        assert!(line.contains(expected), "{line}");
+    for (treatment, what) in [
+        (Treatment::Without("if-none-match"), "creates an object that exists already"),
+        (Treatment::LookFirst, "lets several win who create one object at the same moment"),
+    ] {
+        let unfit = S3Proxy::start(server.address(), move |request| {
+            if request.is_conditional() { treatment.clone() } else { Treatment::Pass }
+        });
+        let mut scene = scene(S3Server::vars(unfit.address()), &mut seeded);
+        let mut command = scene.command(2);
+        let ended = scene.start(&mut command).wait(LIMIT).unwrap().expect("it is refused");
+        assert_eq!(ended.status.code(), Some(UNAVAILABLE), "{}", ended.errors);
+        let line = ended.errors.lines().last().unwrap();
+        for expected in [JOB, what, "use another store"] {
+            assert!(line.contains(expected), "{line}");
+        }
+        assert!(!scene.path("output").exists() || lines(&scene.path("output")) == 0);
+        // Neither a history nor the probe is left behind.
+        let left = run(server.address(), &["snapshots", JOB]);
+        assert!(
+            String::from_utf8_lossy(&left.stderr).contains("neither checkpoints nor a savepoint"),
+            "{left:?}"
+        );
     }
-    assert!(!scene.path("output").exists() || lines(&scene.path("output")) == 0);
-    // Neither a history nor the probe is left behind.
-    let left = run(server.address(), &["snapshots", JOB]);
-    assert!(
-        String::from_utf8_lossy(&left.stderr).contains("neither checkpoints nor a savepoint"),
-        "{left:?}"
-    );
-    let refused = run(ignorant.address(), &["snapshots", "s3://tidegate-none/x"]);
+    let refused = run(server.address(), &["snapshots", "s3://tidegate-none/x"]);
     assert_eq!(refused.status.code(), Some(UNAVAILABLE));
     let errors = String::from_utf8_lossy(&refused.stderr);
     assert!(errors.contains("make the bucket") && errors.lines().count() == 1, "{errors}");

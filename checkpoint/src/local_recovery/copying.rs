@@ -45,7 +45,7 @@ impl Copying {
         let reserved = Reserved { local: local.clone(), path: path.to_owned(), is_whole: false };
         local.remove(gone).await;
         let name = path.to_owned();
-        let staged = local.0.env.blocking("begin a local copy", move || directory.stage(&name)).await.ok()?;
+        let staged = local.on_disk("begin a local copy", 0, move || directory.stage(&name)).await?;
         let staged = reserved.told(staged)?;
         Some(Self { reserved, ahead, purpose, staged })
     }
@@ -60,7 +60,7 @@ impl Copying {
             local.remove(gone).await;
         }
         let write = move || staged.write(&bytes).map(|()| staged);
-        let written = local.0.env.blocking("write a local copy", write).await.ok()?;
+        let written = local.on_disk("write a local copy", len, write).await?;
         let staged = reserved.told(written)?;
         Some(Self { reserved, ahead: ahead.saturating_sub(len), purpose, staged })
     }
@@ -68,9 +68,8 @@ impl Copying {
     /// Gives a copy that is whole its name. Says whether it is there now.
     pub(super) async fn publish(self) -> bool {
         let Self { mut reserved, staged, .. } = self;
-        let env = &reserved.local.0.env;
-        let published = env.blocking("finish a local copy", move || staged.publish()).await;
-        let Some(()) = published.ok().and_then(|published| reserved.told(published)) else { return false };
+        let published = reserved.local.on_disk("finish a local copy", 0, move || staged.publish()).await;
+        let Some(()) = published.and_then(|published| reserved.told(published)) else { return false };
         reserved.is_whole = true;
         reserved.local.state().copies.written(&reserved.path);
         true

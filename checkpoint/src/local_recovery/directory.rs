@@ -44,19 +44,27 @@ type Found = (String, u64);
 
 impl Directory {
     /// Makes or takes the job's directory below `root`, and removes what dead processes left half written. The copies in
-    /// it come along; who holds it, if somebody else does.
+    /// it come along; who holds it, if somebody else does. What other jobs have left, whose processes are gone, may take
+    /// `limit` bytes in all.
     pub(super) fn open(
         files: Arc<dyn Files>,
         root: &Path,
         job: JobId,
         holder: &str,
+        limit: u64,
     ) -> io::Result<Result<(Self, Vec<Found>), String>> {
         files.create_dir_all(root)?;
         let path = root.join(format!("{PREFIX}{job}"));
-        let lock = match files.lock(&path.with_extension(LOCK), holder)? {
+        let lock_path = path.with_extension(LOCK);
+        let lock = match files.lock(&lock_path, holder)? {
             Ok(lock) => lock,
             Err(other) => return Ok(Err(other)),
         };
+        // Whoever held it may have removed the file between its opening and its lock.
+        if files.lock_holder(&lock_path)?.as_deref() != Some(holder) {
+            return Ok(Err("another process, which has just ended".to_owned()));
+        }
+        bound_others(&*files, root, &path, holder, limit)?;
         files.create_dir_all(&path)?;
         let mut found = Vec::new();
         for copy in files.read_dir(&path)? {
@@ -129,6 +137,32 @@ impl Drop for Staged {
             let _left = self.files.remove_file(&self.name);
         }
     }
+}
+
+/// Removes copies of other jobs that no process holds, whole directories, until they take at most `limit` bytes: a job that
+/// never starts again would leave its own for ever.
+fn bound_others(files: &dyn Files, root: &Path, own: &Path, holder: &str, limit: u64) -> io::Result<()> {
+    let mut left = 0;
+    for path in files.read_dir(root)? {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_dir = || Ok::<_, io::Error>(files.metadata(&path)?.is_some_and(|it| it.kind == FileKind::Dir));
+        if path == own || !name.starts_with(PREFIX) || !is_dir()? {
+            continue;
+        }
+        let lock_path = path.with_extension(LOCK);
+        let Ok(_lock) = files.lock(&lock_path, holder)? else { continue };
+        let mut bytes = 0;
+        for copy in files.read_dir(&path)? {
+            bytes += files.metadata(&copy)?.map_or(0, |meta| meta.len);
+        }
+        if left + bytes > limit {
+            files.remove_dir_all(&path)?;
+            files.remove_file(&lock_path)?;
+        } else {
+            left += bytes;
+        }
+    }
+    Ok(())
 }
 
 /// The path whose copy has this name.

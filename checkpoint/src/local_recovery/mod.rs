@@ -22,10 +22,11 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use env::{Env, Store};
+use env::{Env, Monotonic, Store};
 use types::{AttemptId, CheckpointId, JobId, SnapshotFile};
 
 pub use self::store::{LocalStore, ReadBytes};
@@ -34,6 +35,12 @@ use self::{
     directory::Directory,
     plan::Copies,
 };
+
+/// How long the disk may take for one call, and besides for each megabyte: checkpoints wait for no copy longer than that.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE_PER_MB: Duration = Duration::from_millis(100);
+/// How long a disk that took longer is left alone.
+const LEFT_ALONE: Duration = Duration::from_secs(60);
 
 /// The copies of a job on this machine. Cheap to clone.
 #[derive(Clone)]
@@ -55,6 +62,8 @@ struct State {
     /// What is known of each copy that was asked for. Whoever finds out holds the lock, so that it is found out once.
     known: BTreeMap<String, Arc<futures::lock::Mutex<Known>>>,
     job: Option<JobId>,
+    /// Until then no copy is begun: the disk took too long.
+    left_alone: Option<Monotonic>,
     /// What was told in this attempt: one line of each kind says it all.
     told_failure: bool,
     told_damage: bool,
@@ -125,11 +134,11 @@ impl LocalRecovery {
                 _ => return Ok(()),
             }
         };
-        let (files, root) = (self.0.env.files(), self.0.root.clone());
+        let (files, root, limit) = (self.0.env.files(), self.0.root.clone(), self.0.limit);
         let holder = format!("pid {}, job {}", self.0.env.process_id(), self.0.job_name);
-        let open = move || Directory::open(files, &root, job, &holder);
-        let opened = self.0.env.blocking("open the directory of local recovery", open).await;
-        let opened = opened.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let open = move || Directory::open(files, &root, job, &holder, limit);
+        let opened = self.on_disk("open the directory of local recovery", 0, open).await;
+        let opened = opened.ok_or("the disk does not answer")?.map_err(|error| error.to_string())?;
         let (directory, found) = opened.map_err(|holder| format!("its directory is in use by {holder}"))?;
         let mut state = self.state();
         state.directory = Some(Arc::new(directory));
@@ -165,7 +174,7 @@ impl LocalRecovery {
         let Some(directory) = directory else { return };
         // The next start of a job in this directory would do it as well.
         let _left =
-            self.0.env.blocking("remove the directory of local recovery", move || directory.clear()).await;
+            self.on_disk("remove the directory of local recovery", 0, move || directory.clear()).await;
     }
 
     /// Bytes of `file` from its copy; `None` where there is none that is what the manifest names. Where `store` is given, a copy that is missing is made of it first.
@@ -179,8 +188,9 @@ impl LocalRecovery {
         let checked = self.find(file, store, counts).await?;
         let directory = self.state().directory.clone()?;
         let (path, of) = (file.path.clone(), Arc::clone(&checked));
+        let len = range.end.saturating_sub(range.start);
         let read = move || of.read(&*directory.open_copy(&path)?, range);
-        match self.0.env.blocking("read a local copy", read).await.ok()? {
+        match self.on_disk("read a local copy", len, read).await? {
             Ok(bytes) => {
                 if !checked.is_fetched {
                     counts.add_local(bytes.len() as u64);
@@ -232,7 +242,7 @@ impl LocalRecovery {
         };
         let of = file.clone();
         let check = move || Checked::read_whole(&*directory.open_copy(&of.path)?, &of);
-        match self.0.env.blocking("check a local copy", check).await.ok()? {
+        match self.on_disk("check a local copy", file.len, check).await? {
             Ok(checked) => Some(checked),
             Err(Flaw::Missing) => {
                 self.state().copies.forget(&file.path);
@@ -243,6 +253,32 @@ impl LocalRecovery {
                 None
             }
         }
+    }
+
+    /// What `work` on the disk gives, which is about so many bytes. `None` where the disk takes too long: the work goes on, but
+    /// nobody waits for it, and for a while no copy is begun.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        what: &str,
+        bytes: u64,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let megabytes = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+        let patience = PATIENCE + PATIENCE_PER_MB * megabytes;
+        let done = self.0.env.timeout(patience, self.0.env.blocking(what, work)).await;
+        if done.is_none() {
+            self.state().left_alone = Some(self.0.env.now() + LEFT_ALONE);
+            let why = format!("the disk has not answered for {patience:?} (to {what})");
+            self.tell_failure(&self.0.root, &io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        done?.ok()
+    }
+
+    /// Whether a new file is to be copied now.
+    fn wants(&self, path: &str) -> bool {
+        let state = self.state();
+        let is_left_alone = state.left_alone.is_some_and(|until| self.0.env.now() < until);
+        !is_left_alone && state.copies.wants(path)
     }
 
     async fn drop_damaged(&self, file: &SnapshotFile, why: &str) {
@@ -281,7 +317,7 @@ impl LocalRecovery {
         let directory = self.state().directory.clone();
         let Some(directory) = directory.filter(|_| !paths.is_empty()) else { return };
         let remove = move || paths.iter().for_each(|path| directory.remove(path));
-        let _left = self.0.env.blocking("remove local copies", remove).await;
+        let _left = self.on_disk("remove local copies", 0, remove).await;
     }
 
     fn tell_failure(&self, place: &Path, error: &io::Error) {

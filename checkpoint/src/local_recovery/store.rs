@@ -13,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use env::{Created, MemoryLimit, Payload, Store, StoreEntry, StoreWriter};
+use env::{Created, MemoryLimit, Payload, Store, StoreEntry, StoreRequests, StoreWriter};
 use types::{Result, Run, SnapshotFile};
 
 use super::{LocalRecovery, copying::Copying, plan::Purpose};
@@ -71,7 +71,7 @@ impl LocalStore {
 
     /// The copy of a new file, if it is to have one.
     async fn copy(&self, path: &str) -> Option<Copying> {
-        let local = self.local.as_ref().filter(|local| local.state().copies.wants(path))?;
+        let local = self.local.as_ref().filter(|local| local.wants(path))?;
         Copying::begin(local, path, Purpose::Written, 0).await
     }
 }
@@ -151,6 +151,10 @@ impl Store for LocalStore {
 
     fn check_usable(&self) -> Result<()> {
         self.inner.check_usable()
+    }
+
+    fn requests(&self) -> Vec<StoreRequests> {
+        self.inner.requests()
     }
 }
 

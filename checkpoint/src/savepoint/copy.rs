@@ -127,14 +127,19 @@ async fn copy_as(
 /// Refuses a savepoint, new and just written, of which a run is gone: somebody else was faster, has removed it, and what he
 /// made has been deleted since.
 async fn check_runs(env: &Env, to: &dyn Store, copy: &Manifest, found: &[StoreEntry]) -> Result<()> {
-    let is_there = |file: &SnapshotFile| found.iter().any(|it| it.path == file.path && it.len == file.len);
-    let Some(gone) = copy.files().into_iter().find(|file| !is_there(file)) else { return Ok(()) };
+    let Some(gone) = missing(copy, found) else { return Ok(()) };
     Retry::STORE.run(env, "take a savepoint back", || to.delete(paths::SAVEPOINT_MANIFEST)).await?;
     Err(Error::retryable(format!(
         "{} was removed from savepoint directory {} while others were written: copy once more",
         gone.path,
         to.url()
     )))
+}
+
+/// A run of this copy that is not there.
+fn missing<'a>(copy: &'a Manifest, found: &[StoreEntry]) -> Option<&'a SnapshotFile> {
+    let is_there = |file: &SnapshotFile| found.iter().any(|it| it.path == file.path && it.len == file.len);
+    copy.files().into_iter().find(|file| !is_there(file))
 }
 
 /// Removes the runs of other copies than this one.
@@ -158,7 +163,12 @@ async fn copied_by_another(
 ) -> Result<Option<SnapshotFile>> {
     let whole = SnapshotLocation::savepoint(env, to).await?.filter(|it| is_copy(&it.manifest, manifest));
     let Some(whole) = whole else { return Ok(None) };
-    remove_others(env, &**to, &whole.manifest, &list_runs(env, &**to).await?).await?;
+    let found = list_runs(env, &**to).await?;
+    if missing(&whole.manifest, &found).is_some() {
+        // Whoever wrote it is about to take it back.
+        return Ok(None);
+    }
+    remove_others(env, &**to, &whole.manifest, &found).await?;
     Ok(Some(whole.file))
 }
 
@@ -222,7 +232,11 @@ async fn claim_directory(
         let ours = ours.ok_or_else(|| occupied(&**to, "another savepoint"))?;
         // Whoever wrote that manifest may have died before this.
         if to.local_dir().is_none() {
-            remove_others(env, &**to, &ours.manifest, &list_runs(env, &**to).await?).await?;
+            let found = list_runs(env, &**to).await?;
+            if let Some(gone) = missing(&ours.manifest, &found) {
+                return Err(occupied(&**to, &format!("this savepoint without its {}", gone.path)));
+            }
+            remove_others(env, &**to, &ours.manifest, &found).await?;
         }
         Retry::STORE.run(env, "end a savepoint", || to.delete(paths::SAVEPOINT_PARTIAL)).await?;
         return Ok(Some(ours));

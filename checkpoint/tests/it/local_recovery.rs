@@ -5,10 +5,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
-use env::{Env, Files, Store, sim::Simulation};
+use env::{
+    Env, Files, Store,
+    sim::{Options, Simulation},
+};
 use futures::future::{Either, select};
 use proptest::prelude::*;
 use tidegate_checkpoint::{
@@ -437,4 +441,86 @@ fn a_process_that_is_killed_leaves_whole_copies_and_what_is_half_written_goes() 
         assert_eq!((counts.local(), counts.store()), (lens[0] + lens[1], lens[2]));
         assert_eq!(names(&*files).len(), 3, "it has a copy now");
     });
+}
+
+/// What the jobs of this root have as copies, by the names of their directories.
+fn directories(files: &dyn Files) -> BTreeMap<PathBuf, usize> {
+    let found = files.read_dir(Path::new("/local")).unwrap();
+    let directories = found.into_iter().filter(|path| path.extension().is_none());
+    directories.map(|path| (path.clone(), files.read_dir(&path).unwrap().len())).collect()
+}
+
+#[test]
+fn what_dead_jobs_have_left_is_bounded_and_what_living_ones_have_stays() {
+    let sim = Simulation::new(1);
+    let control = sim.control();
+    sim.run(async |env| {
+        let begin = async |env: &Env, job: u64, limit: u64| {
+            let local = LocalRecovery::new(env, &format!("job {job}"), PathBuf::from("/local"), limit);
+            local.begin(JobId(job.into()), AttemptId(0), CheckpointId(0), [].into_iter()).await;
+            LocalStore::new(env.open_store(&format!("sim:{job}")).unwrap(), Some(local), &[])
+        };
+        let mut alive = Vec::new();
+        for job in 1..=4 {
+            let (process, own) = control.process(&format!("it {job}"));
+            let through = begin(&own, job, 10 * PIECE as u64).await;
+            for number in 0..3 {
+                through.put(&run_path(0, number), vec![content(PIECE).into()]).await.unwrap();
+            }
+            if job == 2 {
+                alive.push((process, through));
+            } else {
+                process.kill();
+            }
+        }
+        let files = env.files();
+        assert_eq!(directories(&*files).values().copied().collect::<Vec<_>>(), [3; 4]);
+        let holding = begin(&env, 5, 7 * PIECE as u64).await;
+        let left = directories(&*files);
+        assert_eq!(
+            left.values().copied().collect::<Vec<_>>(),
+            [3, 3, 3, 0],
+            "two dead ones have room: {left:?}"
+        );
+        drop(holding);
+        let _holding = begin(&env, 6, PIECE as u64).await;
+        let left = directories(&*files);
+        assert_eq!(left.values().copied().collect::<Vec<_>>(), [3, 0, 0], "only the living one: {left:?}");
+    });
+}
+
+#[test]
+fn a_disk_that_hangs_holds_no_checkpoint_up() {
+    for seed in 0..5 {
+        let sim = Simulation::new(seed);
+        let control = sim.control();
+        sim.run(async |env| {
+            let store = env.open_store("sim:far").unwrap();
+            let through = LocalStore::new(Arc::clone(&store), Some(begun(&env, 0, &[]).await), &[]);
+            let usual = control.options();
+            control.set_options(Options { blocking_delay: Duration::from_secs(100_000), ..usual });
+            let content = content(4 * PIECE);
+            let write = async |number: u64| {
+                let (path, since) = (run_path(0, number), env.now());
+                let mut writer = through.writer(&path).await.unwrap();
+                writer.write(content.clone().into()).await.unwrap();
+                writer.finish().await.unwrap();
+                through.put(&run_path(0, number + 1), vec![content.clone().into()]).await.unwrap();
+                assert_eq!(store.get(&path).await.unwrap().unwrap(), content);
+                env.now().since(since)
+            };
+            let first = write(1).await;
+            assert!(first < Duration::from_secs(30), "seed {seed}: a checkpoint waited for {first:?}");
+            let next = write(3).await;
+            assert!(next < Duration::from_secs(1), "seed {seed}: the disk is asked again at once: {next:?}");
+            let told =
+                control.printed().into_iter().filter(|(_, line)| line.contains("not answered")).count();
+            assert_eq!(told, 1, "seed {seed}: {:?}", control.printed());
+            control.set_options(usual);
+            env.sleep(Duration::from_secs(100)).await;
+            write(5).await;
+            let copies: usize = directories(&*env.files()).values().sum();
+            assert_eq!(copies, 2, "seed {seed}: it is used again");
+        });
+    }
 }

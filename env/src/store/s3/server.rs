@@ -131,7 +131,13 @@ pub enum Treatment {
     Drop,
     /// It is passed on so much later.
     Late(Duration),
+    /// It is passed on without its condition, a little later, if there was no such object before: as by a server that looks
+    /// first and writes later.
+    LookFirst,
 }
+
+/// Between the look and the write of [`Treatment::LookFirst`].
+const LOOKED: Duration = Duration::from_millis(30);
 
 type Rule = dyn Fn(&S3Request) -> Treatment + Send + Sync;
 
@@ -188,6 +194,18 @@ fn serve(mut client: TcpStream, server: &str, rule: &Rule) -> std::io::Result<()
         Treatment::Late(span) => {
             thread::sleep(span);
             client.write_all(&forward(&request, server)?)?;
+        }
+        Treatment::LookFirst => {
+            let headers = BTreeMap::from([("host".to_owned(), server.to_owned())]);
+            let (method, target) = ("HEAD".to_owned(), request.target.clone());
+            let look = S3Request { method, target, headers, body: Vec::new() };
+            if forward(&look, server)?.starts_with(b"HTTP/1.1 200") {
+                client.write_all(canned(412, "PreconditionFailed").as_bytes())?;
+            } else {
+                thread::sleep(LOOKED);
+                request.headers.remove("if-none-match");
+                client.write_all(&forward(&request, server)?)?;
+            }
         }
     }
     client.shutdown(Shutdown::Both)
