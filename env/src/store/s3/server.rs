@@ -196,9 +196,8 @@ fn serve(mut client: TcpStream, server: &str, rule: &Rule) -> std::io::Result<()
             client.write_all(&forward(&request, server)?)?;
         }
         Treatment::LookFirst => {
-            let headers = BTreeMap::from([("host".to_owned(), server.to_owned())]);
-            let (method, target) = ("HEAD".to_owned(), request.target.clone());
-            let look = S3Request { method, target, headers, body: Vec::new() };
+            let mut look = S3Request { method: "HEAD".to_owned(), body: Vec::new(), ..request.clone() };
+            look.headers.retain(|name, _| !matches!(&**name, "content-length" | "if-none-match"));
             if forward(&look, server)?.starts_with(b"HTTP/1.1 200") {
                 client.write_all(canned(412, "PreconditionFailed").as_bytes())?;
             } else {
