@@ -80,15 +80,17 @@ fn rivals_make_one_savepoint() {
             for rival in 0..RIVALS {
                 let (process, own) = sim.process(&format!("rival {rival}"));
                 let (manifest, outcomes, own_env) = (manifest.clone(), Arc::clone(&outcomes), own.clone());
+                let late = Duration::from_millis(random.random_range(0..300));
                 lives.push((
                     own.spawn_task("copy", async move {
+                        own_env.sleep(late).await;
                         let outcome = copy(&own_env, &manifest).await;
                         outcomes.lock().unwrap().push(outcome);
                     }),
                     process,
                 ));
             }
-            env.sleep(Duration::from_millis(random.random_range(0..400))).await;
+            env.sleep(Duration::from_millis(random.random_range(0..700))).await;
             let (_, victim) = &lives[0];
             victim.kill();
             killed += u32::from(outcomes.lock().unwrap().len() < RIVALS);
