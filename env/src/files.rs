@@ -123,6 +123,12 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// As the operating system says.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory if nothing is in it, in one step: what is put into it at this moment is not lost. Whether there
+    /// is none now.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn remove_dir(&self, path: &Path) -> io::Result<bool>;
     /// Creates a directory and those above it; succeeds if it exists.
     ///
     /// # Errors

@@ -139,6 +139,18 @@ impl Files for RealFiles {
         }
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<bool> {
+        match fs::remove_dir(path) {
+            Ok(()) => Ok(true),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound => Ok(true),
+                // POSIX lets a file system say either.
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
     }

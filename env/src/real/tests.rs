@@ -160,6 +160,27 @@ fn rename_new_never_replaces() {
 }
 
 #[test]
+fn a_directory_goes_only_if_it_is_empty() {
+    real(async |env, dir| {
+        let (files, above) = (env.files(), dir.join("above"));
+        fs::create_dir_all(above.join("below")).unwrap();
+        fs::write(above.join("below/mine"), "mine").unwrap();
+        for there in [&above, &above.join("below")] {
+            assert!(!files.remove_dir(there).unwrap());
+        }
+        assert_eq!(
+            files.remove_dir(&above.join("below/mine")).unwrap_err().kind(),
+            io::ErrorKind::NotADirectory
+        );
+        fs::remove_file(above.join("below/mine")).unwrap();
+        for gone in [&above.join("below"), &above, &above] {
+            assert!(files.remove_dir(gone).unwrap());
+        }
+        assert!(!above.exists());
+    });
+}
+
+#[test]
 fn append_cuts_and_goes_on() {
     real(async |env, dir| {
         let (files, path) = (env.files(), dir.join("log"));

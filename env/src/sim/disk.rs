@@ -286,6 +286,19 @@ impl DiskState {
         Ok(())
     }
 
+    pub(super) fn remove_dir(&mut self, path: &Path) -> io::Result<bool> {
+        let node = match self.find(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            other => other?,
+        };
+        if !self.dir(node)?.names.is_empty() {
+            return Ok(false);
+        }
+        let place = self.place(path)?;
+        self.change(Change::Unlink(place, node));
+        Ok(true)
+    }
+
     pub(super) fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
         let mut dir = ROOT;
         for name in parts(path) {

@@ -194,6 +194,10 @@ impl Files for SimFiles {
         self.change()?.remove_dir_all(path)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<bool> {
+        self.change()?.remove_dir(path)
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         self.change()?.create_dir_all(path)
     }

@@ -1,5 +1,8 @@
 //! What the local store does in its directory, all of it blocking. Called by `dir` alone, which says what it promises.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeSet,
     io,
@@ -106,10 +109,10 @@ impl Directory {
         }
         let name = staging.join(format!("{:016x}-{number}", self.nonce));
         let file = match self.files.create_new(&name) {
-            // Somebody emptied the directory, or another thread is still making it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.files.create_dir_all(&staging).and_then(|()| self.files.create_new(&name))
-            }
+            // Another thread is still making the directory, or somebody has removed it, perhaps with the empty root.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => open_root(&*self.files, &self.root)
+                .and_then(|_| self.files.create_dir_all(&staging))
+                .and_then(|()| self.files.create_new(&name)),
             other => other,
         };
         Ok((name, file.map_err(|error| self.not_created(path, error))?))
@@ -247,13 +250,7 @@ impl Directory {
     /// Removes the staging directory if nothing is in it. Whoever begins an object at this moment makes it again.
     pub(super) fn tidy(&self) -> Result<()> {
         let staging = self.root.join(STAGING);
-        let removed = match self.files.read_dir(&staging) {
-            Ok(left) if left.is_empty() => self.files.remove_dir_all(&staging),
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        };
-        removed.map_err(|error| self.failed("remove", &staging, error))
+        self.files.remove_dir(&staging).map(drop).map_err(|error| self.failed("remove", &staging, error))
     }
 
     /// Removes the directories above these objects that hold nothing, from the inside out.
@@ -266,16 +263,9 @@ impl Directory {
         let below: BTreeSet<PathBuf> = deleted.iter().flat_map(above).collect();
         // A directory stands before those in it.
         for dir in below.iter().rev().chain([&self.root]) {
-            let removed = match self.files.read_dir(dir) {
-                Ok(left) if left.is_empty() => {
-                    self.known().remove(dir);
-                    self.files.remove_dir_all(dir)
-                }
-                Ok(_) => Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                Err(error) => Err(error),
-            };
-            removed.map_err(|error| self.failed("remove", dir, error))?;
+            if self.files.remove_dir(dir).map_err(|error| self.failed("remove", dir, error))? {
+                self.known().remove(dir);
+            }
         }
         Ok(())
     }
