@@ -130,7 +130,7 @@ impl SnapshotLocation {
     ///
     /// # Errors
     /// `InvalidJob` if there is no such directory; as [`Records::newest`].
-    pub(crate) async fn newest_record(env: &Env, url: &str) -> Result<Option<Arc<Record>>> {
+    pub async fn newest_record(env: &Env, url: &str) -> Result<Option<Arc<Record>>> {
         Records::new(env, open_existing(env, url).await?).newest().await
     }
 

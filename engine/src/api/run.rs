@@ -199,18 +199,31 @@ impl Job {
         Box::pin(local::start(env, plan, settings)).await
     }
 
-    /// What a start from a checkpoint or savepoint would do with each state, without doing it. Reads its manifest alone.
+    /// What a start from a checkpoint or savepoint would do with each state, without doing it. Reads its manifest, and
+    /// the newest record of the job's own history, if there is one: a job that would restore this snapshot anyhow goes
+    /// on from it.
     ///
     /// # Errors
-    /// `InvalidJob` with everything that is wrong with graph and settings, or if there is no snapshot; `Corrupt` if its manifest is
-    /// damaged. What does not fit is in the report.
+    /// `InvalidJob` with everything that is wrong with graph and settings, or if there is no snapshot; `Corrupt` if its
+    /// manifest is damaged, or the job's history. What does not fit is in the report.
     pub async fn check_restore(self, env: &Env, snapshot: &str) -> Result<RestoreReport> {
         let args = self.args.clone().unwrap_or_default();
         let settings = config::resolve(env, self.settings.clone(), &args)?;
         let plan = self.plan_for(&settings)?;
         drop(self);
         let location = Box::pin(SnapshotLocation::resolve(env, snapshot)).await?;
-        Ok(dry_run::report(&plan, &location.manifest, &settings.allow_dropped_state, snapshot))
+        let newest = match &settings.checkpoint_url {
+            Some(url) => match SnapshotLocation::newest_record(env, url).await {
+                // There is no directory yet.
+                Err(error) if error.kind() == ErrorKind::InvalidJob => None,
+                newest => newest?,
+            },
+            None => None,
+        };
+        let standing = newest.as_ref().map(|record| &record.standing);
+        // Another job's directory says nothing about this one.
+        let standing = standing.filter(|it| it.job_name == plan.job_name);
+        Ok(dry_run::report(&plan, &location, &settings, standing, snapshot))
     }
 
     fn plan_for(&self, settings: &config::Settings) -> Result<crate::graph::physical::Plan> {

@@ -292,10 +292,7 @@ impl JobManager {
     /// that it dropped before, too, where they are still there, and they need not be there.
     pub(super) fn dropped(&self, manifest: &Manifest, standing: Option<&Standing>) -> BTreeSet<Uid> {
         let before = standing.map(|it| &*it.attempt.origin.dropped).unwrap_or_default();
-        let is_there = |uid: &Uid| manifest.operators.iter().any(|it| it.uid == *uid);
-        let asked =
-            self.start.allow_dropped_state.iter().filter(|uid| is_there(uid) || !before.contains(uid));
-        asked.chain(before.iter().filter(|uid| is_there(uid))).cloned().collect()
+        compatible::dropped(&self.start.allow_dropped_state, before, manifest)
     }
 
     async fn check_held(&mut self, info: &AttemptInfo, expected: &Expected) -> Result<()> {

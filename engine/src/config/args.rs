@@ -84,7 +84,7 @@ pub struct JobArgs {
     #[arg(long)]
     pub explain: bool,
     /// Print what a start from this checkpoint or savepoint would do with each state, and end
-    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "explain")]
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["explain", "from"])]
     pub check_restore: Option<String>,
 }
 

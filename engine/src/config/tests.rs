@@ -338,3 +338,15 @@ fn a_mistyped_environment_variable_is_refused_and_a_file_that_nobody_named_is_to
         ]
     );
 }
+
+#[test]
+fn a_restore_that_is_tried_names_its_snapshot_alone() {
+    for line in
+        [&["--check-restore", "/sp", "--from", "/other"][..], &["--check-restore", "/sp", "--explain"]]
+    {
+        let command = JobArgs::augment_args(Command::new("job"));
+        let error = command.try_get_matches_from(["job"].iter().chain(line)).unwrap_err();
+        assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict, "{line:?}");
+    }
+    assert_eq!(args(&["--check-restore", "/sp"]).check_restore.as_deref(), Some("/sp"));
+}

@@ -21,12 +21,24 @@ pub(crate) fn check(plan: &Plan, manifest: &Manifest, dropped: &BTreeSet<Uid>, p
     max_parallelism_fits(plan, manifest, place)?;
     dropped_is_there(manifest, dropped, place)?;
     for operator in &manifest.operators {
-        match plan.graph.vertices.iter().find(|vertex| claims(vertex, operator)) {
-            Some(vertex) => operator_fits(vertex, operator, dropped.contains(&operator.uid), place)?,
-            None => unclaimed_fits(operator, dropped, place)?,
+        let Some(vertex) = plan.graph.vertices.iter().find(|vertex| claims(vertex, operator)) else {
+            unclaimed_fits(operator, dropped, place)?;
+            continue;
+        };
+        match shadowed_by(vertex, operator, manifest) {
+            Some(restored) => shadowed_fits(operator, restored, dropped, place)?,
+            None => operator_fits(vertex, operator, dropped.contains(&operator.uid), place)?,
         }
     }
-    plan.graph.vertices.iter().try_for_each(|vertex| one_claim(vertex, manifest, dropped, place))
+    Ok(())
+}
+
+/// The operators whose state may be dropped from `manifest`: those that a user has `asked` for, and of those that the line of
+/// history which goes on has dropped `before`, what is still there; these need not be there when they are asked for again.
+pub(crate) fn dropped(asked: &BTreeSet<Uid>, before: &[Uid], manifest: &Manifest) -> BTreeSet<Uid> {
+    let is_there = |uid: &Uid| manifest.operators.iter().any(|it| it.uid == *uid);
+    let asked = asked.iter().filter(|uid| is_there(uid) || !before.contains(uid));
+    asked.chain(before.iter().filter(|uid| is_there(uid))).cloned().collect()
 }
 
 pub(super) fn max_parallelism_fits(plan: &Plan, manifest: &Manifest, place: &str) -> Result<()> {
@@ -77,24 +89,30 @@ pub(super) fn unclaimed_fits(
     )))
 }
 
-/// A vertex gets the state of one stored operator: of its uid, or else of the first of its old names that is there.
-pub(super) fn one_claim(
+/// The operator whose state a vertex gets in place of that of `operator`, which it claims, too: it gets that of one alone.
+pub(super) fn shadowed_by<'a>(
     vertex: &Vertex,
-    manifest: &Manifest,
+    operator: &OperatorSnapshot,
+    manifest: &'a Manifest,
+) -> Option<&'a Uid> {
+    stored(vertex, manifest).map(|restored| &restored.uid).filter(|restored| **restored != operator.uid)
+}
+
+/// Whether an operator may be left out whose vertex gets the state of `restored`. Nobody asks whether it would fit.
+pub(super) fn shadowed_fits(
+    operator: &OperatorSnapshot,
+    restored: &Uid,
     dropped: &BTreeSet<Uid>,
     place: &str,
 ) -> Result<()> {
-    let names = vertex.uid.iter().chain(&vertex.formerly);
-    let mut stored = names.filter_map(|name| manifest.operators.iter().find(|it| it.uid == *name));
-    let Some(restored) = stored.next() else { return Ok(()) };
-    match stored.find(|it| it.uid != restored.uid && !is_empty(it) && !dropped.contains(&it.uid)) {
-        None => Ok(()),
-        Some(lost) => Err(Error::incompatible(format!(
-            "{place} holds state of operator {} and of operator {}, and one operator of the job claims both: it would \
-             get that of {} alone; give the other an operator of its own, or drop it with --allow-dropped-state {}",
-            restored.uid, lost.uid, restored.uid, lost.uid
-        ))),
+    let lost = &operator.uid;
+    if dropped.contains(lost) || is_empty(operator) {
+        return Ok(());
     }
+    Err(Error::incompatible(format!(
+        "{place} holds state of operator {restored} and of operator {lost}, and one operator of the job claims both: it would \
+         get that of {restored} alone; give the other an operator of its own, or drop it with --allow-dropped-state {lost}"
+    )))
 }
 
 fn names(manifest: &Manifest) -> String {

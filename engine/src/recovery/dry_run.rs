@@ -1,17 +1,25 @@
-//! What a start from a snapshot would do with each state, without doing it: `--check-restore`. It asks what a start asks
-//! ([`compatible`](super::compatible)), state by state, so that all that does not fit is seen at once.
+//! What a start from a snapshot would do with each state, without doing it: `--check-restore`. Of state, and of output
+//! that is left behind, it asks what a start asks ([`compatible`](super::compatible), [`pending`](super::pending)),
+//! state by state, so that all that does not fit is seen at once. It does not ask sources and sinks what they find.
 
 use std::{collections::BTreeSet, fmt};
 
-use checkpoint::manifest::{Manifest, OperatorSnapshot};
+use checkpoint::{
+    history::{Standing, start::own},
+    manifest::{Manifest, OperatorSnapshot},
+    savepoint::SnapshotLocation,
+};
 use statebackend::{Action, StateSpec, check_compatible, is_timers};
 use types::{Error, Result, Shape, Uid, count};
 use unicode_width::UnicodeWidthStr;
 
-use super::{compatible, describe};
-use crate::graph::{
-    logical::{Vertex, VertexKind},
-    physical::Plan,
+use super::{compatible, describe, pending};
+use crate::{
+    config::Settings,
+    graph::{
+        logical::{Vertex, VertexKind},
+        physical::Plan,
+    },
 };
 
 /// What would be done with a state.
@@ -59,10 +67,9 @@ impl RestoreReport {
         match refused {
             0 => Ok(()),
             refused => Err(Error::incompatible(format!(
-                "{}: the job would not start from it, {} of {} refused",
+                "{}: the job would not start from it, for {}",
                 self.place,
-                refused,
-                count(self.rows.len(), "state"),
+                count(refused, "reason"),
             ))),
         }
     }
@@ -96,14 +103,29 @@ impl fmt::Display for RestoreReport {
     }
 }
 
-/// What a start of `plan` from `manifest` would do, with what may be dropped.
+/// What a start of `plan` from `location` would do, as `settings` say, on top of `standing`: what holds of the job in
+/// its own directory, if that is there. What the job would restore anyhow is taken for that, and not for a new
+/// beginning.
 pub(crate) fn report(
     plan: &Plan,
-    manifest: &Manifest,
-    may_drop: &BTreeSet<Uid>,
+    location: &SnapshotLocation,
+    settings: &Settings,
+    standing: Option<&Standing>,
     place: &str,
 ) -> RestoreReport {
-    let mut report = Rows { rows: Vec::new(), may_drop, place };
+    let (manifest, digest) = (&*location.manifest, location.file.digest);
+    let restores = |it: &Standing| it.restore_point().manifest().is_some_and(|it| it.digest == digest);
+    let goes_on = standing.filter(|it| !settings.begin_again && (restores(it) || it.began_from(digest)));
+    let before = goes_on.map(|it| &*it.attempt.origin.dropped).unwrap_or_default();
+    let may_drop = &compatible::dropped(&settings.allow_dropped_state, before, manifest);
+    let mut report = Rows { rows: Vec::new(), may_drop };
+    let is_copy = goes_on.is_none() && standing.and_then(|it| own(it, location)).is_none();
+    if is_copy
+        && !settings.abandon_pending
+        && let Err(error) = pending::refuse_left_behind(&location.unconfirmed, location.url())
+    {
+        report.push("", "(pending output)", "", Outcome::Refused(error.message().to_owned()));
+    }
     if let Err(error) = compatible::max_parallelism_fits(plan, manifest, place) {
         report.push("", "(max parallelism)", "", Outcome::Refused(error.message().to_owned()));
     }
@@ -116,8 +138,15 @@ pub(crate) fn report(
         }
     }
     for operator in &manifest.operators {
-        if !plan.graph.vertices.iter().any(|vertex| compatible::claims(vertex, operator)) {
-            report.unclaimed(operator);
+        let claims = |vertex: &&Vertex| compatible::claims(vertex, operator);
+        match plan.graph.vertices.iter().find(claims) {
+            None => report.left_out(operator, compatible::unclaimed_fits(operator, may_drop, place)),
+            Some(vertex) => {
+                if let Some(restored) = compatible::shadowed_by(vertex, operator, manifest) {
+                    let fits = compatible::shadowed_fits(operator, restored, may_drop, place);
+                    report.left_out(operator, fits);
+                }
+            }
         }
     }
     RestoreReport { place: place.to_owned(), rows: report.rows }
@@ -126,7 +155,6 @@ pub(crate) fn report(
 struct Rows<'a> {
     rows: Vec<RestoreRow>,
     may_drop: &'a BTreeSet<Uid>,
-    place: &'a str,
 }
 
 impl Rows<'_> {
@@ -142,33 +170,30 @@ impl Rows<'_> {
 
     fn vertex(&mut self, uid: &Uid, vertex: &Vertex, manifest: &Manifest) {
         let stored = compatible::stored(vertex, manifest);
-        let own = vertex.states.iter().map(|spec| (spec.name.as_str(), spec.kind_text()));
-        let lists =
-            vertex.lists.iter().map(|list| (list.name.as_str(), list.redistribution.name().to_owned()));
-        let found = |name: &str| {
-            stored.is_some_and(|operator| {
-                let mut lists = operator.subtasks.iter().flat_map(|subtask| &subtask.lists);
-                operator.states.iter().any(|state| state.name == name) || lists.any(|part| part.name == name)
-            })
-        };
-        let begins: Vec<_> = own.chain(lists).filter(|(name, _)| !found(name)).collect();
         if let Some(operator) = stored {
-            self.operator(uid, vertex, operator, manifest);
+            self.operator(uid, vertex, operator);
         }
-        for (name, kind) in begins {
-            self.push(uid.as_str(), name, &kind, Outcome::Begins);
+        // A keyed state and a list of one name are two states.
+        let states = || stored.iter().flat_map(|operator| &operator.states);
+        for spec in &vertex.states {
+            if !states().any(|state| state.name == spec.name) {
+                self.push(uid.as_str(), &spec.name, &spec.kind_text(), Outcome::Begins);
+            }
+        }
+        let subtasks = || stored.iter().flat_map(|operator| &operator.subtasks);
+        for list in &vertex.lists {
+            if !subtasks().flat_map(|subtask| &subtask.lists).any(|part| part.name == list.name) {
+                self.push(uid.as_str(), &list.name, list.redistribution.name(), Outcome::Begins);
+            }
         }
     }
 
     /// What the snapshot holds for an operator of the job.
-    fn operator(&mut self, uid: &Uid, vertex: &Vertex, operator: &OperatorSnapshot, manifest: &Manifest) {
+    fn operator(&mut self, uid: &Uid, vertex: &Vertex, operator: &OperatorSnapshot) {
         let name = match uid == &operator.uid {
             true => uid.to_string(),
             false => format!("{uid} (formerly {})", operator.uid),
         };
-        if let Err(error) = compatible::one_claim(vertex, manifest, self.may_drop, self.place) {
-            self.push(&name, "(operator)", "", Outcome::Refused(error.message().to_owned()));
-        }
         if let Err(error) = compatible::key_fits(vertex, operator) {
             self.push(
                 &name,
@@ -199,11 +224,12 @@ impl Rows<'_> {
         }
     }
 
-    /// What the snapshot holds and no operator of the job wants.
-    fn unclaimed(&mut self, operator: &OperatorSnapshot) {
-        let checked =
-            compatible::unclaimed_fits(operator, self.may_drop, self.place).map(|()| Outcome::Dropped);
-        let outcome = checked.unwrap_or_else(|error| Outcome::Refused(error.message().to_owned()));
+    /// What the snapshot holds and no operator of the job gets.
+    fn left_out(&mut self, operator: &OperatorSnapshot, may_be: Result<()>) {
+        let outcome = match may_be {
+            Ok(()) => Outcome::Dropped,
+            Err(error) => Outcome::Refused(error.message().to_owned()),
+        };
         let uid = operator.uid.as_str();
         let mut names = BTreeSet::new();
         for state in operator.states.iter().filter(|state| !is_timers(&state.name)) {

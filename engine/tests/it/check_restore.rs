@@ -7,7 +7,7 @@ use tidegate_engine::{Outcome, RestoreReport, cluster::attempt::Ask, prelude::*}
 use types::ErrorKind;
 
 use crate::{
-    ledger::Ledger,
+    ledger::{Ledger, Moods},
     numbers::Numbers,
     world::{assert_says, run, simulate, start, with_settings},
 };
@@ -75,11 +75,16 @@ keeping!(
     |_, _| Ok(())
 );
 
+type Text = ValueState<String>;
+keeping!(Other, Text, |states| states.value("sum"), |kept, ctx| kept.set(ctx, "one".to_owned()));
+type List = OperatorListState<u64>;
+keeping!(Listed, List, |states| states.operator_list("sum"), |_, _| Ok(()));
+
 /// Two operators with state.
-fn before(settings: &[(&str, &str)]) -> Job {
-    let job = job(settings);
+fn before(out: &Ledger<u64>) -> Job {
+    let job = job(&[]);
     let one = job.source("numbers", numbers()).key_by(|number| *number % 7).process("one", Before);
-    one.key_by(|number| *number % 7).process("two", Before).sink("out", Ledger::<u64>::default());
+    one.key_by(|number| *number % 7).process("two", Before).sink("out", out.clone());
     job
 }
 
@@ -98,7 +103,11 @@ fn after(settings: &[(&str, &str)], changed: bool) -> Job {
 }
 
 async fn leave_checkpoint(sim: &Control, env: &Env) {
-    let (process, handle) = start(sim, before(&[])).await.unwrap();
+    leave_checkpoint_with(sim, env, &Ledger::default()).await;
+}
+
+async fn leave_checkpoint_with(sim: &Control, env: &Env, out: &Ledger<u64>) {
+    let (process, handle) = start(sim, before(out)).await.unwrap();
     env.sleep(Duration::from_millis(300)).await;
     handle.control().ask(Ask::Checkpoint).await.unwrap();
     process.kill();
@@ -149,7 +158,11 @@ fn each_state_is_told_and_nothing_is_done() {
         ];
         assert_eq!(told(&changed), expected);
         let error = changed.verdict().unwrap_err();
-        assert_says(&error, ErrorKind::IncompatibleState, &["/checkpoints", "6 of 8 states refused"]);
+        assert_says(
+            &error,
+            ErrorKind::IncompatibleState,
+            &["/checkpoints", "the job would not start from it, for 6 reasons"],
+        );
 
         let dropping = after(&[("allow-dropped-state", "one,two")], true);
         let dropping = dropping.check_restore(&env, "/checkpoints").await.unwrap();
@@ -179,5 +192,107 @@ fn each_state_is_told_and_nothing_is_done() {
         // A start does what was said.
         run(sim, after(&[], true)).await.unwrap_err();
         run(sim, after(&[], false)).await.unwrap();
+    });
+}
+
+/// The first operator under both names, with what both have kept: the second one's state does not fit it.
+fn both_names(settings: &[(&str, &str)], second_is_there: bool) -> Job {
+    let job = job(settings);
+    let keyed = job.source("numbers", numbers()).key_by(|number| *number % 7);
+    if second_is_there {
+        let one = keyed.process("one", Before).key_by(|number| *number % 7);
+        one.process("two", Other).sink("out", Ledger::<u64>::default());
+    } else {
+        keyed.process("one", Before).formerly("two").sink("out", Ledger::<u64>::default());
+    }
+    job
+}
+
+#[test]
+fn of_two_names_one_is_restored_and_what_the_other_has_must_not_fit() {
+    simulate(async |sim, env: Env| {
+        let (process, handle) = start(sim, both_names(&[], true)).await.unwrap();
+        env.sleep(Duration::from_millis(300)).await;
+        handle.control().ask(Ask::Checkpoint).await.unwrap();
+        process.kill();
+
+        let report = both_names(&[], false).check_restore(&env, "/checkpoints").await.unwrap();
+        let mut expected = vec![("numbers", "splits", "restored")];
+        expected.extend(["gone", "sum", "seen"].map(|state| ("one", state, "restored")));
+        let first = expected.clone();
+        expected.push(("two", "sum", "refused"));
+        assert_eq!(told(&report), expected);
+        let reason =
+            "holds state of operator one and of operator two, and one operator of the job claims both";
+        assert!(report.to_string().contains(reason), "{report}");
+        let refused = run(sim, both_names(&[], false)).await.unwrap_err();
+        assert_says(&refused, ErrorKind::IncompatibleState, &[reason]);
+
+        let dropping = [("allow-dropped-state", "two")];
+        let report = both_names(&dropping, false).check_restore(&env, "/checkpoints").await.unwrap();
+        let mut expected = first;
+        expected.push(("two", "sum", "dropped"));
+        assert_eq!(told(&report), expected);
+        report.verdict().unwrap();
+        run(sim, both_names(&dropping, false)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_list_begins_though_a_keyed_state_had_its_name() {
+    simulate(async |sim, env: Env| {
+        leave_checkpoint(sim, &env).await;
+        let job = job(&[("allow-dropped-state", "one,two")]);
+        let one = job.source("numbers", numbers()).key_by(|number| *number % 7).process("one", Listed);
+        one.sink("out", Ledger::<u64>::default());
+        let report = job.check_restore(&env, "/checkpoints").await.unwrap();
+        let of_sum: Vec<_> =
+            told(&report).into_iter().filter(|row| row.0 == "one" && row.1 == "sum").collect();
+        assert_eq!(of_sum, [("one", "sum", "dropped"), ("one", "sum", "begins")]);
+    });
+}
+
+#[test]
+fn output_that_a_start_would_leave_behind_is_a_reason() {
+    simulate(async |sim, env: Env| {
+        let busy = Ledger::default();
+        busy.set_moods(Moods { retry: 1.0, ..Moods::default() });
+        leave_checkpoint_with(sim, &env, &busy).await;
+        let elsewhere = [("checkpoints.url", "/elsewhere"), ("from", "/checkpoints")];
+        let giving_up = [&elsewhere[..], &[("abandon-pending", "true")]].concat();
+        let report = after(&elsewhere[..1], false).check_restore(&env, "/checkpoints").await.unwrap();
+        assert!(told(&report).contains(&("", "(pending output)", "refused")), "{report}");
+        assert_says(&report.verdict().unwrap_err(), ErrorKind::IncompatibleState, &["for 1 reason"]);
+        let given_up = after(&giving_up, false).check_restore(&env, "/checkpoints").await.unwrap();
+        given_up.verdict().unwrap();
+        assert!(env.files().metadata("/elsewhere".as_ref()).unwrap().is_none(), "it was only looked for");
+        let refused = run(sim, after(&elsewhere, false)).await.unwrap_err();
+        assert!(report.to_string().contains(refused.message()), "{refused}\n{report}");
+    });
+}
+
+#[test]
+fn what_the_line_of_history_has_dropped_before_is_dropped_again() {
+    simulate(async |sim, env: Env| {
+        leave_checkpoint(sim, &env).await;
+        let only_one = |settings: &[(&str, &str)]| {
+            let job = job(settings);
+            let keyed = job.source("numbers", numbers()).key_by(|number| *number % 7);
+            keyed.process("one", Before).sink("out", Ledger::<u64>::default());
+            job
+        };
+        only_one(&[]).check_restore(&env, "/checkpoints").await.unwrap().verdict().unwrap_err();
+        // It dies before its first checkpoint: the next one restores the same.
+        let (process, _handle) = start(sim, only_one(&[("allow-dropped-state", "two")])).await.unwrap();
+        env.sleep(Duration::from_millis(300)).await;
+        process.kill();
+        let report = only_one(&[]).check_restore(&env, "/checkpoints").await.unwrap();
+        assert!(told(&report).contains(&("two", "sum", "dropped")), "{report}");
+        report.verdict().unwrap();
+        // A job of another directory has dropped nothing.
+        let elsewhere = [("checkpoints.url", "/elsewhere"), ("abandon-pending", "true")];
+        let report = only_one(&elsewhere).check_restore(&env, "/checkpoints").await.unwrap();
+        assert!(told(&report).contains(&("two", "sum", "refused")), "{report}");
+        run(sim, only_one(&[])).await.unwrap();
     });
 }
