@@ -109,7 +109,7 @@ async fn left_behind(env: &Env, location: &SnapshotLocation, may: bool) -> Resul
         return Ok(Some(total));
     }
     let (checkpoint, url) = (newest.checkpoint, location.url());
-    let instead = match JobLock::holder(env, &*location.store).await? {
+    let instead = match JobLock::holder(env, &*location.store).await?.process() {
         Some(holder) => format!("wait until {holder}, which runs the job, has committed it"),
         None => format!("start the job in {url} once, which commits it"),
     };

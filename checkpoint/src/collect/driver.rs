@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use env::{Env, FaultPoint, Store};
+use env::{Env, FaultPoint, Store, StoreEntry};
 use types::{CheckpointId, Error, ErrorKind, RecordNumber, Result};
 
 use super::plan::{self, Facts, Plan};
@@ -27,6 +27,19 @@ pub struct Marked {
     /// The right to delete what was marked, if anything was.
     pub permit: Option<DeletePermit>,
     /// No file of an older attempt is left that nothing refers to and that no mark lists.
+    pub orphans_exhausted: bool,
+}
+
+/// What [`Collector::collect`] deleted: of what marks list, that which was there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// By marks that were open before, with the numbers of their records.
+    pub open: Vec<(RecordNumber, StoreEntry)>,
+    /// By the new mark.
+    pub marked: Vec<StoreEntry>,
+    /// History records.
+    pub records: Vec<StoreEntry>,
+    /// No orphans are left.
     pub orphans_exhausted: bool,
 }
 
@@ -70,18 +83,23 @@ impl Collector {
         running: &BTreeSet<CheckpointId>,
         orphans: bool,
     ) -> Result<Marked> {
+        let listing = if orphans { Some(self.list().await?) } else { None };
+        self.mark_in(history, running, listing.as_deref()).await
+    }
+
+    async fn list(&self) -> Result<Vec<StoreEntry>> {
+        Retry::STORE.run(&self.env, "list files", || self.store.list("")).await
+    }
+
+    async fn mark_in(
+        &mut self,
+        history: &mut JobHistory,
+        running: &BTreeSet<CheckpointId>,
+        listing: Option<&[StoreEntry]>,
+    ) -> Result<Marked> {
         self.learn(history.standing()).await?;
-        let listing = match orphans {
-            true => Some(Retry::STORE.run(&self.env, "list files", || self.store.list("")).await?),
-            false => None,
-        };
-        let facts = Facts {
-            standing: history.standing(),
-            retain: self.retain,
-            files: &self.files,
-            running,
-            listing: listing.as_deref(),
-        };
+        let (standing, files) = (history.standing(), &self.files);
+        let facts = Facts { standing, retain: self.retain, files, running, listing };
         let Plan { mark, orphans_exhausted } = plan::plan(&facts);
         let permit = match mark {
             Some(mark) => history.append(Kind::GarbageMarked(mark)).await?.delete_permit(),
@@ -104,7 +122,7 @@ impl Collector {
         if let Some(mark) = plan::everything(history.standing(), &self.files) {
             history.append(Kind::GarbageMarked(mark)).await?;
         }
-        while !self.collect(history, &BTreeSet::new(), true).await? {}
+        while !self.collect(history, &BTreeSet::new(), true).await?.orphans_exhausted {}
         Ok(())
     }
 
@@ -149,26 +167,28 @@ impl Collector {
         history.append(Kind::GarbageDone(permit.mark())).await.map(drop)
     }
 
-    /// Deletes the history records that the last milestone up to `newest` has made superfluous. Returns how many. May go on
-    /// beside appends: what is below a milestone that exists is needed by nobody.
+    /// Deletes the history records that the last milestone up to `newest` has made superfluous, and returns them. May go
+    /// on beside appends: what is below a milestone that exists is needed by nobody.
     ///
     /// # Errors
     /// `Retryable` or `Unavailable`: some may be left; sweep again, or with the next milestone.
-    pub async fn sweep_records(records: &Records, newest: RecordNumber) -> Result<usize> {
+    pub async fn sweep_records(records: &Records, newest: RecordNumber) -> Result<Vec<StoreEntry>> {
         let (env, store) = (records.env(), records.store());
         if records.milestones().at_or_below(newest).0 == 0 {
-            return Ok(0);
+            return Ok(Vec::new());
         }
-        let listing = Retry::STORE.run(env, "list the history", || store.list(paths::HISTORY)).await?;
+        let mut listing = Retry::STORE.run(env, "list the history", || store.list(paths::HISTORY)).await?;
         let old = plan::old_records(&listing, newest, records.milestones());
         for &number in &old {
             delete_one(env, &**store, &paths::record(number), Retry::STORE).await?;
         }
-        Ok(old.len())
+        let old: BTreeSet<_> = old.into_iter().collect();
+        listing.retain(|entry| paths::record_number(&entry.path).is_some_and(|number| old.contains(&number)));
+        Ok(listing)
     }
 
     /// All of it in one go, open marks of earlier attempts first: for an attempt that has just started, for tools, and
-    /// for tests. Returns whether no orphans are left.
+    /// for tests.
     ///
     /// # Errors
     /// As its parts.
@@ -177,21 +197,34 @@ impl Collector {
         history: &mut JobHistory,
         running: &BTreeSet<CheckpointId>,
         orphans: bool,
-    ) -> Result<bool> {
-        let mut permits = history.open_garbage();
-        let Marked { permit, orphans_exhausted } = self.mark(history, running, orphans).await?;
-        permits.extend(permit);
-        for permit in &permits {
+    ) -> Result<Collected> {
+        let listing = self.list().await?;
+        let open = history.open_garbage();
+        let Marked { permit, orphans_exhausted } =
+            self.mark_in(history, running, orphans.then_some(&*listing)).await?;
+        for permit in open.iter().chain(&permit) {
             Self::delete(&self.env, &*self.store, permit).await?;
             Self::done(history, permit).await?;
         }
+        let lens: BTreeMap<_, _> = listing.iter().map(|entry| (entry.path.as_str(), entry)).collect();
+        let there = |permit: &DeletePermit| -> Vec<StoreEntry> {
+            let files = permit.files().iter();
+            files.filter_map(|path| lens.get(path.as_str()).copied().cloned()).collect()
+        };
+        let of_mark = |permit| there(permit).into_iter().map(move |entry| (permit.mark(), entry));
+        let mut collected = Collected {
+            open: open.iter().flat_map(of_mark).collect(),
+            marked: permit.as_ref().map(there).unwrap_or_default(),
+            records: Vec::new(),
+            orphans_exhausted,
+        };
         let newest = history.newest().number;
         let milestone = history.records().milestones().at_or_below(newest);
         if self.swept != Some(milestone) {
-            Self::sweep_records(history.records(), newest).await?;
+            collected.records = Self::sweep_records(history.records(), newest).await?;
             self.swept = Some(milestone);
         }
-        Ok(orphans_exhausted)
+        Ok(collected)
     }
 }
 

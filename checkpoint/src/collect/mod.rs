@@ -12,6 +12,6 @@ mod driver;
 mod offline;
 mod plan;
 
-pub use driver::{Collector, Marked};
+pub use driver::{Collected, Collector, Marked};
 pub use offline::{Found, Garbage, Why, collect_offline, find};
-pub use plan::{FILES_IN_OPEN_MARKS, FILES_PER_MARK, Facts, Plan, everything, old_records, plan};
+pub use plan::{FILES_IN_OPEN_MARKS, FILES_PER_MARK, Facts, Plan, everything, old_records, orphans, plan};

@@ -1,10 +1,10 @@
 //! Collection without the job: what a dead job has left in its checkpoint directory, found ([`find`]) and deleted
 //! ([`collect_offline`]). Every checkpoint that the history retains stays.
 //!
-//! An attempt whose end is recorded writes nothing any more: garbage is marked behind its end. One that may have died is
-//! fenced first, by a start record that goes on from where the job stands and restates it all. That is a start which died
-//! before it did anything: the next one of the job restores what it would have restored, of the same line of history, and
-//! commits what is pending.
+//! An attempt whose end is recorded writes nothing any more: garbage is marked behind its end. One that may have died
+//! is fenced first, by a start record that goes on from where the job stands and restates it all. That is a start which
+//! died before it did anything: the next one of the job restores what it would have restored, of the same line of
+//! history, and commits what is pending.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,16 +14,16 @@ use std::{
 use env::{Env, Store, StoreEntry};
 use types::{Error, JobId, Lineage, RecordNumber, Result};
 
-use super::{
-    Collector,
-    plan::{self, Facts, Plan},
-};
+use super::{Collector, plan};
 use crate::{
     history::{
-        self, Instance, JobHistory, JobLock, Kind, Record, Records, Standing, StartRequest, Started,
+        self, Holder, Instance, JobHistory, JobLock, Kind, Record, Records, Standing, StartRequest, Started,
         start::{self, Candidate, Decision},
     },
-    storage::{paths, retry::Retry},
+    storage::{
+        paths::{self, PathKind},
+        retry::Retry,
+    },
 };
 
 /// Why a file may go.
@@ -33,6 +33,9 @@ pub enum Why {
     Marked(RecordNumber),
     /// No retained checkpoint refers to it, and its attempt is over.
     Orphan,
+    /// No retained checkpoint refers to it, and its attempt is the last one, whose end is not recorded: it may go if
+    /// the job is dead. A job that runs lists it in its next checkpoint, perhaps.
+    OrphanIfDead,
     /// A history record below the last milestone.
     OldRecord,
 }
@@ -57,6 +60,8 @@ pub struct Found {
     pub garbage: Vec<Garbage>,
     /// Garbage marks that are open, whether their files are there or not.
     pub open_marks: usize,
+    /// The process that runs the job, for people: what its attempt has written is left out.
+    pub run_by: Option<String>,
 }
 
 impl Found {
@@ -67,41 +72,53 @@ impl Found {
     }
 }
 
-/// Finds what [`collect_offline`] would delete. Changes nothing.
+/// Finds what [`collect_offline`] would delete, and what of that only if the job is dead. Changes nothing.
 ///
 /// # Errors
-/// `InvalidJob` if `store` holds no job history; `Corrupt` if the newest record or a manifest that it retains is damaged:
-/// nobody knows then what is needed. `Retryable` or `Unavailable`.
+/// `InvalidJob` if `store` holds no job history; `Corrupt` if the newest record or a manifest that it retains is
+/// damaged: nobody knows then what is needed. `Retryable` or `Unavailable`.
 pub async fn find(env: &Env, store: &Arc<dyn Store>) -> Result<Found> {
     let records = Records::new(env, Arc::clone(store));
     let newest = records.newest().await?.ok_or_else(|| {
         Error::invalid_job(format!("{} is no checkpoint directory: it holds no job history", store.url()))
     })?;
     let listing = Retry::STORE.run(env, "list files", || store.list("")).await?;
+    let run_by = JobLock::holder(env, &**store).await?.process();
     let mut found = BTreeMap::new();
     for mark in &newest.standing.garbage {
         found.extend(mark.files.iter().map(|file| (file.clone(), Why::Marked(mark.number))));
     }
     let standing = standing_then(env, &newest, store.url())?;
-    found.extend(orphans(env, store, standing, &listing).await?.into_iter().map(|path| (path, Why::Orphan)));
+    let last = newest.standing.end.is_none().then_some(newest.standing.attempt.id);
+    for path in orphans(env, store, &standing, &listing).await? {
+        let may_be_needed = last.is_some_and(|last| paths::kind(&path) == PathKind::Attempt(last));
+        let why = match (may_be_needed, &run_by) {
+            (false, _) => Some(Why::Orphan),
+            (true, None) => Some(Why::OrphanIfDead),
+            (true, Some(_)) => None,
+        };
+        found.extend(why.map(|why| (path, why)));
+    }
     let old = plan::old_records(&listing, newest.number, records.milestones());
     found.extend(old.into_iter().map(|number| (paths::record(number), Why::OldRecord)));
     let garbage = listing
         .into_iter()
         .filter_map(|StoreEntry { path, len }| Some(Garbage { why: *found.get(&path)?, path, len }))
         .collect();
-    Ok(Found { garbage, open_marks: newest.standing.garbage.len(), newest })
+    Ok(Found { garbage, open_marks: newest.standing.garbage.len(), newest, run_by })
 }
 
-/// Deletes what [`find`] finds, and returns it. `job_is_dead` is the word of whoever asks that no process runs the job, on
-/// this machine or another: needed unless the history says that it has ended. A process that does run it is fenced.
+/// Deletes what [`find`] finds, and returns what it did delete. `job_is_dead` is the word of whoever asks that no
+/// process runs the job, on this machine or another: needed unless the history says that it has ended. A process that
+/// does run it is fenced.
 ///
 /// # Errors
 /// `Conflict` if a process runs the job, or may; otherwise as [`find`]: nothing was changed. As
 /// [`Collector::collect`]: collect again.
 pub async fn collect_offline(env: &Env, store: &Arc<dyn Store>, job_is_dead: bool) -> Result<Found> {
     let url = store.url();
-    if let Some(holder) = JobLock::holder(env, &**store).await? {
+    // Where nobody can tell, somebody's word or the recorded end has to do, and the fence makes it true.
+    if let Holder::Process(holder) = JobLock::holder(env, &**store).await? {
         return Err(Error::conflict(format!(
             "checkpoint directory {url} is in use by {holder}: a job that runs collects by itself, after its checkpoints, and when \
              asked with tidegate gc --job HOST:PORT"
@@ -124,10 +141,19 @@ pub async fn collect_offline(env: &Env, store: &Arc<dyn Store>, job_is_dead: boo
     let mut history = history(env, store, &lock, &found.newest).await?;
     // All checkpoints that there are.
     let mut collector = Collector::new(env, Arc::clone(store), usize::MAX);
+    let mut garbage = Vec::new();
     loop {
         let before = history.newest().number;
-        if collector.collect(&mut history, &BTreeSet::new(), true).await? {
-            return Ok(found);
+        let collected = collector.collect(&mut history, &BTreeSet::new(), true).await?;
+        let open = collected.open.into_iter().map(|(mark, entry)| (Why::Marked(mark), entry));
+        let marked = collected.marked.into_iter().map(|entry| (Why::Orphan, entry));
+        let records = collected.records.into_iter().map(|entry| (Why::OldRecord, entry));
+        let gone = open.chain(marked).chain(records);
+        garbage.extend(gone.map(|(why, StoreEntry { path, len })| Garbage { path, len, why }));
+        if collected.orphans_exhausted {
+            garbage.sort();
+            let newest = Arc::clone(history.newest());
+            return Ok(Found { garbage, open_marks: newest.standing.garbage.len(), newest, run_by: None });
         }
         if history.newest().number == before {
             return Err(unknown(url, history.standing(), &collector));
@@ -181,39 +207,18 @@ fn standing_then(env: &Env, newest: &Record, directory: &str) -> Result<Standing
     }
 }
 
-/// All that [`plan`](plan::plan) would mark, one mark after the other.
+/// All that marks would list, once `standing` holds.
 async fn orphans(
     env: &Env,
     store: &Arc<dyn Store>,
-    mut standing: Standing,
+    standing: &Standing,
     listing: &[StoreEntry],
-) -> Result<BTreeSet<String>> {
+) -> Result<Vec<String>> {
     let mut collector = Collector::new(env, Arc::clone(store), usize::MAX);
-    collector.learn(&standing).await?;
-    let mut orphans = BTreeSet::new();
-    loop {
-        let facts = Facts {
-            standing: &standing,
-            retain: usize::MAX,
-            files: collector.files(),
-            running: &BTreeSet::new(),
-            listing: Some(listing),
-        };
-        let Plan { mark, orphans_exhausted } = plan::plan(&facts);
-        match (mark, orphans_exhausted) {
-            (None, false) => return Err(unknown(store.url(), &standing, &collector)),
-            (None, true) => return Ok(orphans),
-            (Some(mark), exhausted) => {
-                orphans.extend(mark.files.iter().cloned());
-                if exhausted {
-                    return Ok(orphans);
-                }
-                // The number of no other mark.
-                let number = RecordNumber(u64::MAX - orphans.len() as u64);
-                standing = Standing::after(Some(&standing), number, env.wall(), &Kind::GarbageMarked(mark))?;
-            }
-        }
-    }
+    collector.learn(standing).await?;
+    let found = plan::orphans(standing, collector.files(), listing);
+    let found = found.ok_or_else(|| unknown(store.url(), standing, &collector))?;
+    Ok(found.into_iter().map(str::to_owned).collect())
 }
 
 /// Nobody knows what is needed where a manifest cannot be read.

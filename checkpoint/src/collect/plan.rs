@@ -58,8 +58,7 @@ fn find(facts: &Facts<'_>) -> Option<Plan> {
         Some(files?.into_iter().flatten().map(String::as_str).collect())
     };
     let referenced = of_all(&kept)?;
-    let marked: BTreeSet<&str> =
-        standing.garbage.iter().flat_map(|mark| &mark.files).map(String::as_str).collect();
+    let marked = marked(standing);
 
     let mut mark = GarbageMark::default();
     let mut garbage = BTreeSet::new();
@@ -75,17 +74,33 @@ fn find(facts: &Facts<'_>) -> Option<Plan> {
     }
     // Dropped checkpoints that did not fit into this mark keep their files until the next one.
     let mut orphans_exhausted = false;
-    let left: Vec<_> = standing.held().iter().map(|held| held.checkpoint).collect();
-    if let (Some(listing), Some(held)) = (facts.listing, of_all(&left)) {
-        let mut orphans = listing.iter().map(|entry| entry.path.as_str()).filter(|path| {
-            is_of_older_attempt(path, standing) && !held.contains(path) && !marked.contains(path)
-        });
+    if let Some(orphans) = facts.listing.and_then(|listing| orphans(standing, facts.files, listing)) {
+        let mut orphans = orphans.into_iter();
         garbage.extend(orphans.by_ref().take(FILES_PER_MARK));
         orphans_exhausted = orphans.next().is_none();
     }
     mark.files = garbage.into_iter().map(str::to_owned).collect();
     let found = !mark.checkpoints.is_empty() || !mark.files.is_empty();
     Some(Plan { mark: found.then_some(mark), orphans_exhausted })
+}
+
+/// The files of a listing that died with older attempts: neither a held checkpoint nor an open mark lists them. `None` if a
+/// manifest that is needed cannot be read. `files` as those of [`Facts`].
+#[must_use]
+pub fn orphans<'a>(
+    standing: &Standing,
+    files: &BTreeMap<CheckpointId, BTreeSet<String>>,
+    listing: &'a [StoreEntry],
+) -> Option<Vec<&'a str>> {
+    let held: Option<Vec<_>> = standing.held().iter().map(|held| files.get(&held.checkpoint)).collect();
+    let (held, marked) = (held?, marked(standing));
+    let is_known = |path: &str| marked.contains(path) || held.iter().any(|files| files.contains(path));
+    let paths = listing.iter().map(|entry| entry.path.as_str());
+    Some(paths.filter(|path| is_of_older_attempt(path, standing) && !is_known(path)).collect())
+}
+
+fn marked(standing: &Standing) -> BTreeSet<&str> {
+    standing.garbage.iter().flat_map(|mark| &mark.files).map(String::as_str).collect()
 }
 
 /// The checkpoints that fall out of retention, oldest first, and all others.

@@ -38,6 +38,29 @@ pub struct JobLock {
     lock: Arc<Mutex<Option<Box<dyn FileLock>>>>,
 }
 
+/// Who holds the lock of a checkpoint directory: runs the job there, as far as this machine can see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// This process, for people: "pid 12 on host-a".
+    Process(String),
+    /// No process.
+    Nobody,
+    /// Nobody can tell: there is nothing to lock, or it cannot be looked at. A hint to people is left out then, and whoever has
+    /// to be sure fences.
+    Unknown,
+}
+
+impl Holder {
+    /// The process that is known to hold it.
+    #[must_use]
+    pub fn process(self) -> Option<String> {
+        match self {
+            Self::Process(process) => Some(process),
+            Self::Nobody | Self::Unknown => None,
+        }
+    }
+}
+
 impl fmt::Debug for JobLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "JobLock({})", self.process)
@@ -91,26 +114,19 @@ impl JobLock {
         Ok(own)
     }
 
-    /// The process that holds the lock of the directory, for people; `None` if there is none, or nobody can tell.
+    /// Who holds the lock of the directory.
     ///
     /// # Errors
     /// `Internal` if the look at it panicked.
-    pub async fn holder(env: &Env, store: &dyn Store) -> Result<Option<String>> {
-        let Some(dir) = store.local_dir() else { return Ok(None) };
+    pub async fn holder(env: &Env, store: &dyn Store) -> Result<Holder> {
+        let Some(dir) = store.local_dir() else { return Ok(Holder::Unknown) };
         let files = env.files();
         let held = env.blocking("job lock", move || files.lock_holder(&dir.join(paths::LOCK))).await?;
-        Ok(held.ok().flatten().map(|holder| holder.trim().to_owned()))
-    }
-
-    /// Whether a process holds the lock of the directory; `None` where there is nothing to lock, or nobody can tell.
-    ///
-    /// # Errors
-    /// `Internal` if the look at it panicked.
-    pub async fn is_held(env: &Env, store: &dyn Store) -> Result<Option<bool>> {
-        let Some(dir) = store.local_dir() else { return Ok(None) };
-        let files = env.files();
-        let held = env.blocking("job lock", move || files.lock_holder(&dir.join(paths::LOCK))).await?;
-        Ok(held.ok().map(|holder| holder.is_some()))
+        Ok(match held {
+            Ok(Some(holder)) => Holder::Process(holder.trim().to_owned()),
+            Ok(None) => Holder::Nobody,
+            Err(_) => Holder::Unknown,
+        })
     }
 
     fn hold(&self, lock: Box<dyn FileLock>) {

@@ -30,7 +30,7 @@ mod tests;
 mod unconfirmed;
 
 pub use from::{From, Line};
-pub use lock::{Instance, JobLock};
+pub use lock::{Holder, Instance, JobLock};
 pub use log::{CreatedRecord, JobHistory, open, start};
 pub use permit::{CommitPermit, DeletePermit};
 pub use record::{AttemptStart, CheckpointKind, Completion, EndKind, GarbageMark, Kind, Record, Savepoint};

@@ -1,9 +1,16 @@
 //! Collection without the job: it lists what it deletes, deletes nothing that is needed, and leaves the job where it stood.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use env::{Env, Store, sim::Simulation};
+use env::{
+    Env, Store,
+    sim::{Simulation, StoreCall},
+};
 use tidegate_checkpoint::{
     collect::{FILES_PER_MARK, Found, Why, collect_offline, find},
     history::{self, EndKind, JobLock, Kind, RestorePlan, Savepoint, Source, Standing, Started},
@@ -114,9 +121,22 @@ fn a_dry_run_lists_what_goes_and_changes_nothing() {
         let found = find(&env, &store).await.unwrap();
         assert_eq!(all(&env).await, before);
         assert_eq!(found.garbage.len(), 2 * FILES_PER_MARK + 9);
-        assert!(found.garbage.iter().all(|garbage| garbage.why == Why::Orphan && garbage.len == 12));
+        assert!(found.garbage.iter().all(|garbage| garbage.len == 12));
+        for garbage in &found.garbage {
+            // The last attempt may go on with what it has written, as far as anybody knows.
+            let is_old = garbage.path == "attempt-0/runs/count/0-77.run";
+            assert_eq!(garbage.why, if is_old { Why::Orphan } else { Why::OrphanIfDead }, "{}", garbage.path);
+        }
+        let lock = JobLock::acquire(&env, &*store, false).await.unwrap();
+        let living = find(&env, &store).await.unwrap();
+        assert_eq!(paths_of(&living), ["attempt-0/runs/count/0-77.run"], "the rest is in use");
+        assert_eq!(living.run_by.as_ref(), Some(&lock.process));
+        drop(lock);
         let collected = collect_offline(&env, &store, true).await.unwrap();
-        assert_eq!(collected.garbage, found.garbage);
+        let bare =
+            |found: &Found| -> Vec<_> { found.garbage.iter().map(|it| (it.path.clone(), it.len)).collect() };
+        assert_eq!(bare(&collected), bare(&found));
+        assert!(collected.garbage.iter().all(|garbage| garbage.why == Why::Orphan));
         let history = |path: &&String| path.starts_with(paths::HISTORY);
         let after = all(&env).await;
         let gone: Vec<_> = before.difference(&after).map(String::as_str).collect();
@@ -128,6 +148,38 @@ fn a_dry_run_lists_what_goes_and_changes_nothing() {
         let records = after.iter().filter(history).count();
         assert!(collect_offline(&env, &store, true).await.unwrap().is_empty());
         assert_eq!(all(&env).await.iter().filter(history).count(), records);
+    });
+}
+
+/// What is told is what went, also of what came between the look and the fence.
+#[test]
+fn what_was_deleted_is_told_and_not_what_was_found_before() {
+    let sim = Simulation::new(78);
+    sim.run(async |env| {
+        let job = died(&env).await;
+        let attempt = job.history.attempt();
+        let store = env.open_store(JOB).unwrap();
+        let found = find(&env, &store).await.unwrap();
+        // The living attempt goes on until it is fenced: its start record is the third one.
+        let (process, collector) = sim.control().process("gc");
+        sim.rule_stores(|who, call| match who == "gc" && call.starts_with("create history/") {
+            true => StoreCall::Waits(Duration::from_secs(5)),
+            false => StoreCall::Goes,
+        });
+        let told = Arc::new(Mutex::new(None));
+        let result = Arc::clone(&told);
+        let collecting = env.spawn_task("collect", async move {
+            let store = collector.open_store(JOB).unwrap();
+            *result.lock().unwrap() = Some(collect_offline(&collector, &store, true).await);
+        });
+        env.sleep(Duration::from_secs(1)).await;
+        orphan(&store, attempt, 79).await;
+        collecting.join().await.unwrap();
+        let collected = told.lock().unwrap().take().unwrap().unwrap();
+        drop(process);
+        assert_eq!(paths_of(&found), ["attempt-0/runs/count/0-77.run", "attempt-3/runs/count/0-78.run"]);
+        assert_eq!(paths_of(&collected)[2..], ["attempt-3/runs/count/0-79.run"]);
+        assert_eq!(collected.newest.standing.attempt.id, AttemptId(7));
     });
 }
 

@@ -15,7 +15,7 @@ use futures::future;
 use rand::RngExt;
 use tidegate_checkpoint::{
     history::{
-        EndKind, From, JobLock, Kind, Record, Source, StartRequest, Started,
+        EndKind, From, Holder, JobLock, Kind, Record, Source, StartRequest, Started,
         fallback::SinkProof,
         fallback::{Fallback, fallback},
         log::start_in,
@@ -309,9 +309,9 @@ fn a_hole_in_the_history_never_ends_the_search_early() {
 fn the_lock_of_a_local_directory_names_its_holder() {
     Simulation::new(9).run(async |env| {
         let store = env.open_store("/jobs/a").unwrap();
-        assert_eq!(JobLock::is_held(&env, &*store).await.unwrap(), Some(false));
+        assert_eq!(JobLock::holder(&env, &*store).await.unwrap(), Holder::Nobody);
         let held = JobLock::acquire(&env, &*store, false).await.unwrap();
-        assert_eq!(JobLock::is_held(&env, &*store).await.unwrap(), Some(true));
+        assert_eq!(JobLock::holder(&env, &*store).await.unwrap(), Holder::Process(held.process.clone()));
         let refused = JobLock::acquire(&env, &*store, false).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Conflict);
         assert!(refused.message().contains(&format!("pid {}", env.process_id())), "{refused}");
@@ -333,9 +333,9 @@ fn the_lock_of_a_local_directory_names_its_holder() {
         env.sleep(Duration::from_secs(1)).await;
         JobLock::acquire(&env, &*store, false).await.unwrap();
         // Whoever has died holds nothing, though the file is there.
-        assert_eq!(JobLock::is_held(&env, &*store).await.unwrap(), Some(false));
+        assert_eq!(JobLock::holder(&env, &*store).await.unwrap(), Holder::Nobody);
         let memory = env.open_store("memory:a").unwrap();
-        assert_eq!(JobLock::is_held(&env, &*memory).await.unwrap(), None);
+        assert_eq!(JobLock::holder(&env, &*memory).await.unwrap(), Holder::Unknown);
     });
 }
 

@@ -90,7 +90,7 @@ enum Aside {
     /// The deletion of a mark's files has ended.
     Deleted(DeletePermit, Result<()>),
     /// That of the records below this milestone has.
-    Swept(RecordNumber, Result<usize>),
+    Swept(RecordNumber, Result<()>),
 }
 
 struct Worker {
@@ -195,7 +195,7 @@ impl Worker {
                         }
                     },
                     Aside::Swept(milestone, result) => {
-                        self.on_swept(milestone, result.map(drop));
+                        self.on_swept(milestone, result);
                         continue;
                     }
                 },
@@ -269,7 +269,7 @@ impl Worker {
         self.sweep.is_under_way = true;
         let aside = aside.clone();
         self.env.spawn_task("sweep", async move {
-            let result = Collector::sweep_records(&records, newest).await;
+            let result = Collector::sweep_records(&records, newest).await.map(drop);
             let _gone = aside.send(Message(Aside::Swept(milestone, result))).await;
         });
     }

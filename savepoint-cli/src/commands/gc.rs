@@ -48,11 +48,15 @@ pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Resul
     } else {
         waiting(env, "deleting files", collect_offline(env, &store, args.job_is_dead)).await?
     };
+    let standing = &found.newest.standing;
     output.show(&Collected {
         deleted: !args.dry_run,
+        ended: standing.end.is_some(),
+        last_attempt: standing.attempt.id.0,
+        run_by: found.run_by,
         bytes: found.garbage.iter().map(|garbage| garbage.len).sum(),
         files: found.garbage.iter().map(File::new).collect(),
-        retained: found.newest.standing.completed.iter().map(|it| it.checkpoint.0).collect(),
+        retained: standing.completed.iter().map(|it| it.checkpoint.0).collect(),
     })
 }
 
@@ -99,11 +103,19 @@ impl Report for CollectedByJob {
 struct Collected {
     /// Whether they are deleted, or may be.
     deleted: bool,
+    /// Whether the end of the last attempt is recorded: otherwise the job may run.
+    ended: bool,
+    last_attempt: u64,
+    /// The process that runs the job: what the last attempt has written is left out then.
+    run_by: Option<String>,
     bytes: u64,
     files: Vec<File>,
     /// The checkpoints that stay.
     retained: Vec<u64>,
 }
+
+/// Why a file may go that a job which runs may need.
+const IF_DEAD: &str = "orphan if the job is dead";
 
 #[derive(Serialize)]
 struct File {
@@ -119,6 +131,7 @@ impl File {
         let (why, marked_by) = match garbage.why {
             Why::Marked(record) => ("marked", Some(record.0)),
             Why::Orphan => ("orphan", None),
+            Why::OrphanIfDead => (IF_DEAD, None),
             Why::OldRecord => ("old history record", None),
         };
         Self { path: garbage.path.clone(), bytes: garbage.len, why, marked_by }
@@ -134,8 +147,18 @@ impl Report for Collected {
                 format!("retained checkpoints stay: {}", numbers.join(", "))
             }
         };
+        let doubt = match (&self.run_by, self.files.iter().any(|file| file.why == IF_DEAD)) {
+            (Some(process), _) if !self.ended => {
+                format!("left out is what attempt {} has written, which {process} runs\n", self.last_attempt)
+            }
+            (_, true) => format!(
+                "the end of attempt {} is not recorded: if it runs, it may need what is an orphan only if the job is dead\n",
+                self.last_attempt
+            ),
+            _ => String::new(),
+        };
         if self.files.is_empty() {
-            return format!("nothing to delete; {kept}\n");
+            return format!("nothing to delete; {kept}\n{doubt}");
         }
         let mut text = String::new();
         if !self.deleted {
@@ -150,6 +173,6 @@ impl Report for Collected {
         let kinds: Vec<_> = kinds.into_iter().map(|(why, files)| format!("{files} {why}")).collect();
         let did = if self.deleted { "deleted" } else { "may be deleted:" };
         let files = count(self.files.len(), "file");
-        text + &format!("{did} {files} of {} ({}); {kept}\n", bytes(self.bytes), kinds.join(", "))
+        text + &format!("{did} {files} of {} ({}); {kept}\n{doubt}", bytes(self.bytes), kinds.join(", "))
     }
 }

@@ -1,7 +1,7 @@
 //! `tidegate snapshots`: what a checkpoint or savepoint directory holds.
 
 use checkpoint::{
-    history::{CheckpointKind, JobLock, Record},
+    history::{CheckpointKind, Holder, JobLock, Record},
     manifest::SnapshotKind,
     savepoint::SnapshotLocation,
     snapshots::{self, CheckpointInfo, Listing, SavepointInfo},
@@ -27,7 +27,11 @@ pub(crate) struct Args {
 
 pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Result<()> {
     let store = offline::directory(env, &args.dir).await?;
-    let running = JobLock::is_held(env, &*store).await?;
+    let running = match JobLock::holder(env, &*store).await? {
+        Holder::Process(_) => Some(true),
+        Holder::Nobody => Some(false),
+        Holder::Unknown => None,
+    };
     let listing = waiting(env, "reading manifests", snapshots::list(env, store)).await?;
     output.show(&match listing {
         Listing::Job { newest, checkpoints, savepoints } => job(&newest, &checkpoints, &savepoints, running),

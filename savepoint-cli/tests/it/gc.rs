@@ -31,8 +31,15 @@ fn gc_lists_what_a_dead_job_has_left_and_deletes_it_when_told_that_it_is_dead() 
     assert!(said.starts_with(&format!("FILE SIZE WHY\n{ORPHAN} ")), "{said}");
     assert!(
         said.contains("may be deleted: 1 file of ")
-            && said.contains("(1 orphan); retained checkpoints stay: 1, 2\n"),
+            && said.contains("(1 orphan if the job is dead); retained checkpoints stay: 1, 2\n")
+            && said.contains("the end of attempt 0 is not recorded: if it runs, it may need what"),
         "{said}"
+    );
+    let json: Value =
+        serde_json::from_str(run(&directory, &["gc", "ck", "--dry-run", "--json"]).good()).unwrap();
+    assert_eq!(
+        (&json["ended"], &json["run_by"], &json["files"][0]["why"]),
+        (&false.into(), &Value::Null, &"orphan if the job is dead".into())
     );
 
     run(&directory, &["gc", "ck"])
@@ -40,8 +47,12 @@ fn gc_lists_what_a_dead_job_has_left_and_deletes_it_when_told_that_it_is_dead() 
     let lock = directory.files.lock(&directory.file("job.lock"), "pid 7 on here").unwrap().ok().unwrap();
     let lives = run(&directory, &["gc", "ck", "--job-is-dead"]);
     lives.refused(10, &["ck is in use by pid 7 on here: a job that runs collects by itself"]);
-    // Looking does no harm.
-    run(&directory, &["gc", "ck", "--dry-run"]).good();
+    // Looking does no harm, and what it has written is no garbage.
+    assert_eq!(
+        run(&directory, &["gc", "ck", "--dry-run"]).good(),
+        "nothing to delete; retained checkpoints stay: 1, 2\nleft out is what attempt 0 has written, which pid 7 on here \
+         runs\n"
+    );
     drop(lock);
     assert!(directory.file(ORPHAN).exists());
     assert_eq!(records(&directory), before);
