@@ -1,4 +1,5 @@
-//! Deleting a savepoint, so that a crash at any point leaves it whole, or recognisably none and with a list of what is left:
+//! Deleting a savepoint, so that a crash at any point leaves it whole, or recognisably none and with a list of what is
+//! left:
 //!
 //! 1. the tombstone `deleted` is created: it lists the files of the savepoint;
 //! 2. the manifest goes, and from then on there is no savepoint;
@@ -46,20 +47,30 @@ pub struct Deleted {
     pub left: Vec<String>,
 }
 
-/// Deletes the savepoint in the directory behind `store`, or goes on where an earlier try died. Files of others stay. Nobody
-/// knows here which jobs have begun from it: one that has no checkpoint of its own yet still needs it.
+/// Deletes the savepoint in the directory behind `store`, or goes on where an earlier try died. Files of others stay.
+/// Nobody knows here which jobs have begun from it: one that has no checkpoint of its own yet still needs it. So
+/// `may_go` is asked, with the digest of the manifest, before anything changes; not if the manifest is gone, since
+/// nobody can start from it then.
 ///
 /// # Errors
-/// Nothing was changed: `Conflict` if the directory is a job's, or holds a copy that is not whole; `InvalidJob` if it holds
-/// no savepoint; `Corrupt` if nobody can tell what belongs to it. `Retryable` or `Unavailable`: delete again.
-pub async fn delete(env: &Env, store: &Arc<dyn Store>) -> Result<Deleted> {
+/// Nothing was changed: that of `may_go`; `Conflict` if the directory is a job's, or holds a copy that is not whole;
+/// `InvalidJob` if it holds no savepoint; `Corrupt` if nobody can tell what belongs to it. `Retryable` or
+/// `Unavailable`: delete again.
+pub async fn delete(
+    env: &Env,
+    store: &Arc<dyn Store>,
+    may_go: impl AsyncFnOnce(Digest) -> Result<()>,
+) -> Result<Deleted> {
     let (tombstone, resumed) = match read(env, &**store).await? {
         Some(tombstone) => {
-            check_manifest(env, &**store, &tombstone).await?;
+            if manifest_is_there(env, &**store, &tombstone).await? {
+                may_go(tombstone.manifest.digest).await?;
+            }
             (tombstone, true)
         }
         None => {
             let tombstone = of_savepoint(env, store).await?;
+            may_go(tombstone.manifest.digest).await?;
             let bytes = TOMBSTONE.seal(&tombstone)?;
             Retry::STORE.create_own(env, &**store, paths::SAVEPOINT_DELETED, &bytes).await?;
             (tombstone, false)
@@ -140,8 +151,8 @@ fn check_paths(store: &dyn Store, tombstone: &Tombstone) -> Result<()> {
     Ok(())
 }
 
-/// The manifest that is there, if any, is the one that the tombstone is about.
-async fn check_manifest(env: &Env, store: &dyn Store, tombstone: &Tombstone) -> Result<()> {
+/// Whether the manifest is there still, which is then the one that the tombstone is about.
+async fn manifest_is_there(env: &Env, store: &dyn Store, tombstone: &Tombstone) -> Result<bool> {
     let path = paths::SAVEPOINT_MANIFEST;
     let found = Retry::STORE.run(env, "read a savepoint", || store.get(path)).await?;
     match found {
@@ -149,7 +160,7 @@ async fn check_manifest(env: &Env, store: &dyn Store, tombstone: &Tombstone) -> 
             "{} holds the tombstone of one savepoint and the manifest of another: move one of them away",
             store.url()
         ))),
-        _ => Ok(()),
+        found => Ok(found.is_some()),
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use env::{Env, sim::Simulation};
+use env::{
+    Env,
+    sim::{Simulation, StoreCall},
+};
 use tidegate_checkpoint::{
     savepoint::{self, SnapshotLocation, delete},
     snapshots::verify,
 };
-use types::{CheckpointId, ErrorKind};
+use types::{CheckpointId, Digest, Error, ErrorKind, Result};
 
 use crate::{crashes::Work, fixture::Job, snapshots::Joiner};
 
@@ -22,6 +25,11 @@ async fn savepoint(env: &Env) -> Job {
     job
 }
 
+/// No job needs it.
+async fn anybody(_: Digest) -> Result<()> {
+    Ok(())
+}
+
 async fn paths(env: &Env, url: &str) -> Vec<String> {
     let listing = env.open_store(url).unwrap().list("").await.unwrap();
     listing.into_iter().map(|entry| entry.path).collect()
@@ -31,7 +39,7 @@ async fn paths(env: &Env, url: &str) -> Vec<String> {
 fn a_savepoint_goes_with_its_directory_and_without_what_is_not_its_own() {
     Simulation::new(51).run(async |env| {
         let job = savepoint(&env).await;
-        let deleted = delete(&env, &env.open_store(SAVEPOINT).unwrap()).await.unwrap();
+        let deleted = delete(&env, &env.open_store(SAVEPOINT).unwrap(), anybody).await.unwrap();
         assert_eq!((deleted.checkpoint, deleted.files, deleted.resumed), (CheckpointId(1), 2, false));
         assert_eq!((deleted.left.len(), deleted.bytes > 0), (0, true));
         assert!(env.files().metadata(SAVEPOINT.as_ref()).unwrap().is_none(), "the directory is gone");
@@ -42,7 +50,7 @@ fn a_savepoint_goes_with_its_directory_and_without_what_is_not_its_own() {
         for path in ["notes.txt", "runs/count/mine"] {
             store.put(path, vec!["mine".into()]).await.unwrap();
         }
-        let deleted = delete(&env, &store).await.unwrap();
+        let deleted = delete(&env, &store, anybody).await.unwrap();
         assert_eq!(deleted.left, ["notes.txt", "runs/count/mine"]);
         assert_eq!(paths(&env, SAVEPOINT).await, deleted.left);
     });
@@ -69,7 +77,7 @@ fn what_is_no_savepoint_is_refused_and_left_alone() {
             ("/dead", ErrorKind::Corrupt, "remove the directory if you want none of it"),
         ] {
             let before = paths(&env, url).await;
-            let refused = delete(&env, &env.open_store(url).unwrap()).await.unwrap_err();
+            let refused = delete(&env, &env.open_store(url).unwrap(), anybody).await.unwrap_err();
             assert_eq!(refused.kind(), kind, "{refused}");
             assert!(refused.message().contains(text), "{text}: {refused}");
             assert_eq!(paths(&env, url).await, before);
@@ -79,9 +87,43 @@ fn what_is_no_savepoint_is_refused_and_left_alone() {
         foreign.kind = tidegate_checkpoint::manifest::SnapshotKind::Savepoint;
         let bytes = tidegate_checkpoint::manifest::encode(&foreign).unwrap();
         env.open_store("/foreign").unwrap().put("manifest", vec![bytes]).await.unwrap();
-        let refused = delete(&env, &env.open_store("/foreign").unwrap()).await.unwrap_err();
+        let refused = delete(&env, &env.open_store("/foreign").unwrap(), anybody).await.unwrap_err();
         assert!(refused.message().contains("no savepoint has a file \"attempt-0/"), "{refused}");
         assert_eq!(paths(&env, "/foreign").await, ["manifest"]);
+    });
+}
+
+#[test]
+fn what_somebody_needs_stays_as_long_as_anybody_can_start_from_it() {
+    let sim = Simulation::new(53);
+    sim.run(async |env| {
+        drop(savepoint(&env).await);
+        let store = env.open_store(SAVEPOINT).unwrap();
+        let manifest = SnapshotLocation::savepoint(&env, &store).await.unwrap().unwrap().file.digest;
+        let needed = async |asked: Digest| {
+            assert_eq!(asked, manifest);
+            Err(Error::conflict("needed"))
+        };
+        let before = paths(&env, SAVEPOINT).await;
+        let kept = delete(&env, &store, needed).await.unwrap_err();
+        assert_eq!((kept.message(), paths(&env, SAVEPOINT).await), ("needed", before));
+
+        // Also by who goes on with a deletion that has got as far as its tombstone.
+        sim.rule_stores(|_, call| match call {
+            "delete manifest" => StoreCall::Fails(ErrorKind::Unavailable),
+            _ => StoreCall::Goes,
+        });
+        delete(&env, &store, anybody).await.unwrap_err();
+        sim.rule_stores(|_, _| StoreCall::Goes);
+        let kept = delete(&env, &store, needed).await.unwrap_err();
+        assert_eq!(kept.message(), "needed");
+        assert!(SnapshotLocation::savepoint(&env, &store).await.unwrap().is_some());
+
+        // Nobody starts from it without its manifest.
+        store.delete("manifest").await.unwrap();
+        let never = async |_| -> Result<()> { panic!("there is nothing to ask about") };
+        assert!(delete(&env, &store, never).await.unwrap().resumed);
+        assert!(env.files().metadata(SAVEPOINT.as_ref()).unwrap().is_none());
     });
 }
 
@@ -94,7 +136,9 @@ fn wherever_the_power_fails_a_savepoint_is_whole_or_none_and_the_next_try_ends_i
                 env.open_store(SAVEPOINT).unwrap().put("notes", vec!["mine".into()]).await.unwrap();
             })
         },
-        work: |env| Box::pin(async move { delete(&env, &env.open_store(SAVEPOINT)?).await.map(drop) }),
+        work: |env| {
+            Box::pin(async move { delete(&env, &env.open_store(SAVEPOINT)?, anybody).await.map(drop) })
+        },
         check: |env, place| {
             Box::pin(async move {
                 let store = env.open_store(SAVEPOINT).unwrap();
@@ -118,7 +162,7 @@ fn wherever_the_power_fails_a_savepoint_is_whole_or_none_and_the_next_try_ends_i
                         "{refused}"
                     );
                 }
-                match delete(&env, &store).await {
+                match delete(&env, &store, anybody).await {
                     Ok(deleted) => {
                         assert_eq!(
                             (deleted.resumed, deleted.left),

@@ -116,7 +116,7 @@ fn a_job_goes_on_from_a_converted_checkpoint_at_another_parallelism() {
             assert!(first.len() > 200 && second.len() > 200, "{} and {}", first.len(), second.len());
             assert_eq!(sum(first, second), whole());
             // It has a checkpoint of its own, and needs the savepoint no more.
-            delete(&env, &env.open_store("/savepoint").unwrap()).await.unwrap();
+            delete(&env, &env.open_store("/savepoint").unwrap(), async |_| Ok(())).await.unwrap();
             let again =
                 job("count", &[("checkpoints.url", "/second"), ("from", "/savepoint")], &Ledger::default());
             run(sim, again).await.unwrap();

@@ -1,12 +1,11 @@
-//! `tidegate delete`: removes a savepoint. What belongs to nobody but the user stays, and so does what belongs to a job.
-
-use std::sync::Arc;
+//! `tidegate delete`: removes a savepoint. What belongs to nobody but the user stays, and so does what belongs to a
+//! job.
 
 use checkpoint::{
     history::{self, Restores},
-    savepoint::{self, Deleted, SnapshotLocation},
+    savepoint::{self, SnapshotLocation},
 };
-use env::{Env, Store};
+use env::Env;
 use serde::Serialize;
 use types::{Digest, Error, Result, count};
 
@@ -22,8 +21,8 @@ use crate::{
 pub(crate) struct Args {
     /// A savepoint directory.
     savepoint: String,
-    /// A checkpoint directory whose job may have begun from the savepoint: nothing is deleted if it still needs it. May be
-    /// given several times.
+    /// A checkpoint directory whose job may have begun from the savepoint: nothing is deleted if it still needs it. May
+    /// be given several times.
     #[arg(long, value_name = "DIR")]
     unless_needed_by: Vec<String>,
 }
@@ -43,12 +42,13 @@ pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Resul
             )));
         }
     };
-    if let Some(found) = SnapshotLocation::savepoint(env, &store).await.ok().flatten() {
+    let may_go = async |manifest: Digest| -> Result<()> {
         for dir in &args.unless_needed_by {
-            check_needed(env, dir, found.file.digest).await?;
+            check_needed(env, dir, manifest).await?;
         }
-    }
-    let deleted = waiting(env, "deleting files", delete(env, &store)).await?;
+        Ok(())
+    };
+    let deleted = waiting(env, "deleting files", savepoint::delete(env, &store, may_go)).await?;
     output.show(&Gone {
         checkpoint: deleted.checkpoint.0,
         dir: store.url().to_owned(),
@@ -57,10 +57,6 @@ pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Resul
         resumed: deleted.resumed,
         left: deleted.left,
     })
-}
-
-async fn delete(env: &Env, store: &Arc<dyn Store>) -> Result<Deleted> {
-    savepoint::delete(env, store).await
 }
 
 /// Until its first checkpoint a job needs what it began from.

@@ -4,11 +4,17 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use checkpoint::{
+    history::{self, From, JobLock, StartRequest},
+    savepoint::SnapshotLocation,
+};
 use serde_json::Value;
+use types::MaxParallelism;
 
 use crate::{
     command::{Ran, normal, tidegate},
     directory::Directory,
+    job::really,
 };
 
 fn run(directory: &Directory, args: &[&str]) -> Ran {
@@ -196,6 +202,25 @@ fn damage_is_found_before_anything_counts_as_a_savepoint() {
     run(&directory, &["convert", "ck", "new"]).refused(9, &["attempt-0/runs/count/0-1.run"]);
     run(&directory, &["inspect", "new"]).refused(2, &["new: it holds a savepoint that is not whole"]);
     run(&directory, &["delete", "new"]).refused(10, &["new holds a savepoint that is not whole"]);
+}
+
+#[test]
+fn a_savepoint_that_a_job_has_begun_from_is_kept_until_it_has_a_checkpoint() {
+    let directory = Directory::new();
+    let (sp, other) = (directory.folder.path().join("sp"), directory.folder.path().join("other"));
+    really(async |env| {
+        let location = SnapshotLocation::resolve(&env, sp.to_str().unwrap()).await.unwrap();
+        let store = env.open_store(other.to_str().unwrap()).unwrap();
+        let lock = JobLock::acquire(&env, &*store, false).await.unwrap();
+        let from = From::Snapshot(location);
+        let request = StartRequest { from, ..StartRequest::new("word-count", MaxParallelism(8), 2) };
+        history::start(&env, store, &lock, &request).await.unwrap();
+    });
+    let before = image(&sp);
+    run(&directory, &["delete", "sp", "--unless-needed-by", "ck", "--unless-needed-by", "other"])
+        .refused(10, &["job \"word-count\" in other has begun from this savepoint and has no checkpoint"]);
+    assert_eq!(image(&sp), before);
+    run(&directory, &["delete", "sp", "--unless-needed-by", "ck"]).good();
 }
 
 #[test]
