@@ -1,14 +1,14 @@
 //! Two sides of one state side by side: a merge of two sorted streams, which holds one entry of each.
 //!
-//! What is compared is a *place*: a key of a state with one value per key, an entry of a map, a time of timers, and of a list
-//! the key with all of its elements, so that how a list was cut into chunks is not seen.
+//! What is compared is a *place*: a key of a state with one value per key, an entry of a map, a time of timers, and of
+//! a list the key with all of its elements, so that how a list was cut into chunks is not seen.
 
 use std::cmp::Ordering;
 
 use statebackend::{LiveBatch, StateKind, StateSpec};
-use types::{DigestBuilder, KeyGroup, Result};
+use types::{DigestBuilder, KeyGroup, Result, Timestamp};
 
-use crate::state::StateReader;
+use crate::state::{self, StateReader};
 
 /// How many places are on one side only, on both with different values, and on both alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,8 +91,11 @@ pub(crate) struct Item {
     pub(crate) key: Vec<u8>,
     /// Below the key; empty of a list.
     pub(crate) sub: Vec<u8>,
-    /// The value; of a list the digest of its elements.
+    /// The value as it is stored; of a list the digest of its elements. With the deadline, where it has one: what lives
+    /// longer has changed.
     pub(crate) value: Vec<u8>,
+    /// Until when it lives, if it expires; of a list, until when anything of it does.
+    pub(crate) expires: Option<Timestamp>,
     /// Of a list.
     pub(crate) elements: u64,
     /// What the run says of the state.
@@ -155,7 +158,8 @@ impl<'a> Side<'a> {
         Ok(())
     }
 
-    /// Takes what the batch has of the next place. Whether that is all of it: of a list there may be more in the next batch.
+    /// Takes what the batch has of the next place. Whether that is all of it: of a list there may be more in the next
+    /// batch.
     fn take(&mut self, list: &mut Option<DigestBuilder>) -> Result<bool> {
         while let Some(live) = self.batch.as_ref().and_then(|batch| batch.get(self.at)) {
             let KeyGroup(group) = live.group;
@@ -167,6 +171,7 @@ impl<'a> Side<'a> {
                 self.has_item = true;
                 self.item.group = group;
                 self.item.elements = 0;
+                self.item.expires = None;
                 set(&mut self.item.key, live.entry.key);
                 set(&mut self.item.sub, if is_list { &[] } else { live.entry.sub });
                 if self.item.spec.is_none() {
@@ -176,6 +181,7 @@ impl<'a> Side<'a> {
             self.at += 1;
             if !is_list {
                 set(&mut self.item.value, live.entry.value);
+                self.item.expires = state::deadline(live.state, live.entry.value)?;
                 return Ok(true);
             }
             let digest = list.get_or_insert_with(DigestBuilder::default);
@@ -184,6 +190,7 @@ impl<'a> Side<'a> {
                 digest.update(&(element.len() as u64).to_le_bytes());
                 digest.update(element);
                 self.item.elements += 1;
+                self.item.expires = self.item.expires.max(state::deadline(live.state, element)?);
             }
         }
         Ok(false)

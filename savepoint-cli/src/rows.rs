@@ -3,10 +3,10 @@
 
 use clap::ValueEnum;
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use types::{Error, Result, ShapedValue};
+use types::{Error, Result, ShapedValue, Timestamp};
 use unicode_width::UnicodeWidthStr;
 
-use crate::output::Output;
+use crate::{format::time, output::Output};
 
 /// How rows look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -29,6 +29,11 @@ pub(crate) enum Cell {
 }
 
 impl Cell {
+    /// A time, as all others are written.
+    pub(crate) fn time(at: Option<Timestamp>) -> Self {
+        at.map_or(Self::Nothing, |at| Self::Word(time(at)))
+    }
+
     /// For people: values in the manner of Rust, so that every row is one line.
     fn text(&self) -> String {
         match self {

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use checkpoint::manifest::{ListPart, Manifest, OperatorSnapshot, Redistribution, SubtaskSnapshot};
+use checkpoint::manifest::{ListPart, OperatorSnapshot, Redistribution, SubtaskSnapshot};
 use env::{Env, Store};
 use statebackend::{
     LiveBatch, RunSet, Scan, Selection, StateKind, StateSpec,
     declare::{EVENT_TIMERS, PROCESSING_TIMERS},
     is_timers,
 };
-use types::{Error, Result, Shape, ShapedValue};
+use types::{Error, ExpiryClocks, Result, Run, Shape, ShapedValue, Timestamp};
 
 /// A state that was found.
 pub(crate) enum Found<'a> {
@@ -19,21 +19,11 @@ pub(crate) enum Found<'a> {
     List(Vec<(&'a SubtaskSnapshot, &'a ListPart)>),
 }
 
-/// The operator with this uid.
-///
-/// # Errors
-/// `InvalidJob` with those that there are.
-pub(crate) fn operator<'a>(manifest: &'a Manifest, uid: &str, place: &str) -> Result<&'a OperatorSnapshot> {
-    manifest.operators.iter().find(|operator| operator.uid.as_str() == uid).ok_or_else(|| {
-        let uids: Vec<&str> = manifest.operators.iter().map(|operator| operator.uid.as_str()).collect();
-        Error::invalid_job(format!("{place}: there is no operator {uid:?}; there are {}", uids.join(", ")))
-    })
-}
-
 /// The state of this name.
 ///
 /// # Errors
-/// `InvalidJob` with those that there are, `IncompatibleState` if the snapshot names a kind that this version does not know.
+/// `InvalidJob` with those that there are, `IncompatibleState` if the snapshot names a kind that this version does not
+/// know.
 pub(crate) fn find<'a>(operator: &'a OperatorSnapshot, name: &str, place: &str) -> Result<Found<'a>> {
     if let Some(kind) = keyed_kind(operator, name)? {
         return Ok(Found::Keyed(kind));
@@ -50,7 +40,8 @@ pub(crate) fn find<'a>(operator: &'a OperatorSnapshot, name: &str, place: &str) 
     Ok(Found::List(parts))
 }
 
-/// The kind of a keyed state; `None` if there is none of that name. Nobody declares timers: every keyed operator has them.
+/// The kind of a keyed state; `None` if there is none of that name. Nobody declares timers: every keyed operator has
+/// them.
 ///
 /// # Errors
 /// `IncompatibleState` if the snapshot names a kind that this version does not know.
@@ -68,6 +59,11 @@ pub(crate) fn keyed_kind(operator: &OperatorSnapshot, name: &str) -> Result<Opti
         })
     });
     kind.transpose()
+}
+
+/// Whether the entries of a keyed state have a time to live.
+pub(crate) fn expires(operator: &OperatorSnapshot, name: &str) -> bool {
+    operator.states.iter().any(|state| state.name == name && state.expires())
 }
 
 /// The names of all states, in order.
@@ -116,8 +112,29 @@ pub(crate) fn key_shape(operator: &OperatorSnapshot) -> Result<Option<Shape>> {
     shape(&operator.key_shape).map_err(|error| error.context(format!("operator {}", operator.uid)))
 }
 
-/// Reads what is selected of an operator's state, subtask by subtask. Their key groups ascend, so that entries come by key
-/// group, key, and place below the key, whatever the parallelism.
+/// The runs of a subtask with until when their state had expired: whoever reads them asks for them here, since without
+/// that what has expired would be seen again.
+pub(crate) struct Kept<'a> {
+    runs: &'a [Run],
+    clocks: ExpiryClocks,
+}
+
+impl<'a> Kept<'a> {
+    /// Those of a subtask.
+    ///
+    /// # Errors
+    /// `Corrupt` if until when state had expired cannot be read.
+    pub(crate) fn of(subtask: &'a SubtaskSnapshot) -> Result<Self> {
+        Ok(Self { runs: &subtask.runs, clocks: subtask.expiry_clocks()? })
+    }
+
+    pub(crate) fn runs(&self) -> RunSet<'_> {
+        RunSet::new(self.runs, &self.clocks)
+    }
+}
+
+/// Reads what is selected of an operator's state, subtask by subtask. Their key groups ascend, so that entries come by
+/// key group, key, and place below the key, whatever the parallelism.
 pub(crate) struct StateReader<'a> {
     env: &'a Env,
     store: &'a dyn Store,
@@ -159,8 +176,8 @@ impl<'a> StateReader<'a> {
             let Some(subtask) = self.subtasks.find(|subtask| is_wanted(selection, subtask)) else {
                 return Ok(None);
             };
-            let clocks = subtask.expiry_clocks()?;
-            let scan = Scan::select(self.store, RunSet::new(&subtask.runs, &clocks), &self.selection).await?;
+            let kept = Kept::of(subtask)?;
+            let scan = Scan::select(self.store, kept.runs(), &self.selection).await?;
             self.scan = Some((scan, len(subtask)));
         }
     }
@@ -210,6 +227,14 @@ pub(crate) fn below(spec: &StateSpec, sub: &[u8]) -> Result<ShapedValue> {
 pub(crate) fn value(spec: &StateSpec, bytes: &[u8]) -> Result<ShapedValue> {
     let decode = |bytes| ShapedValue::decode(&spec.shape, &spec.codec, bytes);
     spec.without_deadline(bytes).and_then(decode).map_err(|error| of_state(error, spec))
+}
+
+/// Until when a value or element lives, if it expires.
+///
+/// # Errors
+/// `Corrupt` if its deadline is cut.
+pub(crate) fn deadline(spec: &StateSpec, bytes: &[u8]) -> Result<Option<Timestamp>> {
+    spec.deadline(bytes).map_err(|error| of_state(error, spec))
 }
 
 /// An element of an operator list state as a value.

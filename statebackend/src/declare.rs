@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use types::{Bincode, Codec, Error, KeyGroupRange, Result, Shape, TimeDomain};
+use types::{Bincode, Codec, Error, KeyGroupRange, Result, Shape, TimeDomain, Timestamp};
 
 use crate::{
     Data,
@@ -142,6 +142,15 @@ impl StateSpec {
             None => Ok(encoded),
             Some(_) => deadline_of(encoded).map(|_| &encoded[DEADLINE_LEN..]),
         }
+    }
+
+    /// The deadline that stands before an encoded value or element, if it has one: it has expired once the clock of its key
+    /// group has come as far.
+    ///
+    /// # Errors
+    /// `Corrupt` if it should have one and is too short.
+    pub fn deadline(&self, encoded: &[u8]) -> Result<Option<Timestamp>> {
+        self.expiry.map(|_| deadline_of(encoded)).transpose()
     }
 }
 

@@ -99,6 +99,23 @@ impl ExpiryClocks {
         self.ranges.iter().map(encode).collect()
     }
 
+    /// Whether elements, as [`to_elements`](Self::to_elements) writes them, are about each of these key groups and no other.
+    /// Keeps none of them.
+    ///
+    /// # Errors
+    /// `Corrupt` if an element cannot be read.
+    pub fn are_of<'a>(elements: impl IntoIterator<Item = &'a [u8]>, groups: KeyGroupRange) -> Result<bool> {
+        let mut next = groups.start;
+        for element in elements {
+            let (start, end, _, _): (u16, u16, Timestamp, Timestamp) = Bincode::decode(element)?;
+            if start != next || end <= start {
+                return Ok(false);
+            }
+            next = end;
+        }
+        Ok(next == groups.end)
+    }
+
     /// Reads what [`to_elements`](Self::to_elements) wrote, of one subtask or of several.
     ///
     /// # Errors
@@ -148,6 +165,29 @@ mod tests {
                 expected.map_or(ExpiryTimes::BEGINNING, |(event, processing)| times(event, processing));
             assert_eq!(both.at(KeyGroup(group)), expected, "key group {group}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn each_key_group_stands_there_once_and_no_other() -> Result<()> {
+        let elements = ExpiryClocks::new(2, [times(1, 5), times(1, 5), times(2, 5)]).to_elements()?;
+        let (first, last) = (elements[0].as_slice(), elements[1].as_slice());
+        for (elements, start, end, expected) in [
+            (&[first, last][..], 2, 5, true),
+            (&[first, last], 2, 6, false),
+            (&[first, last], 2, 4, false),
+            (&[first, last], 1, 5, false),
+            (&[first], 2, 5, false),
+            (&[last], 2, 5, false),
+            (&[last, first], 2, 5, false),
+            (&[first, first, last], 2, 5, false),
+            (&[], 2, 5, false),
+            (&[], 2, 2, true),
+        ] {
+            let found = ExpiryClocks::are_of(elements.iter().copied(), KeyGroupRange { start, end })?;
+            assert_eq!(found, expected, "{elements:?} of {start}..{end}");
+        }
+        assert!(ExpiryClocks::are_of([&[1_u8][..]], KeyGroupRange { start: 1, end: 2 }).is_err(), "cut");
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use types::{KeyGroupRange, MaxParallelism, Run, SubtaskIndex, Uid};
 
-use super::{Manifest, OperatorSnapshot, SnapshotKind, SubtaskSnapshot};
+use super::{Manifest, OperatorSnapshot, SnapshotKind, StateDescription, SubtaskSnapshot};
 use crate::storage::paths;
 
 /// A predicate that a manifest breaks.
@@ -35,6 +35,7 @@ const PREDICATES: &[(&str, Predicate)] = &[
     ("states-in-order", |manifest| each_operator(manifest, states_in_order)),
     ("broadcast-in-first", |manifest| each_subtask(manifest, broadcast_in_first)),
     ("groups-partition", groups_partition),
+    ("expiring-has-clocks", |manifest| each_operator(manifest, expiring_has_clocks)),
     ("run-of-one-operator", run_of_one_operator),
     ("runs-in-own-range", |manifest| each_subtask(manifest, runs_in_own_range)),
     ("dropped-states-in-order", |manifest| each_subtask(manifest, dropped_states_in_order)),
@@ -128,6 +129,15 @@ fn groups_partition(manifest: &Manifest) -> Result<(), String> {
             (range.start == next && range.end >= next).then_some(range.end)
         });
         require(end == Some(all.end), || format!("the key groups of its subtasks do not make up {all}"))
+    })
+}
+
+/// Without them what has expired would be back.
+fn expiring_has_clocks(operator: &OperatorSnapshot) -> Result<(), String> {
+    let expires = operator.states.iter().any(StateDescription::expires);
+    operator.subtasks.iter().try_for_each(|subtask| match subtask.clocks_problem(expires) {
+        None => Ok(()),
+        Some(problem) => Err(format!("subtask {}: {problem}", subtask.subtask)),
     })
 }
 

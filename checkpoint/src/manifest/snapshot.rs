@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 use types::{
-    AttemptId, CheckpointId, JobId, KeyGroupRange, Lineage, MaxParallelism, Run, SnapshotFile, SubtaskIndex,
-    Timestamp, Uid,
+    AttemptId, CheckpointId, Error, JobId, KeyGroupRange, Lineage, MaxParallelism, Result, Run, SnapshotFile,
+    SubtaskIndex, Timestamp, Uid,
 };
 
 use super::ListElements;
@@ -186,6 +186,18 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// The operator of this uid.
+    ///
+    /// # Errors
+    /// `InvalidJob` with those that there are.
+    pub fn operator(&self, uid: &str) -> Result<&OperatorSnapshot> {
+        self.operators.iter().find(|operator| operator.uid.as_str() == uid).ok_or_else(|| {
+            let uids: Vec<&str> = self.operators.iter().map(|operator| operator.uid.as_str()).collect();
+            let there = if uids.is_empty() { "none".to_owned() } else { uids.join(", ") };
+            Error::invalid_job(format!("the snapshot has no operator {uid:?}; it has {there}"))
+        })
+    }
+
     /// Every file that the snapshot needs, each path once, sorted by path.
     #[must_use]
     pub fn files(&self) -> Vec<&SnapshotFile> {

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use types::{
-    AttemptId, CheckpointId, Digest, ErrorKind, JobId, KeyGroupRange, Lineage, MaxParallelism, Run,
-    RunIdentity, SnapshotFile, SubtaskIndex, Timestamp, Uid,
+    AttemptId, CheckpointId, Digest, ErrorKind, ExpiryClocks, ExpiryTimes, JobId, KeyGroup, KeyGroupRange,
+    Lineage, MaxParallelism, Run, RunIdentity, SnapshotFile, SubtaskIndex, Timestamp, Uid,
 };
 
 use super::*;
@@ -137,6 +137,32 @@ const GOLDEN: &str = "\
 
 type Change = fn(&mut Manifest);
 
+/// What says so of the first of these key groups, and of each one that follows.
+fn clocks(groups: &[u16]) -> ListPart {
+    let times = |_| ExpiryTimes { event: Timestamp(5), processing: Timestamp(6) };
+    ListPart::of_expiry_clocks(&ExpiryClocks::new(groups[0], groups.iter().map(times))).unwrap()
+}
+
+/// The state of the first operator expires.
+fn expire(manifest: &mut Manifest) {
+    let operator = &mut manifest.operators[0];
+    operator.states[0].kind = "value, processing-time ttl".to_owned();
+    for subtask in &mut operator.subtasks {
+        let groups: Vec<u16> = (subtask.groups.start..subtask.groups.end).collect();
+        subtask.lists = vec![clocks(&groups)];
+    }
+}
+
+#[test]
+fn state_that_expires_comes_back_with_its_clocks() {
+    let mut manifest = manifest();
+    expire(&mut manifest);
+    assert_eq!(decode("m", &encode(&manifest).unwrap()).unwrap(), manifest);
+    let subtask = &manifest.operators[0].subtasks[1];
+    let at = subtask.expiry_clocks().unwrap().at(KeyGroup(subtask.groups.start));
+    assert_eq!(at.processing, Timestamp(6));
+}
+
 #[test]
 fn each_invariant_is_enforced_before_writing_and_after_reading() {
     let cases: &[(&str, Change)] = &[
@@ -162,6 +188,25 @@ fn each_invariant_is_enforced_before_writing_and_after_reading() {
         ("groups-partition", |m| m.operators[1].subtasks[0].groups.end = 2),
         ("runs-in-own-range", |m| m.operators[0].subtasks[0].runs[0].groups.end = 3),
         ("runs-in-own-range", |m| m.operators[0].subtasks[0].runs[0].groups.end = 0),
+        ("expiring-has-clocks", |m| m.operators[0].states[0].kind = "value, event-time ttl".to_owned()),
+        ("expiring-has-clocks", |m| {
+            expire(m);
+            m.operators[0].states[0].kind = "value".to_owned();
+        }),
+        ("expiring-has-clocks", |m| {
+            expire(m);
+            m.operators[0].subtasks[1].lists.clear();
+        }),
+        ("expiring-has-clocks", |m| {
+            expire(m);
+            m.operators[0].subtasks[1].lists[0] = clocks(&[1, 1]);
+        }),
+        ("expiring-has-clocks", |m| {
+            expire(m);
+            let cut =
+                m.operators[0].subtasks[1].lists[0].elements.iter().map(|it| it[1..].to_vec()).collect();
+            m.operators[0].subtasks[1].lists[0].elements = cut;
+        }),
         ("run-of-one-operator", |m| {
             let run = m.operators[0].subtasks[0].runs[0].clone();
             m.operators[1].subtasks[0].runs.push(run);

@@ -1,11 +1,12 @@
-//! What the command line changes in a copy of a snapshot: the uid of an operator, or what of its state comes along. Pure:
-//! the manifest as it shall be, whose runs are still those of the source, and by which a copy is compared with them.
+//! What the command line changes in a copy of a snapshot: the uid of an operator, or what of its state comes along.
+//! Pure: the manifest as it shall be, whose runs are still those of the source, and by which a copy is compared with
+//! them.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use types::{Error, Result, Run, SubtaskIndex, Uid};
 
-use crate::manifest::{Manifest, OperatorSnapshot};
+use crate::manifest::{Manifest, OperatorSnapshot, StateDescription};
 
 /// A snapshot that is about to be made out of another one.
 #[derive(Clone, Debug)]
@@ -31,7 +32,7 @@ impl Changed {
     /// `InvalidJob` if there is no operator `old`, one that is called `new` already, or `new` can be no uid.
     pub fn rename_uid(source: Arc<Manifest>, old: &str, new: &str) -> Result<Self> {
         let mut changed = Self::nothing(source);
-        let old = find(&changed.manifest, old)?.uid.clone();
+        let old = changed.manifest.operator(old)?.uid.clone();
         let new = Uid::new(new)?;
         let operators = &mut changed.manifest.operators;
         if operators.iter().any(|operator| operator.uid == new) {
@@ -47,14 +48,14 @@ impl Changed {
         Ok(changed)
     }
 
-    /// Operator `uid` loses its state of this name, keyed or a list; without one all that it has, and is then no part of
-    /// the snapshot any more.
+    /// Operator `uid` loses its state of this name, keyed or a list; without one all that it has, and is then no part
+    /// of the snapshot any more.
     ///
     /// # Errors
     /// `InvalidJob` if there is no such operator or state, or it is one that means nothing without the rest.
     pub fn drop_state(source: Arc<Manifest>, uid: &str, state: Option<&str>) -> Result<Self> {
         let mut changed = Self::nothing(source);
-        let operator = find(&changed.manifest, uid)?;
+        let operator = changed.manifest.operator(uid)?;
         let uid = operator.uid.clone();
         let Some(state) = state else {
             changed.manifest.operators.retain(|operator| operator.uid != uid);
@@ -76,8 +77,10 @@ impl Changed {
         let name = state.to_owned();
         for operator in changed.manifest.operators.iter_mut().filter(|operator| operator.uid == uid) {
             operator.states.retain(|state| state.name != name);
+            let expires = operator.states.iter().any(StateDescription::expires);
             for subtask in &mut operator.subtasks {
-                subtask.lists.retain(|list| list.name != name);
+                // With the last state that expires goes until when it had.
+                subtask.lists.retain(|list| list.name != name && (expires || !list.is_expiry_clocks()));
                 for run in &mut subtask.runs {
                     run.without.push(name.clone());
                     run.without.sort();
@@ -113,15 +116,6 @@ impl Changed {
         let own = self.dropped.iter().filter(|(uid, _)| uid == operator);
         own.flat_map(|(_, states)| states.iter().cloned()).collect()
     }
-}
-
-fn find<'a>(manifest: &'a Manifest, uid: &str) -> Result<&'a OperatorSnapshot> {
-    manifest.operators.iter().find(|operator| operator.uid.as_str() == uid).ok_or_else(|| {
-        let uids: BTreeSet<&str> = manifest.operators.iter().map(|operator| operator.uid.as_str()).collect();
-        let there =
-            if uids.is_empty() { "it has none".to_owned() } else { format!("it has {}", join(&uids)) };
-        Error::invalid_job(format!("the snapshot has no operator {uid:?}; {there}"))
-    })
 }
 
 /// The states that an operator has by a name: keyed ones and lists, but for the place that a source or sink remembers.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use env::{Env, sim::Simulation};
 use tidegate_checkpoint::{
-    manifest::{ListPart, Manifest, OperatorSnapshot, Redistribution, StateDescription},
+    manifest::{ListPart, Manifest, OperatorSnapshot, Redistribution, StateDescription, invariants},
     savepoint::{self, Changed, SnapshotLocation},
     snapshots::verify,
 };
-use types::{ErrorKind, Result, SubtaskIndex, Uid};
+use types::{ErrorKind, ExpiryClocks, ExpiryTimes, KeyGroupRange, Result, SubtaskIndex, Timestamp, Uid};
 
 use crate::{
     crashes::Work,
@@ -112,6 +112,35 @@ fn a_state_is_dropped_and_nothing_else() {
         assert_eq!(names(&drop("count", Some("seen"))), ["count", "last"]);
         assert_eq!(uids(drop("count", None).manifest()), ["numbers"]);
         assert_eq!(uids(drop("numbers", None).manifest()), ["count"]);
+    });
+}
+
+#[test]
+fn until_when_state_had_expired_goes_with_the_last_state_that_does() {
+    Simulation::new(34).run(async |env| {
+        let mut source = manifest(&env).await;
+        let count = &mut source.operators[0];
+        for state in &mut count.states {
+            state.kind += ", event-time ttl";
+        }
+        for subtask in &mut count.subtasks {
+            let times = ExpiryTimes { event: Timestamp(7), processing: Timestamp(8) };
+            let KeyGroupRange { start, end } = subtask.groups;
+            let clocks = ExpiryClocks::new(start, (start..end).map(|_| times));
+            subtask.lists.insert(0, ListPart::of_expiry_clocks(&clocks).unwrap());
+        }
+        let clocks = |changed: &Changed| {
+            assert_eq!(invariants::violation(changed.manifest()), None);
+            let tally = &changed.manifest().operators[0];
+            tally.subtasks.iter().filter(|it| it.lists.iter().any(ListPart::is_expiry_clocks)).count()
+        };
+        let all = source.operators[0].subtasks.len();
+        let source = Arc::new(source);
+        assert_eq!(clocks(&Changed::rename_uid(Arc::clone(&source), "count", "a").unwrap()), all);
+        let one = Changed::drop_state(Arc::clone(&source), "count", Some("last")).unwrap();
+        assert_eq!(clocks(&one), all, "count expires still");
+        let none = Changed::drop_state(Arc::new(one.manifest().clone()), "count", Some("count")).unwrap();
+        assert_eq!(clocks(&none), 0);
     });
 }
 

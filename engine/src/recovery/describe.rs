@@ -69,3 +69,30 @@ pub(crate) fn spec(description: &StateDescription) -> Result<StateSpec> {
         map_key: map_key.transpose()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use statebackend::StateKind;
+    use types::TimeDomain;
+
+    use super::*;
+
+    #[test]
+    fn a_manifest_says_whether_a_state_expires_as_it_was_declared() {
+        for expiry in [None, Some(TimeDomain::EventTime), Some(TimeDomain::ProcessingTime)] {
+            let declared = StateSpec {
+                name: "count".to_owned(),
+                kind: StateKind::Value,
+                expiry,
+                codec: "bincode2".to_owned(),
+                shape: Shape::U64,
+                map_key: None,
+            };
+            let described = describe(&declared);
+            assert_eq!(described.expires(), expiry.is_some(), "{}", described.kind);
+            assert_eq!(spec(&described).unwrap().expiry, expiry);
+        }
+    }
+}

@@ -26,7 +26,8 @@ const DIFFERS: u8 = 14;
 #[derive(clap::Args)]
 #[command(
     after_help = "Counted are keys; of maps their entries, of timers times, of operator lists elements. A list counts \
-                        as one value of its key. Keys that only AFTER has are added, those that only BEFORE has are removed.\n\n\
+                        as one value of its key. What lives longer than before, by its time to live, has changed. Keys that \
+                        only AFTER has are added, those that only BEFORE has are removed.\n\n\
                         Compared is state alone: keyed state, timers and operator lists, the positions of readers among \
                         them. What says how far the job had come is not, since it differs between any two checkpoints: \
                         watermarks, the splits that no reader has yet, and transactions that sinks had prepared, which \

@@ -9,7 +9,7 @@ use checkpoint::{
 };
 use env::{Env, Store};
 use serde::Serialize;
-use statebackend::{RunSet, StateSummary, summarize};
+use statebackend::{StateSummary, summarize};
 use types::{Digest, Result, Shape, count};
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     output::{Output, Report},
     progress::{Bar, waiting},
     size::{Files, Size, files, lengths},
+    state::Kept,
 };
 
 /// Arguments.
@@ -237,7 +238,7 @@ async fn exact(env: &Env, store: &dyn Store, manifest: &Manifest, report: &mut I
     for (operator, shown) in manifest.operators.iter().zip(&mut report.operators) {
         let mut summary = StateSummary::default();
         for subtask in &operator.subtasks {
-            summary.add(&summarize(env, store, RunSet::new(&subtask.runs, &subtask.expiry_clocks()?)).await?);
+            summary.add(&summarize(env, store, Kept::of(subtask)?.runs()).await?);
             done += subtask.runs.iter().map(|run| run.file.len).sum::<u64>();
             bar.at(done, total);
         }

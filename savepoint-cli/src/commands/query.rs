@@ -26,8 +26,9 @@ use crate::{
 #[derive(clap::Args)]
 #[command(
     after_help = "Entries come by key group, then key, then map key, time or place in the list: the same order at every \
-                        parallelism and on every backend. Values of unknown shape are hex. In CSV a text is as it is, and \
-                        what is neither text nor number is JSON."
+                        parallelism and on every backend. Values of unknown shape are hex. State with a time to live \
+                        has the time at which an entry expires. In CSV a text is as it is, and what is neither text nor \
+                        number is JSON."
 )]
 pub(crate) struct Args {
     /// A savepoint, or a checkpoint of a checkpoint directory.
@@ -59,7 +60,7 @@ pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Resul
     let format = format(args.format, output)?;
     let found = SnapshotLocation::resolve(env, &args.snapshot);
     let location = waiting(env, "looking for the snapshot", found).await?;
-    let operator = state::operator(&location.manifest, &args.uid, &args.snapshot)?;
+    let operator = location.manifest.operator(&args.uid).map_err(|error| error.context(&args.snapshot))?;
     let query = Query { args: &args, env, location: &location, operator, format };
     match state::find(operator, &args.state, &args.snapshot)? {
         Found::Keyed(kind) => query.keyed(kind, output).await,
@@ -133,9 +134,10 @@ impl Query<'_> {
             drop(bar);
             return self.counted(&Counted { keys: Some(counter.keys), entries: counter.entries }, output);
         }
-        let rows = Rows::new(output, self.format, columns(kind));
+        let expires = state::expires(self.operator, &self.args.state);
+        let rows = Rows::new(output, self.format, columns(kind, expires));
         let limit = self.args.limit.unwrap_or(u64::MAX);
-        let mut printer = Printer { rows, key_shape, limit, counter: Counter::default() };
+        let mut printer = Printer { rows, key_shape, expires, limit, counter: Counter::default() };
         let mut printed = Ok(());
         while printed.is_ok() && printer.wants_more() {
             match reader.next().await {
@@ -215,14 +217,15 @@ impl Query<'_> {
     }
 }
 
-/// What a row of a keyed state says.
-fn columns(kind: StateKind) -> &'static [&'static str] {
-    match kind {
-        StateKind::Map => &["key", "map_key", "value"],
-        StateKind::List => &["key", "index", "value"],
-        StateKind::Timers => &["key", "time"],
-        StateKind::Value | StateKind::Reducing | StateKind::Aggregating => &["key", "value"],
-    }
+/// What a row of a keyed state says; the last column only where it has a time to live.
+fn columns(kind: StateKind, expires: bool) -> &'static [&'static str] {
+    let columns: &[&str] = match kind {
+        StateKind::Map => &["key", "map_key", "value", "expires"],
+        StateKind::List => &["key", "index", "value", "expires"],
+        StateKind::Timers => return &["key", "time"],
+        StateKind::Value | StateKind::Reducing | StateKind::Aggregating => &["key", "value", "expires"],
+    };
+    &columns[..columns.len() - usize::from(!expires)]
 }
 
 /// Counts keys and entries, and the elements of a list.
@@ -263,6 +266,7 @@ impl Counter {
 struct Printer<'a> {
     rows: Rows<'a>,
     key_shape: Option<Shape>,
+    expires: bool,
     limit: u64,
     counter: Counter,
 }
@@ -284,7 +288,7 @@ impl Printer<'_> {
                 break;
             }
             let value = value?;
-            let row = match spec.kind {
+            let mut row = match spec.kind {
                 StateKind::Timers => vec![key.clone(), Cell::Value(state::below(spec, entry.sub)?)],
                 StateKind::Map => {
                     vec![
@@ -299,6 +303,9 @@ impl Printer<'_> {
                 }
                 _ => vec![key.clone(), Cell::Value(state::value(spec, value)?)],
             };
+            if self.expires {
+                row.push(Cell::time(state::deadline(spec, value)?));
+            }
             self.rows.push(&row)?;
             self.counter.of_key += 1;
         }

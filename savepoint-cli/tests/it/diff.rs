@@ -305,7 +305,7 @@ fn states_of_one_side_and_changed_states_are_called_that() {
             8,
             "state \"shape\" of operator a cannot be compared",
         ),
-        (&["old", "new", "--uid", "b"], 2, "new: there is no operator \"b\"; there are a, keys, more"),
+        (&["old", "new", "--uid", "b"], 2, "new: the snapshot has no operator \"b\"; it has a, keys, more"),
         (
             &["old", "new", "--uid", "a", "--state", "b"],
             2,

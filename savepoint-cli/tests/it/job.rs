@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use checkpoint::{
-    history::{
-        self, CheckpointKind, Completion, EndKind, JobHistory, JobLock, Kind, Savepoint, StartRequest,
-        Started,
-    },
+    history::{self, CheckpointKind, Completion, EndKind, JobHistory, JobLock, Kind, StartRequest, Started},
     manifest::{
         self, ListPart, Manifest, OperatorSnapshot, PreparedTransaction, Redistribution, SnapshotKind,
         StateDescription, SubtaskSnapshot,
@@ -24,7 +21,7 @@ use statebackend::{
 };
 use types::{
     Bincode, CheckpointId, Codec, ExpiryClocks, KeyGroupRange, MaxParallelism, Result, Run, RunIdentity,
-    Shape, SubtaskIndex, Timestamp, Uid,
+    Shape, SubtaskIndex, TimeDomain, Timestamp, Uid,
 };
 
 /// A job that runs as far as a test drives it.
@@ -71,6 +68,11 @@ impl KeyedContext for Context<'_> {
 impl Context<'_> {
     pub(crate) fn register(&mut self, at: i64) {
         self.state.register_event_timer(KeyRef::new(self.key, self.max), Timestamp(at));
+    }
+
+    /// So late is it, in processing time.
+    pub(crate) fn at(&mut self, now: i64) {
+        self.state.advance(TimeDomain::ProcessingTime, Timestamp(now));
     }
 
     pub(crate) fn unregister(&mut self, at: i64) {
@@ -233,7 +235,7 @@ impl Job {
             subtask: SubtaskIndex(index),
             groups: subtask.groups,
             runs: subtask.runs.clone(),
-            lists: subtask.lists.clone(),
+            lists: lists(subtask),
             prepared: Vec::new(),
             watermark: Timestamp::MIN,
             processing_time: Timestamp(0),
@@ -271,15 +273,20 @@ impl Job {
 
     pub(crate) async fn savepoint(&mut self, manifest: &Manifest, url: &str) -> Result<()> {
         let copier = Copier(self.env.clone());
-        let Savepoint { checkpoint, manifest, .. } =
-            savepoint::write(&self.env, &*self.store, manifest, url, &copier).await?;
-        let record = Savepoint { checkpoint, url: url.to_owned(), manifest };
-        self.history.append(Kind::SavepointCompleted(record)).await.map(drop)
+        let written = savepoint::write(&self.env, &*self.store, manifest, url, &copier).await?;
+        self.history.append(Kind::SavepointCompleted(written)).await.map(drop)
     }
 
     pub(crate) async fn stop(&mut self) -> Result<()> {
         self.history.append(Kind::Ended(EndKind::Stopped)).await.map(drop)
     }
+}
+
+fn lists(subtask: &Subtask) -> Vec<ListPart> {
+    let mut lists = subtask.lists.clone();
+    lists.extend(subtask.state.expiry_clocks().map(|clocks| ListPart::of_expiry_clocks(&clocks).unwrap()));
+    lists.sort_by(|a, b| a.name.cmp(&b.name));
+    lists
 }
 
 struct Copier(Env);

@@ -9,6 +9,7 @@ mod change;
 mod command;
 mod diff;
 mod directory;
+mod expiring;
 mod gc;
 mod job;
 mod live;

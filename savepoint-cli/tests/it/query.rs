@@ -283,7 +283,8 @@ fn a_wrong_question_gets_one_line() {
     let ask = |place: &str, uid: &str, state: &str, args: &[&str]| {
         run(&shop, &[&["query", place, "--uid", uid, "--state", state], args].concat())
     };
-    ask("one", "shopp", "total", &[]).refused(2, &["there is no operator \"shopp\"; there are shop, visit"]);
+    ask("one", "shopp", "total", &[])
+        .refused(2, &["the snapshot has no operator \"shopp\"; it has shop, visit"]);
     ask("one", "shop", "totl", &[]).refused(
         2,
         &["operator shop has no state \"totl\"; there are by-hour, lines, longest, offsets, rules, sum, timers-event, "],

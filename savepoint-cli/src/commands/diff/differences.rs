@@ -86,7 +86,7 @@ impl Sides<'_> {
                 )));
             }
             States::Keyed(kind) => {
-                let rows = Rows::new(output, format, columns(*kind));
+                let rows = Rows::new(output, format, columns(*kind, pair.expires));
                 self.keyed(pair, rows, limit).await
             }
             States::Lists(before, after) => {
@@ -121,7 +121,7 @@ impl Sides<'_> {
             if rows.count() >= limit || !rows.has_reader() {
                 return Ok(Next::Stop);
             }
-            rows.push(&row(difference, key_shape.as_ref())?)?;
+            rows.push(&row(difference, key_shape.as_ref(), pair.expires)?)?;
             Ok(Next::Go)
         });
         let tally = tally.await;
@@ -130,17 +130,18 @@ impl Sides<'_> {
     }
 }
 
-/// What a row of a keyed state says.
-fn columns(kind: StateKind) -> &'static [&'static str] {
-    match kind {
-        StateKind::Map => &["change", "key", "map_key", "before", "after"],
-        StateKind::Timers => &["change", "key", "time"],
-        _ => &["change", "key", "before", "after"],
-    }
+/// What a row of a keyed state says; the last two columns only where it has a time to live.
+fn columns(kind: StateKind, expires: bool) -> &'static [&'static str] {
+    let columns: &[&str] = match kind {
+        StateKind::Map => &["change", "key", "map_key", "before", "after", "expires_before", "expires_after"],
+        StateKind::Timers => return &["change", "key", "time"],
+        _ => &["change", "key", "before", "after", "expires_before", "expires_after"],
+    };
+    &columns[..columns.len() - if expires { 0 } else { 2 }]
 }
 
 /// A difference as a row.
-fn row(difference: Difference<'_>, key_shape: Option<&Shape>) -> Result<Vec<Cell>> {
+fn row(difference: Difference<'_>, key_shape: Option<&Shape>, expires: bool) -> Result<Vec<Cell>> {
     let (word, before, after) = match difference {
         Difference::Added(new) => ("added", None, Some(new)),
         Difference::Removed(old) => ("removed", Some(old), None),
@@ -155,6 +156,8 @@ fn row(difference: Difference<'_>, key_shape: Option<&Shape>) -> Result<Vec<Cell
     if kind != Some(StateKind::Timers) {
         row.push(before.map_or(Ok(Cell::Nothing), value)?);
         row.push(after.map_or(Ok(Cell::Nothing), value)?);
+        let sides = [before, after].into_iter().filter(|_| expires);
+        row.extend(sides.map(|side| Cell::time(side.and_then(|item| item.expires))));
     }
     Ok(row)
 }

@@ -23,6 +23,8 @@ pub(super) struct Pair<'a> {
     pub(super) before: Option<&'a OperatorSnapshot>,
     pub(super) after: Option<&'a OperatorSnapshot>,
     pub(super) states: States<'a>,
+    /// Whether entries of either side have a time to live.
+    pub(super) expires: bool,
     /// Not worth a line where neither side has an entry.
     pub(super) is_optional: bool,
     /// Bytes of files that are read for it, about.
@@ -55,12 +57,12 @@ pub(super) fn pairs<'a>(
         && find(0, uid).is_none()
     {
         // It may be new.
-        let operator = state::operator(&after.manifest, uid, &after.named)?;
+        let operator = after.manifest.operator(uid).map_err(|error| error.context(&after.named))?;
         name.map_or(Ok(()), |name| state::find(operator, name, &after.named).map(drop))?;
     } else if let (Some(uid), Some(name)) = (uid, name)
         && find(1, uid).is_none_or(|operator| !state::names(operator).contains(name))
     {
-        let operator = state::operator(&before.manifest, uid, &before.named)?;
+        let operator = before.manifest.operator(uid).map_err(|error| error.context(&before.named))?;
         state::find(operator, name, &before.named)?;
     }
     let uids: BTreeSet<&str> =
@@ -116,6 +118,7 @@ fn pair<'a>(
         before,
         after,
         states,
+        expires: sides.into_iter().flatten().any(|operator| state::expires(operator, state)),
         is_optional: is_timers(state),
         len,
         is_in: names.map(|name| name.is_some()),
