@@ -1,6 +1,6 @@
-//! Making a new savepoint out of a snapshot, without the job: what `convert`, `rename-uid` and `drop-state` have in common.
-//! The snapshot itself is only read. Before the manifest makes the copy a savepoint, every run of it is read back and
-//! compared with what it was made of.
+//! Making a new savepoint out of a snapshot, without the job: what `convert`, `rename-uid` and `drop-state` have in
+//! common. The snapshot itself is only read. Before the manifest makes the copy a savepoint, every run of it is read
+//! back and compared with what it was made of; where that savepoint was there already, its runs are.
 
 use std::{
     path::Path,
@@ -15,7 +15,7 @@ use checkpoint::{
 };
 use env::{Env, Store};
 use serde::Serialize;
-use statebackend::{RunCompression, RunSet, VerifiedCopy, copy_verified};
+use statebackend::{RunCompression, RunSet, VerifiedCopy, copy_verified, verify_copy};
 use types::{Error, ErrorKind, ExpiryClocks, Result, Run, RunIdentity, count};
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     output::{Output, Report},
     progress::{Bar, waiting},
     size::{Files, Size, files},
+    state::Kept,
 };
 
 /// Where the savepoint goes.
@@ -30,7 +31,8 @@ use crate::{
 pub(crate) struct Target {
     /// An empty directory or a new one, not within that of the snapshot.
     dir: String,
-    /// Leave behind what the checkpoint's sinks have prepared and are not known to have committed: it is not in the savepoint.
+    /// Leave behind what the checkpoint's sinks have prepared and are not known to have committed: it is not in the
+    /// savepoint.
     #[arg(long)]
     abandon_pending: bool,
 }
@@ -38,7 +40,8 @@ pub(crate) struct Target {
 /// Makes the savepoint of what `change` makes of the snapshot, and shows it.
 ///
 /// # Errors
-/// As `change`; `Conflict` if the directory is not empty, or sinks have not committed yet; `Corrupt` if a file is damaged.
+/// As `change`; `Conflict` if the directory is not empty, or sinks have not committed yet; `Corrupt` if a file is
+/// damaged.
 pub(crate) async fn make(
     env: &Env,
     output: &mut Output,
@@ -53,18 +56,15 @@ pub(crate) async fn make(
     let url = env::absolute(&*env.files(), &target.dir)?;
     check_target(env, &location, &url).await?;
     let copier = Copier::new(env, &changed);
-    let copied = savepoint::write(env, &*location.store, changed.manifest(), &url, &copier).await;
-    drop(copier);
-    let made = match copied {
+    let (was_there, whole) = match copier.write(&location, &url).await {
         Err(error) if error.kind() == ErrorKind::Corrupt => return Err(explain(env, snapshot, error).await),
-        made => made?,
+        written => written?,
     };
-    let whole = SnapshotLocation::savepoint(env, &env.open_store(&url)?).await?;
-    let whole =
-        whole.ok_or_else(|| Error::retryable(format!("the savepoint in {url} went away meanwhile")))?;
+    drop(copier);
     output.show(&Made {
-        checkpoint: made.checkpoint.0,
-        dir: made.url,
+        checkpoint: whole.manifest.checkpoint.0,
+        dir: url,
+        was_there,
         operators: whole.manifest.operators.len() as u64,
         size: Size::of(&files(&whole.manifest, &whole.file), Some(&Files::new())),
         left_behind,
@@ -77,6 +77,8 @@ struct Made {
     /// The checkpoint that it is a copy of.
     checkpoint: u64,
     dir: String,
+    /// An earlier call had made it: it was compared all the same.
+    was_there: bool,
     operators: u64,
     #[serde(flatten)]
     size: Size,
@@ -86,9 +88,10 @@ struct Made {
 
 impl Report for Made {
     fn text(&self) -> String {
-        let Self { checkpoint, dir, operators, size, left_behind } = self;
+        let Self { checkpoint, dir, was_there, operators, size, left_behind } = self;
+        let is = if *was_there { "was there already" } else { "is complete" };
         let mut text = format!(
-            "savepoint of checkpoint {checkpoint} is complete: {dir}\n{}, {} of {}, compared with what they were made of\n",
+            "savepoint of checkpoint {checkpoint} {is}: {dir}\n{}, {} of {}, compared with what they were made of\n",
             count(*operators, "operator"),
             count(size.files, "file"),
             bytes(size.bytes)
@@ -155,6 +158,7 @@ async fn explain(env: &Env, snapshot: &str, error: Error) -> Error {
     }
 }
 
+/// Copies what was changed, and compares each copy with what it was made of.
 struct Copier<'a> {
     env: &'a Env,
     changed: &'a Changed,
@@ -173,6 +177,42 @@ impl<'a> Copier<'a> {
         let (bar, total) = (Bar::new(env, "copying runs"), runs.map(|run| run.file.len).sum());
         Self { env, changed, progress: Mutex::new(Progress { bar, done: 0, total }) }
     }
+
+    /// Makes the savepoint, or compares it where it was there already, which is said with it.
+    async fn write(&self, from: &SnapshotLocation, url: &str) -> Result<(bool, SnapshotLocation)> {
+        let written = savepoint::write(self.env, &*from.store, self.changed.manifest(), url, self).await?;
+        let whole = SnapshotLocation::savepoint(self.env, &self.env.open_store(url)?).await?;
+        let whole =
+            whole.ok_or_else(|| Error::retryable(format!("the savepoint in {url} went away meanwhile")))?;
+        if written.was_there {
+            self.compare(&*from.store, &whole).await?;
+        }
+        Ok((written.was_there, whole))
+    }
+
+    /// Compares each subtask of a savepoint that was not copied now: but for its runs it is what was changed.
+    async fn compare(&self, from: &dyn Store, made: &SnapshotLocation) -> Result<()> {
+        let operators = self.changed.manifest().operators.iter().zip(&made.manifest.operators);
+        for (operator, made_operator) in operators {
+            for (subtask, made_subtask) in operator.subtasks.iter().zip(&made_operator.subtasks) {
+                let (uid, kept) = (&operator.uid, Kept::of(subtask)?);
+                let before = self.changed.runs_before(uid, subtask.subtask);
+                let dropped = self.changed.dropped(uid);
+                let copy = VerifiedCopy { from, runs: kept.runs(), before, dropped: &dropped };
+                verify_copy(self.env, &copy, &*made.store, &made_subtask.runs, uid).await?;
+                self.advance(&subtask.runs);
+            }
+        }
+        Ok(())
+    }
+
+    /// These are done.
+    fn advance(&self, runs: &[Run]) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.done += runs.iter().map(|run| run.file.len).sum::<u64>();
+        let Progress { done, total, .. } = *progress;
+        progress.bar.at(done, total);
+    }
 }
 
 #[async_trait]
@@ -190,10 +230,7 @@ impl RunCopier for Copier<'_> {
         let dropped = self.changed.dropped(&identity.operator);
         let copy = VerifiedCopy { from, runs: RunSet::new(runs, clocks), before, dropped: &dropped };
         let copied = copy_verified(self.env, &copy, to, path, identity, RunCompression::Zstd).await?;
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.done += runs.iter().map(|run| run.file.len).sum::<u64>();
-        let Progress { done, total, .. } = *progress;
-        progress.bar.at(done, total);
+        self.advance(runs);
         Ok(copied)
     }
 }

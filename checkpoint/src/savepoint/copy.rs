@@ -46,6 +46,15 @@ pub trait RunCopier: Send + Sync {
     ) -> Result<Option<Run>>;
 }
 
+/// A savepoint that is whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The savepoint.
+    pub savepoint: Savepoint,
+    /// Somebody else's try got as far as the manifest: it is not what was copied now.
+    pub was_there: bool,
+}
+
 /// Whose copy a directory without a manifest holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Claim {
@@ -66,29 +75,24 @@ pub async fn write(
     manifest: &Manifest,
     url: &str,
     copier: &dyn RunCopier,
-) -> Result<Savepoint> {
+) -> Result<Written> {
     env.fault(FaultPoint::SavepointCopyBefore)?;
     let to = env.open_store(url)?;
     let exclusive = Exclusive::take(env, &*to).await?;
     if let Some(whole) = claim_directory(env, &to, manifest).await? {
-        return Ok(savepoint(url, manifest.checkpoint, whole.file));
+        return Ok(Written { savepoint: savepoint(url, manifest.checkpoint, whole.file), was_there: true });
     }
-    let copied = match to.local_dir() {
-        Some(_) => copy_as(env, from, manifest, &*to, None, copier).await?,
-        None => {
-            let random = env.rng(&format!("savepoint copy at {:?}", env.now())).next_u64();
-            match copy_as(env, from, manifest, &*to, Some(random), copier).await {
-                Err(error) => copied_by_another(env, manifest, &to).await?.ok_or(error)?,
-                copied => copied?,
-            }
-        }
+    let name = to.local_dir().is_none().then(|| env.rng(&format!("savepoint copy at {:?}", env.now())).next_u64());
+    let (copied, was_there) = match copy_as(env, from, manifest, &*to, name, copier).await {
+        Err(error) if name.is_some() => (copied_by_another(env, manifest, &to).await?.ok_or(error)?, true),
+        copied => (copied?, false),
     };
     Retry::STORE.run(env, "end a savepoint", || to.delete(paths::SAVEPOINT_PARTIAL)).await?;
     drop(exclusive);
     // The savepoint is whole, and an empty directory in it does no harm.
     drop(to.tidy().await);
     env.fault(FaultPoint::SavepointCopyAfter)?;
-    Ok(savepoint(url, manifest.checkpoint, copied))
+    Ok(Written { savepoint: savepoint(url, manifest.checkpoint, copied), was_there })
 }
 
 /// Writes the runs, and then the manifest.

@@ -9,7 +9,7 @@ mod import;
 mod location;
 
 pub use change::Changed;
-pub use copy::{RunCopier, check_directory, write};
+pub use copy::{RunCopier, Written, check_directory, write};
 pub use delete::{Deleted, delete};
 pub use import::import;
 pub use location::SnapshotLocation;

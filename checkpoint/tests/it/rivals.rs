@@ -39,7 +39,8 @@ async fn checkpoint(env: &Env) -> Manifest {
 }
 
 async fn copy(env: &Env, manifest: &Manifest) -> Result<Savepoint> {
-    savepoint::write(env, &*env.open_store(JOB)?, manifest, SAVEPOINT, &Joiner).await
+    let written = savepoint::write(env, &*env.open_store(JOB)?, manifest, SAVEPOINT, &Joiner).await?;
+    Ok(written.savepoint)
 }
 
 async fn paths(env: &Env) -> BTreeSet<String> {

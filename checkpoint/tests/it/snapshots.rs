@@ -105,7 +105,8 @@ fn a_savepoint_stands_for_itself_and_starts_another_job() {
         assert_eq!(names, ["manifest", "runs"], "nothing else is left in it");
         let again =
             savepoint::write(&env, &*job.store, &job.manifest(CheckpointId(2)), SAVEPOINT, &Joiner).await;
-        assert_eq!(again.unwrap().checkpoint, CheckpointId(2), "asked again, it is there already");
+        let again = again.unwrap();
+        assert_eq!((again.savepoint.checkpoint, again.was_there), (CheckpointId(2), true));
         let occupied =
             savepoint::write(&env, &*job.store, &job.manifest(CheckpointId(1)), SAVEPOINT, &Joiner).await;
         assert_eq!(occupied.unwrap_err().kind(), ErrorKind::Conflict);
@@ -145,7 +146,8 @@ fn a_savepoint_that_died_half_way_is_none_and_is_copied_anew() {
             let manifest = job.checkpoint().await.map(|checkpoint| job.manifest(checkpoint)).unwrap();
             sim.arm(point, 1, FaultAction::Fail(ErrorKind::Unavailable));
             savepoint::write(&env, &*store, &manifest, SAVEPOINT, &Joiner).await.unwrap_err();
-            savepoint::write(&env, &*store, &manifest, SAVEPOINT, &Joiner).await.unwrap();
+            let written = savepoint::write(&env, &*store, &manifest, SAVEPOINT, &Joiner).await.unwrap();
+            assert_eq!(written.was_there, point == FaultPoint::SavepointCopyAfter);
             assert!(verified(&env, SAVEPOINT).await.problems.is_empty());
         });
     }

@@ -25,7 +25,7 @@ pub(crate) async fn copy_savepoint(
 ) -> Result<SnapshotFile> {
     let copier = Copier { env: env.clone(), compression };
     let written = savepoint::write(env, &*store, manifest, dir, &copier).await?;
-    Ok(written.manifest)
+    Ok(written.savepoint.manifest)
 }
 
 struct Copier {

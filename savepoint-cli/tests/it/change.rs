@@ -205,6 +205,21 @@ fn damage_is_found_before_anything_counts_as_a_savepoint() {
 }
 
 #[test]
+fn a_savepoint_that_is_there_already_is_compared_before_it_counts() {
+    let directory = Directory::new();
+    assert_eq!(json(&directory, &["convert", "ck", "new"])["was_there"], false);
+    let again = run(&directory, &["convert", "ck", "new"]);
+    assert!(again.good().starts_with("savepoint of checkpoint 2 was there already: "), "{}", again.out);
+    assert!(again.out.contains("compared with what they were made of\n"), "{}", again.out);
+    assert_eq!(json(&directory, &["convert", "ck", "new"])["was_there"], true);
+    let path = directory.folder.path().join("new/runs/count/1-0.run");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    run(&directory, &["convert", "ck", "new"]).refused(9, &["runs/count/1-0.run"]);
+}
+
+#[test]
 fn a_savepoint_that_a_job_has_begun_from_is_kept_until_it_has_a_checkpoint() {
     let directory = Directory::new();
     let (sp, other) = (directory.folder.path().join("sp"), directory.folder.path().join("other"));

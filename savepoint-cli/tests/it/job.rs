@@ -274,7 +274,7 @@ impl Job {
     pub(crate) async fn savepoint(&mut self, manifest: &Manifest, url: &str) -> Result<()> {
         let copier = Copier(self.env.clone());
         let written = savepoint::write(&self.env, &*self.store, manifest, url, &copier).await?;
-        self.history.append(Kind::SavepointCompleted(written)).await.map(drop)
+        self.history.append(Kind::SavepointCompleted(written.savepoint)).await.map(drop)
     }
 
     pub(crate) async fn stop(&mut self) -> Result<()> {

@@ -31,6 +31,6 @@ pub use entry::{Entry, EntryKind};
 pub use live::{LiveBatch, LiveEntry, Scan, scan};
 pub use policy::{MergePolicy, plan_merge};
 pub use select::{KeySelection, Selection};
-pub use verified::{VerifiedCopy, copy_verified};
+pub use verified::{VerifiedCopy, copy_verified, verify_copy};
 pub use verify::{VerifyReport, verify_run};
 pub use writer::{WrittenRun, run_of, write_run};

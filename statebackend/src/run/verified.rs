@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use env::{Env, Store};
-use types::{Error, Result, Run, RunIdentity};
+use types::{Error, Result, Run, RunIdentity, Uid};
 
 use super::{
     RunCompression,
@@ -12,7 +12,7 @@ use super::{
     driver::{RunSet, copy_canonical, summarize},
 };
 
-/// What is copied, and what it is compared with.
+/// What is copied, or was, and what the copy is compared with.
 #[derive(Clone, Copy)]
 pub struct VerifiedCopy<'a> {
     /// Where the runs are.
@@ -38,23 +38,53 @@ pub async fn copy_verified(
     identity: RunIdentity,
     compression: RunCompression,
 ) -> Result<Option<Run>> {
-    let VerifiedCopy { from, runs, before, dropped } = *copy;
-    let with = |runs| RunSet::new(runs, copy.runs.clocks);
-    let mut expected = summarize(env, from, with(before)).await?;
-    expected.states.retain(|name, _| !dropped.contains(name));
+    let expected = expected(env, copy).await?;
     if expected.states.is_empty() {
         return Ok(None);
     }
-    let (run, _) = copy_canonical(env, from, runs, to, path, identity, compression).await?;
-    let found = summarize(env, to, with(std::slice::from_ref(&run))).await?;
-    match difference(&expected, &found) {
-        None => Ok(Some(run)),
-        Some(state) => Err(Error::corrupt(format!(
-            "{path} in {}: state {state:?} of operator {} is not what it was copied from: check the disk, and copy again",
-            to.url(),
-            run.identity.operator
-        ))),
-    }
+    let (run, _) = copy_canonical(env, copy.from, copy.runs, to, path, identity, compression).await?;
+    compare(env, copy, &expected, to, std::slice::from_ref(&run), &run.identity.operator).await?;
+    Ok(Some(run))
+}
+
+/// Reads a copy back that was there already: `runs` in `to`, of one subtask of `operator`. As [`copy_verified`] does with
+/// its own.
+///
+/// # Errors
+/// `Corrupt` if the copy is not what it should be, or a run is damaged; `Retryable` or `Unavailable` if a store fails.
+pub async fn verify_copy(
+    env: &Env,
+    copy: &VerifiedCopy<'_>,
+    to: &dyn Store,
+    runs: &[Run],
+    operator: &Uid,
+) -> Result<()> {
+    compare(env, copy, &expected(env, copy).await?, to, runs, operator).await
+}
+
+/// What the copy is to hold.
+async fn expected(env: &Env, copy: &VerifiedCopy<'_>) -> Result<StateSummary> {
+    let mut expected = summarize(env, copy.from, RunSet::new(copy.before, copy.runs.clocks)).await?;
+    expected.states.retain(|name, _| !copy.dropped.contains(name));
+    Ok(expected)
+}
+
+async fn compare(
+    env: &Env,
+    copy: &VerifiedCopy<'_>,
+    expected: &StateSummary,
+    to: &dyn Store,
+    runs: &[Run],
+    operator: &Uid,
+) -> Result<()> {
+    let found = summarize(env, to, RunSet::new(runs, copy.runs.clocks)).await?;
+    let Some(state) = difference(expected, &found) else { return Ok(()) };
+    let place =
+        runs.first().map_or_else(|| to.url().to_owned(), |run| format!("{} in {}", run.file.path, to.url()));
+    Err(Error::corrupt(format!(
+        "{place}: state {state:?} of operator {operator} is not what it was copied from: check the disk, and copy again to \
+         an empty directory"
+    )))
 }
 
 /// The first state that is not the same in both.

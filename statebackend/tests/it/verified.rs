@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use env::{Env, Store};
-use statebackend::{RunCompression, RunSet, StateSummary, VerifiedCopy, copy_verified, summarize};
+use statebackend::{
+    RunCompression, RunSet, StateSummary, VerifiedCopy, copy_verified, summarize, verify_copy,
+};
 use types::{CheckpointId, ErrorKind, ExpiryClocks, Result, Run};
 
 use crate::fixture::{Context, MAX, Subtask, declare, identity, key, simulated};
@@ -89,6 +91,36 @@ fn a_copy_that_lost_or_kept_too_much_is_refused() {
             assert_eq!(refused.kind(), ErrorKind::Corrupt);
             let text = format!("copy in memory:state: state {state:?} of operator count is not what");
             assert!(refused.message().contains(&text), "{refused}");
+        }
+    });
+}
+
+#[test]
+fn a_copy_that_was_there_already_is_read_back_like_a_new_one() {
+    simulated(3, async |env: Env, store: Arc<dyn Store>| {
+        let runs = runs(&*store).await;
+        let copy = copied(&env, &*store, &runs, &runs, &[]).await.unwrap().unwrap();
+        let (never, nothing, operator) =
+            (ExpiryClocks::default(), BTreeSet::new(), copy.identity.operator.clone());
+        let of = |before| VerifiedCopy {
+            from: &*store,
+            runs: RunSet::new(before, &never),
+            before,
+            dropped: &nothing,
+        };
+        let verify =
+            async |before, found: &[Run]| verify_copy(&env, &of(before), &*store, found, &operator).await;
+        verify(&runs, std::slice::from_ref(&copy)).await.unwrap();
+        verify(&[], &[]).await.unwrap();
+        // Of an older state, of nothing, and nothing of something.
+        for (before, found, place) in [
+            (&runs[..1], std::slice::from_ref(&copy), "copy in memory:state: "),
+            (&[], std::slice::from_ref(&copy), "copy in memory:state: "),
+            (&runs, &[], "memory:state: "),
+        ] {
+            let refused = verify(before, found).await.unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Corrupt);
+            assert!(refused.message().starts_with(place), "{refused}");
         }
     });
 }
