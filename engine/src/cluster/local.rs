@@ -394,6 +394,7 @@ fn options(
         cancellation_timeout: settings.cancellation_timeout,
         merge: MergePolicy {
             fan_in: settings.merge_fan_in,
+            max_runs: settings.max_runs,
             replace_from: settings.replace_from as u64,
             ..MergePolicy::default()
         },

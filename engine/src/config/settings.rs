@@ -6,7 +6,7 @@ use std::{
 };
 
 use checkpoint::{barrier::CheckpointMode, coordinator, restart::RestartStrategy};
-use statebackend::RunCompression;
+use statebackend::{MergePolicy, RunCompression};
 use types::{Error, Result, Uid};
 
 use super::{
@@ -126,6 +126,8 @@ pub struct Settings {
     pub slice_cells: usize,
     /// How many neighbouring runs of about the same size are merged into one.
     pub merge_fan_in: usize,
+    /// How many runs a checkpoint lists of an operator's subtask before it waits for a merge.
+    pub max_runs: usize,
     /// From how many bytes on a run that holds all that lived replaces the older ones unmerged.
     pub replace_from: usize,
     /// How long a task that is told to end may stay in a function before its process ends; `None` for ever.
@@ -167,7 +169,8 @@ impl Default for Settings {
             channel_bytes: 1 << 20,
             watermark_interval: Duration::from_millis(200),
             slice_cells: 256,
-            merge_fan_in: 8,
+            merge_fan_in: 10,
+            max_runs: 12,
             replace_from: 1 << 20,
             cancellation_timeout: Some(Duration::from_secs(180)),
         }
@@ -281,8 +284,10 @@ settings! {
         |settings, text| settings.watermark_interval = duration(text)?;
     "snapshot.slice-cells", "changed cells handled at a time between two batches (256)",
         |settings, text| settings.slice_cells = count(text)? as usize;
-    "snapshot.merge-fan-in", "runs of about the same size that are merged into one (8)",
+    "snapshot.merge-fan-in", "runs of about the same size that are merged into one (10)",
         |settings, text| settings.merge_fan_in = limited(text, 1024)?.max(2);
+    "snapshot.max-runs", "runs of an operator's subtask that a checkpoint lists at the most: where more would be, it waits for a merge that is under way (12)",
+        |settings, text| settings.max_runs = limited(text, 1024)?.max(MergePolicy::LEAST_RUNS);
     "snapshot.replace-from", "bytes from which on a run that holds all that lives replaces the older ones unmerged, and a delta of half of it takes the rest (1MiB)",
         |settings, text| settings.replace_from = bytes(text)?;
     "task.cancellation-timeout", "how long a task that is told to end may stay in one call of a function before its process ends; off for as long as it takes (3m)",

@@ -50,6 +50,7 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("watermark.interval", "7ms", "8ms"),
     ("snapshot.slice-cells", "7", "8"),
     ("snapshot.merge-fan-in", "7", "9"),
+    ("snapshot.max-runs", "7", "9"),
     ("snapshot.replace-from", "7KiB", "8"),
     ("task.cancellation-timeout", "7s", "off"),
 ];

@@ -165,7 +165,7 @@ const TURNS_AT_ONCE: u32 = 16;
 /// # Errors
 /// Whatever ends the attempt; `Internal` if its TaskManager is gone.
 pub(crate) async fn run(mut task: Task, restore: Vec<OperatorRestore>) -> Result<TaskReport> {
-    let mut snapshots = Snapshots::new(task.id, task.job, task.attempt);
+    let mut snapshots = Snapshots::new(task.id, task.job, task.attempt, task.uploads.policy.max_runs);
     let restored = restore::open_and_restore(&mut task, restore, &mut snapshots).await?;
     task.reports.send(TaskReport::Running(restored)).await?;
     let now = task.env.now();

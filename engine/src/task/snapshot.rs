@@ -53,7 +53,8 @@ struct RunList {
     in_flight: BTreeSet<CheckpointId>,
     /// Those whose run holds all that lived, so that it needs no older one beside it.
     whole: BTreeSet<CheckpointId>,
-    merging: bool,
+    /// While neighbours are being merged: how many runs a checkpoint may list meanwhile.
+    merging: Option<usize>,
     /// How many runs this task has begun to write.
     numbers: u64,
 }
@@ -110,6 +111,8 @@ pub(crate) struct Snapshots {
     task: TaskId,
     job: JobId,
     attempt: AttemptId,
+    /// A checkpoint that would list more runs of an operator waits for the merge that is under way there.
+    max_runs: usize,
     /// By position.
     run_lists: BTreeMap<usize, RunList>,
     /// Checkpoints whose transaction is being prepared; also of those that were given up: what they hold goes into the
@@ -122,11 +125,12 @@ pub(crate) struct Snapshots {
 }
 
 impl Snapshots {
-    pub(crate) fn new(task: TaskId, job: JobId, attempt: AttemptId) -> Self {
+    pub(crate) fn new(task: TaskId, job: JobId, attempt: AttemptId, max_runs: usize) -> Self {
         Self {
             task,
             job,
             attempt,
+            max_runs,
             run_lists: BTreeMap::new(),
             preparing: BTreeSet::new(),
             prepared: Vec::new(),
@@ -145,7 +149,7 @@ impl Snapshots {
             sealed: CheckpointId(0),
             in_flight: BTreeSet::new(),
             whole: BTreeSet::new(),
-            merging: false,
+            merging: None,
             numbers: 0,
         };
         self.run_lists.insert(position, list);
@@ -238,12 +242,18 @@ impl Snapshots {
         self.run_lists.values().map(|list| list.in_flight.len()).max().unwrap_or_default()
     }
 
-    /// This checkpoint is given up. Its runs and transactions stay: the next one needs them.
+    /// This checkpoint is given up. Its runs and transactions stay: the next one needs them. No other waits for a merge that
+    /// it has waited for in vain: where merges take longer than checkpoints may, nothing would be completed any more.
     pub(crate) fn cancel(&mut self, checkpoint: CheckpointId) {
         self.pending.remove(&checkpoint);
+        for list in self.run_lists.values_mut().filter(|list| list.waits_for_merge(checkpoint)) {
+            list.merging = Some(usize::MAX);
+        }
     }
 
-    /// The oldest checkpoint under way, if all of it is durable.
+    /// The oldest checkpoint under way, if all of it is durable and it lists no more runs than a list may have. What is
+    /// merged shortens the list, so it is waited for, which slows down checkpoints that come faster than merging can keep
+    /// up with; a merge that fails is not waited for any longer.
     pub(crate) fn take_ready(&mut self) -> Option<Ready> {
         let (&checkpoint, pending) = self.pending.first_key_value()?;
         let durable = |list: &RunList| {
@@ -251,6 +261,9 @@ impl Snapshots {
         };
         let is_preparing = self.preparing.first().is_some_and(|oldest| *oldest <= checkpoint);
         if is_preparing || pending.flushing || !self.run_lists.values().all(durable) {
+            return None;
+        }
+        if self.run_lists.values().any(|list| list.waits_for_merge(checkpoint)) {
             return None;
         }
         let Pending { cuts, stats, .. } = self.pending.remove(&checkpoint)?;
@@ -286,7 +299,7 @@ impl Snapshots {
     ) -> Vec<MergeWork> {
         let mut works = Vec::new();
         for (&position, list) in &mut self.run_lists {
-            if list.merging {
+            if list.merging.is_some() {
                 continue;
             }
             list.forget(completed);
@@ -295,7 +308,7 @@ impl Snapshots {
             let Some(range) = plan(&settled) else { continue };
             let includes_oldest = range.start == 0;
             let Some(runs) = settled.get(range).map(<[Run]>::to_vec) else { continue };
-            list.merging = true;
+            list.merging = Some(list.allowed(self.max_runs));
             let identity = list.identity(self.job, self.attempt, self.task.subtask);
             let clocks = self.pending.first_key_value().and_then(|(_, pending)| pending.clocks(position));
             works.push(MergeWork { position, runs, includes_oldest, identity, clocks });
@@ -306,7 +319,7 @@ impl Snapshots {
     /// A merge is done: its run takes the place of those it replaces.
     pub(crate) fn merged(&mut self, position: usize, replaced: &[Run], run: Run) {
         let Some(list) = self.run_lists.get_mut(&position) else { return };
-        list.merging = false;
+        list.merging = None;
         self.bytes_merged += run.file.len;
         let Some(first) = replaced.first() else { return };
         let Some(at) = list.runs.iter().position(|listed| listed.run == *first) else { return };
@@ -321,12 +334,24 @@ impl Snapshots {
     /// A merge failed: nothing has changed.
     pub(crate) fn merge_failed(&mut self, position: usize) {
         if let Some(list) = self.run_lists.get_mut(&position) {
-            list.merging = false;
+            list.merging = None;
         }
     }
 }
 
 impl RunList {
+    /// How many runs a checkpoint may list during a merge that begins now. A list that is longer already, after a restore or
+    /// failed checkpoints, grows by one run: otherwise nothing would be completed until it is short.
+    fn allowed(&self, max_runs: usize) -> usize {
+        if self.runs.len() <= max_runs { max_runs } else { self.runs.len() + 1 }
+    }
+
+    /// Whether this checkpoint should not list the runs before the merge that is under way has made them fewer.
+    fn waits_for_merge(&self, checkpoint: CheckpointId) -> bool {
+        let listed = || self.runs.iter().take_while(|listed| listed.newest <= checkpoint).count();
+        self.merging.is_some_and(|allowed| listed() > allowed)
+    }
+
     /// The runs that a checkpoint lists. All of its own and of those before are durable.
     fn list_for(&mut self, checkpoint: CheckpointId) -> Vec<Run> {
         let of_it = self.runs.iter_mut().filter(|listed| listed.newest <= checkpoint);

@@ -26,9 +26,14 @@ fn run(number: u64) -> Run {
 }
 
 fn snapshots() -> Snapshots {
+    with_runs(usize::MAX, Vec::new())
+}
+
+/// Of a task that has restored these runs, and should list no more than so many.
+fn with_runs(max_runs: usize, restored: Vec<Run>) -> Snapshots {
     let task = TaskId { chain: 0, subtask: SubtaskIndex(0) };
-    let mut snapshots = Snapshots::new(task, JobId(1), AttemptId(2));
-    snapshots.add_keyed(0, uid(), Vec::new());
+    let mut snapshots = Snapshots::new(task, JobId(1), AttemptId(2), max_runs);
+    snapshots.add_keyed(0, uid(), restored);
     snapshots
 }
 
@@ -190,6 +195,66 @@ fn a_failed_merge_changes_nothing_and_may_be_tried_again() {
     whole(&mut snapshots, 3);
     assert_eq!(acknowledged(&mut snapshots), Some((3, vec![1, 2, 3])));
     assert_eq!(snapshots.begin_merge(CheckpointId(2), |_| Some(0..2)).len(), 1);
+}
+
+#[test]
+fn a_checkpoint_that_would_list_too_many_runs_waits_for_the_merge() {
+    for ends_well in [true, false] {
+        let mut snapshots = with_runs(3, Vec::new());
+        for checkpoint in 1..=2 {
+            whole(&mut snapshots, checkpoint);
+            assert!(acknowledged(&mut snapshots).is_some());
+        }
+        let work = snapshots.begin_merge(CheckpointId(2), |_| Some(0..2)).pop().unwrap();
+        whole(&mut snapshots, 3);
+        assert_eq!(acknowledged(&mut snapshots), Some((3, vec![1, 2, 3])), "there is room for it");
+        // What nothing is changed for lists no more than the one before.
+        begin(&mut snapshots, 4);
+        assert!(snapshots.sealed(0, CheckpointId(4), Extent::Nothing).is_none());
+        assert_eq!(acknowledged(&mut snapshots), Some((4, vec![1, 2, 3])));
+        whole(&mut snapshots, 5);
+        assert_eq!(acknowledged(&mut snapshots), None);
+        if ends_well {
+            snapshots.merged(0, &work.runs, run(99));
+            assert_eq!(acknowledged(&mut snapshots), Some((5, vec![99, 3, 5])));
+        } else {
+            // What merges nothing is not worth a wait.
+            snapshots.merge_failed(0);
+            assert_eq!(acknowledged(&mut snapshots), Some((5, vec![1, 2, 3, 5])));
+        }
+    }
+}
+
+/// Where merging takes longer than a checkpoint may, one is given up, and not one after the other.
+#[test]
+fn no_checkpoint_waits_for_a_merge_that_another_waited_for_in_vain() {
+    let mut snapshots = with_runs(3, (11..=13).map(run).collect());
+    let work = snapshots.begin_merge(CheckpointId(0), |_| Some(0..2)).pop().unwrap();
+    whole(&mut snapshots, 1);
+    assert_eq!(acknowledged(&mut snapshots), None);
+    snapshots.cancel(CheckpointId(1));
+    whole(&mut snapshots, 2);
+    assert_eq!(acknowledged(&mut snapshots), Some((2, vec![11, 12, 13, 1, 2])));
+    // The next merge is waited for again: one more than are there already may be listed meanwhile.
+    snapshots.merged(0, &work.runs, run(99));
+    assert_eq!(snapshots.begin_merge(CheckpointId(2), |_| Some(0..2)).len(), 1);
+    whole(&mut snapshots, 3);
+    assert_eq!(acknowledged(&mut snapshots), Some((3, vec![99, 13, 1, 2, 3])));
+    whole(&mut snapshots, 4);
+    assert_eq!(acknowledged(&mut snapshots), None);
+}
+
+/// Of several subtasks' runs, after a change of parallelism: not all checkpoints wait until they are few.
+#[test]
+fn a_list_that_was_too_long_may_grow_by_a_run_during_each_merge() {
+    let mut snapshots = with_runs(3, (11..=16).map(run).collect());
+    let work = snapshots.begin_merge(CheckpointId(0), |_| Some(0..2)).pop().unwrap();
+    whole(&mut snapshots, 1);
+    assert_eq!(acknowledged(&mut snapshots), Some((1, vec![11, 12, 13, 14, 15, 16, 1])));
+    whole(&mut snapshots, 2);
+    assert_eq!(acknowledged(&mut snapshots), None);
+    snapshots.merged(0, &work.runs, run(99));
+    assert_eq!(acknowledged(&mut snapshots), Some((2, vec![99, 13, 14, 15, 16, 1, 2])));
 }
 
 #[test]
@@ -390,7 +455,10 @@ impl Model {
                 }
             }
             Happens::Acknowledge => {
-                let Some((checkpoint, runs)) = acknowledged(&mut self.snapshots) else { return };
+                let Some((checkpoint, runs)) = acknowledged(&mut self.snapshots) else {
+                    // Everything is durable here: what is open waits for a merge, or nobody would end its wait.
+                    return assert!(self.open.is_empty() || self.merging.is_some());
+                };
                 assert_eq!(self.open.remove(0), checkpoint);
                 self.acknowledged.push_back(checkpoint);
                 let restored = self.folded(&runs).into_iter().filter_map(|(key, value)| Some((key, value?)));
@@ -428,7 +496,7 @@ proptest! {
     #[test]
     fn whatever_happens_an_acknowledgement_restores_what_was_there(all in proptest::collection::vec(happens(), 0..60)) {
         let mut model = Model {
-            snapshots: snapshots(),
+            snapshots: with_runs(4, Vec::new()),
             runs: BTreeMap::new(),
             state: BTreeMap::new(),
             at_barrier: BTreeMap::new(),
