@@ -33,7 +33,8 @@ pub use restore::{RestoreStats, restore};
 pub use run::{
     Entry, EntryKind, KeySelection, LiveBatch, LiveEntry, MergePolicy, RunCompression, RunSet, Scan,
     Selection, StateCount, StateSummary, VerifiedCopy, VerifyReport, WrittenRun, copy_canonical,
-    copy_verified, merge, plan_merge, run_of, scan, summarize, verify_copy, verify_run, write_run,
+    copy_verified, decompress_run, merge, plan_merge, run_of, scan, summarize, verify_copy, verify_file,
+    verify_run, write_run,
 };
 pub use table::{Delta, KeyedState, ListTable, MapTable, Refill, ValueTable};
 use types::serde::{Serialize, de::DeserializeOwned};

@@ -6,5 +6,5 @@ mod verify;
 mod whole;
 
 pub use list::{CheckpointInfo, Listing, SavepointInfo, list};
-pub use verify::{Problem, Progress, Report, Severity, check_file, needed, verify};
+pub use verify::{Problem, Progress, Report, Severity, Survey, check_file, needed, survey, verify};
 pub use whole::{choices, whole_before};

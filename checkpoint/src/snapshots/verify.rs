@@ -87,6 +87,26 @@ pub struct Progress {
     pub total: u64,
 }
 
+/// What there is to verify in a directory: what stands above the snapshot files was read, the files themselves were not.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// What was read, and what is wrong about it.
+    pub report: Report,
+    /// The snapshot files that it names, by path.
+    pub files: BTreeMap<String, SnapshotFile>,
+}
+
+/// Reads what stands above the snapshot files in the directory behind `store`. For those who look into the files themselves
+/// with [`check_file`] or deeper, several at once; what is wrong then is wrong only if it is [`needed`] still.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn survey(env: &Env, store: Arc<dyn Store>) -> Result<Survey> {
+    let mut verification = Verification::new(env, store).await?;
+    let files = verification.files().await?;
+    Ok(Survey { report: verification.report, files })
+}
+
 /// Verifies the directory behind `store`; `progress` is called after each piece of a file.
 ///
 /// # Errors

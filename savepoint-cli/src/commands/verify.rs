@@ -1,23 +1,25 @@
 //! `tidegate verify`: whether every byte that is needed is there and is what was written.
 //!
-//! File by file first (records, manifests, digests), then inside each run that is whole as a file (identity, sections,
-//! blocks; with `--deep` every entry). Ends well only if nothing that is needed is wrong.
+//! What stands above the snapshot files first (records, manifests), then the files, several at once and each read once:
+//! digest, and of a run identity, sections and blocks, with `--deep` every entry. Ends well only if every file that is needed
+//! was read to its end and nothing in it is wrong.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use checkpoint::{
     history::{CompletedCheckpoint, EndKind, Restores, Standing, fallback},
     manifest::Manifest,
     savepoint::SnapshotLocation,
-    snapshots::{self, Progress, Severity},
+    snapshots::{self, Severity},
     storage::paths,
 };
 use env::{Env, Store};
+use futures::{StreamExt, stream};
 use serde::Serialize;
-use statebackend::verify_run;
+use statebackend::{VerifyReport, verify_file};
 use types::{CheckpointId, Error, ErrorKind, Result, Run, SnapshotFile, count};
 
 use crate::{
@@ -27,8 +29,8 @@ use crate::{
     progress::Bar,
 };
 
-/// What takes its time first.
-const COMPARING: &str = "comparing files";
+/// So many files are read at once: enough to keep a few processors busy, and of each no more than two pieces are in memory.
+const AT_ONCE: usize = 4;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -45,14 +47,14 @@ pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Resul
     let verification = match named(env, &args.place).await? {
         Named::Directory(store) => {
             let mut verification = Verification::of_directory(env, store).await?;
-            verification.runs(env, args.deep).await?;
+            verification.check_files(env, args.deep).await?;
             verification.judge_again(env).await?;
             verification
         }
         Named::Other => {
             let location = SnapshotLocation::resolve(env, &args.place).await?;
-            let mut verification = Verification::of_snapshot(env, location).await?;
-            verification.runs(env, args.deep).await?;
+            let mut verification = Verification::of_snapshot(location);
+            verification.check_files(env, args.deep).await?;
             verification
         }
     };
@@ -73,10 +75,10 @@ struct Verified {
     /// History records that were read.
     records: u64,
     manifests: u64,
-    /// Snapshot files compared with their digests, and their bytes.
+    /// Snapshot files of which every byte was compared with their digests, and their bytes.
     files: u64,
     bytes: u64,
-    /// Runs that were checked inside.
+    /// Those of them that are runs, and were checked inside.
     runs: u64,
     blocks: u64,
     /// Entries that were decoded; only with `--deep`.
@@ -104,7 +106,16 @@ struct Verification {
     manifests: BTreeMap<String, Arc<Manifest>>,
     /// What holds in a checkpoint directory.
     standing: Option<Standing>,
+    /// What is to be checked.
+    files: BTreeMap<String, SnapshotFile>,
     verified: Verified,
+}
+
+/// What was found in a file.
+enum Found {
+    /// All of it is right; what a run holds.
+    Right(Option<VerifyReport>),
+    Wrong(String),
 }
 
 impl Verification {
@@ -123,76 +134,67 @@ impl Verification {
             problems: Vec::new(),
             notes: Vec::new(),
         };
-        Self { store, manifests: BTreeMap::new(), standing: None, verified }
+        Self { store, manifests: BTreeMap::new(), standing: None, files: BTreeMap::new(), verified }
     }
 
     async fn of_directory(env: &Env, store: Arc<dyn Store>) -> Result<Self> {
-        let mut bar = Bar::new(env, COMPARING);
-        let mut progress = |Progress { bytes, total }| bar.at(bytes, total);
-        let report = snapshots::verify(env, Arc::clone(&store), &mut progress).await?;
-        drop(bar);
+        let survey = snapshots::survey(env, Arc::clone(&store)).await?;
         let mut verification = Self::new(store);
-        let verified = &mut verification.verified;
-        verified.records = report.records as u64;
-        (verified.files, verified.bytes) = (report.files as u64, report.bytes);
-        for problem in report.problems {
+        verification.verified.records = survey.report.records as u64;
+        for problem in survey.report.problems {
             let list = match problem.severity {
-                Severity::Needed => &mut verified.problems,
-                Severity::MayBeMissing => &mut verified.notes,
+                Severity::Needed => &mut verification.verified.problems,
+                Severity::MayBeMissing => &mut verification.verified.notes,
             };
             list.push(Problem { file: problem.file, what: problem.what });
         }
-        verification.manifests = report.manifests;
-        verification.standing = report.standing;
+        verification.verified.notes.sort();
+        verification.manifests = survey.report.manifests;
+        verification.standing = survey.report.standing;
+        verification.files = survey.files;
         Ok(verification)
     }
 
-    /// One snapshot, whose manifest was read and checked: its files.
-    async fn of_snapshot(env: &Env, location: SnapshotLocation) -> Result<Self> {
+    /// One snapshot, whose manifest was read and checked.
+    fn of_snapshot(location: SnapshotLocation) -> Self {
         let mut verification = Self::new(Arc::clone(&location.store));
+        let files = location.manifest.files().into_iter();
+        verification.files = files.map(|file| (file.path.clone(), file.clone())).collect();
         verification.manifests = [(location.file.path.clone(), Arc::clone(&location.manifest))].into();
-        let files = location.manifest.files();
-        let total = files.iter().map(|file| file.len).sum();
-        let (mut done, mut bar) = (0, Bar::new(env, COMPARING));
-        for file in files {
-            let mut on_piece = |bytes| bar.at(done + bytes, total);
-            let what = snapshots::check_file(env, &*location.store, file, &mut on_piece).await?;
-            done += file.len;
-            if let Some(what) = what {
-                verification.verified.problems.push(Problem { file: file.path.clone(), what });
-            } else {
-                verification.verified.files += 1;
-                verification.verified.bytes += file.len;
-            }
-        }
-        Ok(verification)
+        verification
     }
 
-    /// Looks into every run whose file is whole.
-    async fn runs(&mut self, env: &Env, deep: bool) -> Result<()> {
-        let verified = &mut self.verified;
+    /// Checks every byte of every file.
+    async fn check_files(&mut self, env: &Env, deep: bool) -> Result<()> {
+        let uses = runs(&self.manifests);
+        let total = self.files.values().map(|file| file.len).sum();
+        let bar = Mutex::new((Bar::new(env, if deep { "decoding files" } else { "checking files" }), 0));
+        let progress = |bytes: u64| {
+            let (bar, done) = &mut *bar.lock().unwrap_or_else(PoisonError::into_inner);
+            *done += bytes;
+            bar.at(*done, total);
+        };
+        let (store, uses, progress) = (&*self.store, &uses, &progress);
+        let checks = self.files.values().map(async |file| {
+            let uses = uses.get(file.path.as_str()).map_or(&[][..], Vec::as_slice);
+            Ok::<_, Error>((file, check(env, store, file, uses, deep, progress).await?))
+        });
+        let mut checks = stream::iter(checks).buffer_unordered(AT_ONCE);
+        let (verified, mut entries) = (&mut self.verified, 0);
         verified.manifests = self.manifests.len() as u64;
-        let wrong: BTreeSet<_> = verified.problems.iter().map(|problem| problem.file.clone()).collect();
-        let mut runs = runs(&self.manifests);
-        runs.retain(|run| !wrong.contains(&run.file.path));
-        let total = runs.iter().map(|run| run.file.len).sum();
-        let (mut done, mut entries) = (0, 0);
-        let mut bar = Bar::new(env, if deep { "decoding runs" } else { "checking runs" });
-        for run in runs {
-            match verify_run(env, &*self.store, run, deep).await {
-                Ok(report) => {
-                    verified.runs += 1;
+        while let Some(checked) = checks.next().await {
+            let (file, found) = checked?;
+            match found {
+                Found::Right(report) => {
+                    verified.files += 1;
+                    verified.bytes += file.len;
+                    verified.runs += u64::from(report.is_some());
+                    let report = report.unwrap_or_default();
                     verified.blocks += report.blocks;
                     entries += report.entries;
                 }
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    let what = within(&run.file.path, &error.to_string());
-                    verified.problems.push(Problem { file: run.file.path.clone(), what });
-                }
-                Err(error) => return Err(error),
+                Found::Wrong(what) => verified.problems.push(Problem { file: file.path.clone(), what }),
             }
-            done += run.file.len;
-            bar.at(done, total);
         }
         verified.entries = deep.then_some(entries);
         Ok(())
@@ -264,11 +266,42 @@ impl Verification {
     }
 }
 
-/// Every different use of a run file: after a change of parallelism, several subtasks use one.
-fn runs(manifests: &BTreeMap<String, Arc<Manifest>>) -> Vec<&Run> {
+/// Checks every byte of a file. `uses` are those of a run; of other files there are none.
+async fn check(
+    env: &Env,
+    store: &dyn Store,
+    file: &SnapshotFile,
+    uses: &[&Run],
+    deep: bool,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Found> {
+    if uses.is_empty() {
+        let mut told = 0;
+        let mut on_piece = |bytes| {
+            progress(bytes - told);
+            told = bytes;
+        };
+        let wrong = snapshots::check_file(env, store, file, &mut on_piece).await?;
+        return Ok(wrong.map_or(Found::Right(None), Found::Wrong));
+    }
+    match verify_file(env, store, uses, deep, progress).await {
+        Ok(report) => Ok(Found::Right(Some(report))),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            Ok(Found::Wrong(within(&file.path, &error.to_string())))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Every different use of each run file, by its path: after a change of parallelism, several subtasks use one.
+fn runs(manifests: &BTreeMap<String, Arc<Manifest>>) -> BTreeMap<&str, Vec<&Run>> {
     let subtasks = manifests.values().flat_map(|manifest| &manifest.operators).flat_map(|it| &it.subtasks);
-    let by_use: BTreeMap<&Run, ()> = subtasks.flat_map(|it| &it.runs).map(|run| (run, ())).collect();
-    by_use.into_keys().collect()
+    let uses: BTreeSet<&Run> = subtasks.flat_map(|it| &it.runs).collect();
+    let mut by_file = BTreeMap::<&str, Vec<&Run>>::new();
+    for run in uses {
+        by_file.entry(&run.file.path).or_default().push(run);
+    }
+    by_file
 }
 
 /// The message without the file that it begins with: the file stands before it already.

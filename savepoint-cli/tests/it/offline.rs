@@ -2,7 +2,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "damages real files")]
 
-use std::{fs, io::Read, path::Path, process::Stdio};
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use crate::{
     command::{Ran, command, normal, tidegate},
@@ -201,6 +206,51 @@ fn verify_names_every_damaged_file() {
     let ran = run(&directory, &["verify", "ck"]);
     ran.refused(9, &["2 needed files"]);
     assert!(ran.out.contains(one) && ran.out.contains(two), "{}", ran.out);
+}
+
+/// It ends well only if every byte of every needed file was read: one that is changed anywhere is noticed, with and without
+/// `--deep`.
+#[test]
+fn verify_looks_at_every_byte() {
+    let directory = Directory::new();
+    for place in ["ck", "sp"] {
+        let root = directory.folder.path().join(place);
+        let needed = |path: &Path| {
+            let name = path.strip_prefix(&root).unwrap().display().to_string();
+            let newest_record = name == "history/00000000000000000006";
+            name.starts_with("attempt-") || newest_record || place == "sp"
+        };
+        let files: Vec<_> = files_in(&root).into_iter().filter(|path| needed(path)).collect();
+        assert!(files.len() >= 3, "{files:?}");
+        for path in files {
+            let good = fs::read(&path).unwrap();
+            // Both ends and places between them, another bit each.
+            for part in 0..=12 {
+                let at = (good.len() - 1) * part / 12;
+                let mut bad = good.clone();
+                bad[at] ^= 1 << (part % 8);
+                fs::write(&path, &bad).unwrap();
+                let deep = if part % 2 == 0 { &[][..] } else { &["--deep"][..] };
+                let ran = run(&directory, &[&["verify", place][..], deep].concat());
+                assert_eq!(ran.code, 9, "{} byte {at}: {}", path.display(), ran.out);
+            }
+            fs::write(&path, good).unwrap();
+        }
+        run(&directory, &["verify", place]).good();
+    }
+}
+
+/// All files below a folder.
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    files
 }
 
 #[test]

@@ -197,16 +197,25 @@ pub(crate) struct Opener {
     columns: Vec<u8>,
 }
 
+/// Whether these are the stored bytes of a block.
+///
+/// # Errors
+/// `Corrupt` if they are not.
+pub(crate) fn check_stored(meta: &BlockMeta, stored: &[u8]) -> Result<()> {
+    if stored.len() != meta.stored_len as usize {
+        return Err(Error::corrupt("the file ends within a block"));
+    }
+    let crc = crc32fast::hash(stored);
+    if crc != meta.crc {
+        return Err(Error::corrupt(format!("block checksum is {crc:08x}, expected {:08x}", meta.crc)));
+    }
+    Ok(())
+}
+
 impl Opener {
     /// Checks the stored bytes of a block and gives back the plain ones.
     pub(crate) fn open(&mut self, meta: &BlockMeta, stored: &[u8]) -> Result<Vec<u8>> {
-        if stored.len() != meta.stored_len as usize {
-            return Err(Error::corrupt("the file ends within a block"));
-        }
-        let crc = crc32fast::hash(stored);
-        if crc != meta.crc {
-            return Err(Error::corrupt(format!("block checksum is {crc:08x}, expected {:08x}", meta.crc)));
-        }
+        check_stored(meta, stored)?;
         match meta.compression {
             Compression::Raw => Ok(stored.to_vec()),
             Compression::Zstd => {

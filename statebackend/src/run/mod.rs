@@ -32,5 +32,5 @@ pub use live::{LiveBatch, LiveEntry, Scan, scan};
 pub use policy::{MergePolicy, plan_merge};
 pub use select::{KeySelection, Selection};
 pub use verified::{VerifiedCopy, copy_verified, verify_copy};
-pub use verify::{VerifyReport, verify_run};
+pub use verify::{VerifyReport, decompress_run, verify_file, verify_run};
 pub use writer::{WrittenRun, run_of, write_run};

@@ -153,19 +153,37 @@ impl Window {
         let begin = blocks.first().map_or(0, |first| first.offset);
         let mut opener = Opener::default();
         blocks.into_iter().map(move |meta| {
-            let from = (meta.offset - begin) as usize;
-            let until = (from + meta.stored_len as usize).min(bytes.len());
-            let stored = bytes.get(from..until).unwrap_or_default();
+            let stored = stored(&bytes, begin, &meta);
             let plain = opener.open(&meta, stored).map_err(at(&path, meta.offset))?;
             let walk = Walk::new(&meta);
             Ok(PlainBlock { path: path.clone(), offset: meta.offset, bounds, plain, walk })
         })
     }
 
+    /// Checks the blocks as they are stored, and says how many there are. Computes, as [`into_blocks`](Self::into_blocks).
+    ///
+    /// # Errors
+    /// `Corrupt` naming file and place.
+    pub(crate) fn check(&self) -> Result<u64> {
+        let begin = self.blocks.first().map_or(0, |first| first.offset);
+        for meta in &self.blocks {
+            block::check_stored(meta, stored(&self.bytes, begin, meta))
+                .map_err(at(&self.path, meta.offset))?;
+        }
+        Ok(self.blocks.len() as u64)
+    }
+
     /// The stored bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
+}
+
+/// The bytes of a block in those of its window, as far as they are there.
+fn stored<'a>(bytes: &'a [u8], begin: u64, meta: &BlockMeta) -> &'a [u8] {
+    let from = (meta.offset - begin) as usize;
+    let until = (from + meta.stored_len as usize).min(bytes.len());
+    bytes.get(from..until).unwrap_or_default()
 }
 
 impl PlainBlock {

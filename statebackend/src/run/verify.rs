@@ -27,22 +27,58 @@ pub struct VerifyReport {
     pub entries: u64,
 }
 
-/// Checks length, identity, all checksums and the digest of a run; with `deep` also that entries are sorted, counted
-/// rightly, and of the shapes that the schema says.
+/// Checks length, identity, all checksums and the digest of a run; with `deep` also that blocks can be decompressed, and that
+/// entries are sorted, counted rightly, and of the shapes that the schema says.
 ///
 /// # Errors
 /// `Corrupt` naming the file, the offset and what is wrong there. Errors of the store as they are.
 pub async fn verify_run(env: &Env, store: &dyn Store, run: &Run, deep: bool) -> Result<VerifyReport> {
+    verify_file(env, store, &[run], deep, &|_| {}).await
+}
+
+/// As [`verify_run`], for all uses of one file at once: after a change of parallelism several subtasks use the parts of one.
+/// Its bytes are read once. `progress` is called with the number of bytes that were checked since its last call.
+///
+/// # Errors
+/// As [`verify_run`].
+pub async fn verify_file(
+    env: &Env,
+    store: &dyn Store,
+    uses: &[&Run],
+    deep: bool,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<VerifyReport> {
+    let Some((run, others)) = uses.split_first() else {
+        return Err(Error::internal("a file without a use is to be verified"));
+    };
     let path = &run.file.path;
+    for other in others {
+        if other.file != run.file {
+            let (one, other) = (&run.file, &other.file);
+            let message = format!(
+                "manifests tell two files of it: {} bytes, digest {}, and {} bytes, digest {}",
+                one.len, one.digest, other.len, other.digest
+            );
+            return Err(at(path, 0)(Error::corrupt(message)));
+        }
+        RunReader::open(store, other).await?;
+    }
     let reader = RunReader::open(store, run).await?;
     let mut check = Check::new(&reader.schema, deep);
     check.digest.update(&reader.bytes(store, 0..HEADER_LEN).await?);
-    for window in reader.windows(reader.footer.groups) {
-        let window = reader.read(store, window).await?;
-        check = env.blocking("verify", move || check.window(window)).await??;
+    let mut windows = reader.windows(reader.footer.groups).into_iter();
+    let mut window = read_next(&reader, store, &mut windows).await?;
+    // One window is checked while the next one is read.
+    while let Some(this) = window {
+        let len = this.bytes().len() as u64;
+        let checked = env.blocking("verify", move || check.window(this));
+        let (checked, next) = futures::join!(checked, read_next(&reader, store, &mut windows));
+        (check, window) = (checked??, next?);
+        progress(len);
     }
     let sections = reader.footer.schema.offset..reader.footer.file_len();
-    check.digest.update(&reader.bytes(store, sections).await?);
+    check.digest.update(&reader.bytes(store, sections.clone()).await?);
+    progress(HEADER_LEN + sections.end - sections.start);
     let found = check.digest.finish();
     if found != run.file.digest {
         let message = format!("the file's digest is {found}, the manifest says {}", run.file.digest);
@@ -52,6 +88,34 @@ pub async fn verify_run(env: &Env, store: &dyn Store, run: &Run, deep: bool) -> 
         check.counts(&reader.schema).map_err(at(path, reader.footer.schema.offset))?;
     }
     Ok(VerifyReport { bytes: reader.footer.file_len(), ..check.report })
+}
+
+/// Reads, checks and decompresses the blocks that hold key groups of the run, and throws them away: what no restore can do
+/// without, to be compared with. `bytes` of the report are those of these blocks.
+///
+/// # Errors
+/// As [`verify_run`].
+pub async fn decompress_run(env: &Env, store: &dyn Store, run: &Run) -> Result<VerifyReport> {
+    let reader = RunReader::open(store, run).await?;
+    let mut report = VerifyReport::default();
+    for window in reader.windows(run.groups) {
+        let window = reader.read(store, window).await?;
+        report.bytes += window.bytes().len() as u64;
+        let blocks = move || window.into_blocks().map(|block| block.map(|_| 1)).sum::<Result<u64>>();
+        report.blocks += env.blocking("decompress", blocks).await??;
+    }
+    Ok(report)
+}
+
+async fn read_next(
+    reader: &RunReader,
+    store: &dyn Store,
+    windows: &mut (impl Iterator<Item = Range<usize>> + Send),
+) -> Result<Option<Window>> {
+    match windows.next() {
+        Some(window) => reader.read(store, window).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 struct Check {
@@ -84,12 +148,13 @@ impl Check {
 
     fn window(mut self, window: Window) -> Result<Self> {
         self.digest.update(window.bytes());
+        if !self.deep {
+            self.report.blocks += window.check()?;
+            return Ok(self);
+        }
         for block in window.into_blocks() {
-            let block = block?;
             self.report.blocks += 1;
-            if self.deep {
-                self.block(block)?;
-            }
+            self.block(block?)?;
         }
         Ok(self)
     }

@@ -1,10 +1,13 @@
 //! Damaged run files: every changed byte is noticed, and none makes a reader panic or give wrong state.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use env::{Env, Store};
-use statebackend::{RunCompression, RunSet, StateSummary, copy_canonical, restore, verify_run};
-use types::{CheckpointId, Digest, ErrorKind, Run, SnapshotFile};
+use statebackend::{RunCompression, RunSet, StateSummary, copy_canonical, restore, verify_file, verify_run};
+use types::{CheckpointId, Digest, ErrorKind, KeyGroupRange, Run, SnapshotFile};
 
 use crate::fixture::{Context, MAX, Subtask, declare, identity, key, simulated};
 
@@ -125,6 +128,33 @@ fn cut_lengthened_missing_and_swapped_files_are_noticed() {
         let error = restored(&env, &*store, &swapped).await.unwrap_err();
         assert!(error.kind() == ErrorKind::Corrupt && error.message().contains("identity"), "{error}");
         restored(&env, &*store, &run).await.unwrap();
+    });
+}
+
+/// After a change of parallelism two subtasks use one file: its bytes are read once, and each use is compared with it.
+#[test]
+fn all_uses_of_a_file_are_verified_and_its_bytes_are_told_once() {
+    simulated(5, async |env: Env, store: Arc<dyn Store>| {
+        let run = large_run(&*store).await;
+        let half = |start, end| Run { groups: KeyGroupRange { start, end }, ..run.clone() };
+        let (left, right) = (half(0, MAX.0 / 2), half(MAX.0 / 2, MAX.0));
+        for deep in [false, true] {
+            let told = AtomicU64::new(0);
+            let progress = |bytes| {
+                told.fetch_add(bytes, Ordering::Relaxed);
+            };
+            let report = verify_file(&env, &*store, &[&left, &right], deep, &progress).await.unwrap();
+            assert_eq!((report.bytes, told.into_inner()), (run.file.len, run.file.len));
+            assert!(report.blocks > 1, "{report:?}");
+            assert_eq!(report.entries, if deep { run.entries } else { 0 });
+            let swapped = Run { identity: identity(1, 1), ..right.clone() };
+            let error = verify_file(&env, &*store, &[&left, &swapped], deep, &|_| {}).await.unwrap_err();
+            assert!(error.kind() == ErrorKind::Corrupt && error.message().contains("identity"), "{error}");
+            let file = SnapshotFile { digest: Digest(1), ..right.file.clone() };
+            let other = Run { file, ..right.clone() };
+            let error = verify_file(&env, &*store, &[&left, &other], deep, &|_| {}).await.unwrap_err();
+            assert!(error.kind() == ErrorKind::Corrupt && error.message().contains("two files"), "{error}");
+        }
     });
 }
 
