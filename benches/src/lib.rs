@@ -6,7 +6,9 @@ pub mod figures;
 pub mod gaps;
 pub mod paced;
 pub mod payload;
+pub mod rounds;
 pub mod turns;
+pub mod watch;
 
 use std::process::ExitCode;
 
@@ -16,11 +18,17 @@ use crate::figures::Figures;
 
 /// Prints the figures of a run, or why there are none.
 #[must_use]
-#[expect(clippy::disallowed_macros, reason = "a program's output")]
 pub fn report(figures: Result<Figures>) -> ExitCode {
-    match figures {
-        Ok(figures) => {
-            println!("{}", figures.line());
+    print(figures.map(|figures| figures.line()))
+}
+
+/// Prints a line, or why there is none.
+#[must_use]
+#[expect(clippy::disallowed_macros, reason = "a program's output")]
+pub fn print(line: Result<String>) -> ExitCode {
+    match line {
+        Ok(line) => {
+            println!("{line}");
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -29,6 +29,28 @@ pub struct Numbers {
     step: u64,
 }
 
+impl Numbers {
+    /// All numbers, dealt out to so many splits.
+    #[must_use]
+    pub fn dealt(splits: u32) -> Vec<Self> {
+        let step = u64::from(splits);
+        (0..splits).map(|index| Self { index, next: index.into(), step }).collect()
+    }
+
+    /// How many are left below `limit`.
+    #[must_use]
+    pub fn before(&self, limit: u64) -> u64 {
+        limit.saturating_sub(self.next).div_ceil(self.step)
+    }
+
+    /// The next one.
+    pub fn take(&mut self) -> u64 {
+        let next = self.next;
+        self.next += self.step;
+        next
+    }
+}
+
 impl Split for Numbers {
     fn id(&self) -> String {
         self.index.to_string()
@@ -53,8 +75,7 @@ impl Source for LoadThenPace {
     }
 
     async fn discover(&self, _context: &SourceContext) -> Result<Vec<Numbers>> {
-        let step = u64::from(self.splits);
-        Ok((0..self.splits).map(|index| Numbers { index, next: index.into(), step }).collect())
+        Ok(Numbers::dealt(self.splits))
     }
 
     async fn open(&self, numbers: Numbers, context: &SourceContext) -> Result<PacedReader> {
@@ -75,9 +96,8 @@ impl SplitReader for PacedReader {
             self.pace.emitted(records);
         }
         for _ in 0..records {
-            let number = self.numbers.next;
+            let number = self.numbers.take();
             out.emit(if number < keys { number } else { mix(number) % keys });
-            self.numbers.next += self.numbers.step;
         }
         Ok(ReadStatus::More)
     }

@@ -25,6 +25,18 @@ impl Padded {
         Self(bytes)
     }
 
+    /// As [`new`](Self::new), with noise of hexadecimal digits, which can be compressed to half their length.
+    #[must_use]
+    pub fn digits(sum: u64) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut value = Self::new(sum);
+        for (number, byte) in value.0.iter_mut().enumerate().skip(8) {
+            let word = mix(sum.wrapping_mul(16).wrapping_add(number as u64 / 16));
+            *byte = DIGITS[(word >> (number % 16 * 4)) as usize & 15];
+        }
+        value
+    }
+
     /// The value as it is stored.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

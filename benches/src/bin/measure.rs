@@ -10,6 +10,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
 };
 
 use clap::{Parser, ValueEnum};
@@ -51,7 +52,16 @@ enum Question {
     Store,
     /// Word count and keyed updates in RocksDB against the peer's, in turn
     StorePeer,
+    /// 300 checkpoints, 1 % changed before each: what they write, and what the directory holds
+    Files,
+    /// The restore of 1 GB, against reading, checking and decompressing it
+    Restore,
+    /// `tidegate verify` and `tidegate diff` of 1 GB, against a pass that only makes digests
+    Verify,
 }
+
+/// The state backends that keep what they hold across checkpoints in files.
+const STATES: [&str; 3] = ["filesystem", "rocksdb", "sled"];
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -97,6 +107,15 @@ fn measure(args: &Args) -> io::Result<()> {
             (Some(text), Some(peer)) => store_against(&bench, args.runs, text, peer)?,
             _ => eprintln!("no comparison: name a text with --text, and a peer with --peer"),
         }
+    }
+    if args.questions.contains(&Question::Files) {
+        files(&bench, args.runs)?;
+    }
+    if args.questions.contains(&Question::Restore) {
+        restore(&bench, args.runs)?;
+    }
+    if args.questions.contains(&Question::Verify) {
+        verify(&bench, args.runs)?;
     }
     Ok(())
 }
@@ -246,6 +265,85 @@ fn store_against(bench: &Bench, runs: usize, text: &Path, peer: &Path) -> io::Re
     Ok(())
 }
 
+/// 2 M keys of 100 bytes: checkpoints one right after the other, with 128 MiB of memory where it is limited.
+fn files(bench: &Bench, runs: usize) -> io::Result<()> {
+    for state in STATES {
+        let found = (0..runs).map(|_| {
+            let folder = bench.fresh("checkpoints")?.display().to_string();
+            // Where the copy goes.
+            bench.fresh("checkpoints.savepoint")?;
+            let job = ["--checkpoints", &folder, "--interval", "1h", "--rest", "off", "--state", state];
+            bench.values("many_checkpoints", &[&job[..], &["--set", "state.memory=128MiB"]].concat())
+        });
+        let found = found.collect::<io::Result<Vec<_>>>()?;
+        let of = |question: &str, figure: &str| {
+            let values = found.iter().map(|found| found.pointer(figure).and_then(serde_json::Value::as_f64));
+            row(&format!("300 checkpoints, {state}: {question}"), &values.flatten().collect::<Vec<_>>());
+        };
+        of("what a checkpoint needs, the greatest, to a full copy", "/needed");
+        of("all files, after most checkpoints, to a full copy", "/usual");
+        of("all files at the end, to a full copy", "/end");
+        of("all files at the peak, to a full copy", "/peak");
+        of("runs of a subtask, the greatest", "/runs");
+        of("all that was written to the deltas", "/written");
+        of("the greatest delta to a full copy", "/delta");
+        of("from trigger to durable checkpoint, median, ms", "/checkpoint_ms/0");
+        of("the longest, ms", "/checkpoint_ms/1");
+        of("checkpoints of five times the median or longer", "/slow");
+        of("longest step on a task, ms of processor time", "/longest_step_ms");
+    }
+    Ok(())
+}
+
+/// 9.6 M keys of 100 bytes, which two subtasks have written, into two and into four.
+fn restore(bench: &Bench, runs: usize) -> io::Result<()> {
+    for (name, values) in [("noise", &[][..]), ("digits", &["--digits"][..])] {
+        let state = bench.large_state(values)?;
+        for backend in STATES {
+            for subtasks in ["2", "4"] {
+                let (mut ratios, mut seconds) = (vec![], vec![]);
+                for _ in 0..runs {
+                    let from =
+                        ["restore", "--subtasks", subtasks, "--snapshot", &state, "--checkpoints", &state];
+                    let job = ["--from", "latest", "--interval", "1h", "--state", backend];
+                    let memory = ["--set", "state.memory=1GiB"];
+                    let found = bench.values("large_state", &[&from[..], values, &job, &memory].concat())?;
+                    ratios.push(found["ratio"].as_f64().unwrap_or_default());
+                    seconds.push(found["restore_s"].as_f64().unwrap_or_default());
+                }
+                let what = format!("restore of 1 GB of {name}, 2 to {subtasks} subtasks, {backend}");
+                row(&format!("{what}: seconds"), &seconds);
+                row(&format!("{what}: to read, check and decompress"), &ratios);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Each beside a pass that makes the digests of the same files on one thread.
+fn verify(bench: &Bench, runs: usize) -> io::Result<()> {
+    let state = bench.large_state(&[])?;
+    let (before, after) = (format!("{state}-before"), format!("{state}-after"));
+    let (mut quick, mut deep, mut speed) = (vec![], vec![], vec![]);
+    let (mut memory, mut seconds) = (vec![], vec![]);
+    for _ in 0..runs {
+        let pass = bench.values("large_state", &["checksum", &state])?;
+        let (bytes, pass) = (pass["bytes"].as_f64(), pass["seconds"].as_f64().unwrap_or_default());
+        speed.push(bytes.unwrap_or_default() / 1e9 / pass);
+        quick.push(pass / bench.watched("tidegate", &["verify", &state])?.0);
+        deep.push(pass / bench.watched("tidegate", &["verify", "--deep", &state])?.0);
+        let (took, peak) = bench.watched("tidegate", &["diff", &before, &after])?;
+        memory.push(peak as f64 / f64::from(1 << 20));
+        seconds.push(took);
+    }
+    row("a pass that makes digests, GB/s", &speed);
+    row("verify: its speed to that of the pass", &quick);
+    row("verify --deep: the same", &deep);
+    row("diff of two snapshots of 1 GB: seconds", &seconds);
+    row("... MiB of memory at the most", &memory);
+    Ok(())
+}
+
 /// Rows of rates and of what they are to the peer's.
 fn compared(name: &str, ours: &[(&str, Vec<f64>)], theirs: &[f64]) {
     row(&format!("{name}: the peer's best of three, million records/s"), theirs);
@@ -363,6 +461,45 @@ impl Bench {
             )));
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// The values that a program prints as JSON.
+    fn values(&self, name: &str, args: &[&str]) -> io::Result<serde_json::Value> {
+        let line = self.run(name, args)?;
+        serde_json::from_str(&line).map_err(|error| io::Error::other(format!("{error} in: {line}")))
+    }
+
+    /// The checkpoint directory of a job with 1 GB of state, with savepoints beside it.
+    fn large_state(&self, values: &[&str]) -> io::Result<String> {
+        for beside in ["state-before", "state-after"] {
+            self.fresh(beside)?;
+        }
+        let folder = self.fresh("state")?.display().to_string();
+        let job = ["load", "--checkpoints", &folder, "--interval", "1h"];
+        self.values("large_state", &[&job[..], values].concat())?;
+        Ok(folder)
+    }
+
+    /// How long a program runs, in seconds, and the greatest memory that it takes, in bytes, as often as one can look.
+    fn watched(&self, name: &str, args: &[&str]) -> io::Result<(f64, u64)> {
+        let mut command = Command::new(self.binaries.join(name));
+        let began = Instant::now();
+        let mut program = command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let (mut peak, status) = (0, format!("/proc/{}/status", program.id()));
+        let ended = loop {
+            if let Some(ended) = program.try_wait()? {
+                break ended;
+            }
+            let status = std::fs::read_to_string(&status).unwrap_or_default();
+            let greatest = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = greatest.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+            peak = peak.max(kib.unwrap_or_default() << 10);
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        if !ended.success() {
+            return Err(io::Error::other(format!("{name} {} ended with {ended}", args.join(" "))));
+        }
+        Ok((began.elapsed().as_secs_f64(), peak))
     }
 
     /// The figures of a job, at parallelism 2 unless it says otherwise.
