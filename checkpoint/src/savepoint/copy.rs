@@ -82,7 +82,8 @@ pub async fn write(
     if let Some(whole) = claim_directory(env, &to, manifest).await? {
         return Ok(Written { savepoint: savepoint(url, manifest.checkpoint, whole.file), was_there: true });
     }
-    let name = to.local_dir().is_none().then(|| env.rng(&format!("savepoint copy at {:?}", env.now())).next_u64());
+    let name =
+        to.local_dir().is_none().then(|| env.rng(&format!("savepoint copy at {:?}", env.now())).next_u64());
     let (copied, was_there) = match copy_as(env, from, manifest, &*to, name, copier).await {
         Err(error) if name.is_some() => (copied_by_another(env, manifest, &to).await?.ok_or(error)?, true),
         copied => (copied?, false),

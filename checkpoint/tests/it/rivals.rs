@@ -147,7 +147,7 @@ fn a_copy_whose_runs_were_removed_is_no_savepoint() {
             env.sleep(Duration::from_secs(30)).await;
             copy(&env, &manifest).await.unwrap();
             assert_eq!(paths(&env).await.len(), 2, "the runs of the slow one are gone");
-            delete(&env, &store).await.unwrap();
+            delete(&env, &store, async |_| Ok(())).await.unwrap();
         };
         let slow = savepoint::write(&env, &*job, &manifest, SAVEPOINT, &copier);
         let (slow, ()) = join(slow, faster).await;

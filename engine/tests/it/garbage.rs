@@ -207,7 +207,10 @@ fn a_file_that_can_never_be_deleted_keeps_no_other_one() {
         }
         assert!(open.files.len() > 1 && left.len() == 1, "{open:?}: {left:?}");
         let needless = needless(&env, "/checkpoints").await;
-        assert!(needless.len() <= 1, "{needless:?}");
+        // What was merged last no checkpoint lists yet.
+        let (marked, others): (Vec<_>, Vec<_>) =
+            needless.iter().partition(|it| it.contains("marked as garbage"));
+        assert!(marked.len() <= 1 && others.len() <= 1, "{needless:?}");
     });
 }
 

@@ -235,12 +235,14 @@ fn no_checkpoint_waits_for_a_merge_that_another_waited_for_in_vain() {
     snapshots.cancel(CheckpointId(1));
     whole(&mut snapshots, 2);
     assert_eq!(acknowledged(&mut snapshots), Some((2, vec![11, 12, 13, 1, 2])));
-    // The next merge is waited for again: one more than are there already may be listed meanwhile.
     snapshots.merged(0, &work.runs, run(99));
-    assert_eq!(snapshots.begin_merge(CheckpointId(2), |_| Some(0..2)).len(), 1);
     whole(&mut snapshots, 3);
     assert_eq!(acknowledged(&mut snapshots), Some((3, vec![99, 13, 1, 2, 3])));
+    // The next merge is waited for again: one more than are there already may be listed meanwhile.
+    assert_eq!(snapshots.begin_merge(CheckpointId(3), |_| Some(0..2)).len(), 1);
     whole(&mut snapshots, 4);
+    assert_eq!(acknowledged(&mut snapshots), Some((4, vec![99, 13, 1, 2, 3, 4])));
+    whole(&mut snapshots, 5);
     assert_eq!(acknowledged(&mut snapshots), None);
 }
 
