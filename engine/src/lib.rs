@@ -38,6 +38,7 @@ pub mod prelude {
             function::{Collector, RichFunction},
             job::Job,
             keyed_stream::KeyedStream,
+            migrating::Migrating,
             process::{Context, ProcessFunction},
             run::{Checkpoints, parse_args},
             stream::Stream,

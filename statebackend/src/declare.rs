@@ -3,8 +3,11 @@
 //!
 //! Invariant: a handle can only be made here, so an undeclared state cannot be used.
 
+mod migrating;
+
 use std::sync::Arc;
 
+pub use migrating::{MigratingDeclarations, MigratingExpiringDeclarations};
 use types::{Bincode, Codec, Error, KeyGroupRange, Result, Shape, TimeDomain, Timestamp};
 
 use crate::{
@@ -12,6 +15,7 @@ use crate::{
     compatible::is_timers,
     expiry::{DEADLINE_LEN, Stamped, Ttl, deadline_of},
     handle::{Aggregate, AggregatingState, Expiring, ListState, MapState, ReducingState, ValueState},
+    migration::{Migrations, Older},
     run::schema::Schema,
     table::{CachedTable, ListTable, MapTable, ValueTable},
 };
@@ -157,6 +161,10 @@ impl StateSpec {
 #[derive(Clone)]
 pub(crate) struct Declaration {
     pub(crate) spec: Arc<StateSpec>,
+    /// How long its values live, if they expire.
+    pub(crate) ttl: Option<Ttl>,
+    /// The types that its values may also be stored as, oldest first.
+    pub(crate) older: Arc<[Older]>,
     pub(crate) make: fn(KeyGroupRange) -> Box<dyn CachedTable>,
 }
 
@@ -304,16 +312,16 @@ impl StateDeclarations {
         &mut self,
         name: &str,
         kind: StateKind,
-        expiry: Option<TimeDomain>,
+        ttl: Option<Ttl>,
         shape: Shape,
         map_key: Option<Shape>,
         make: fn(KeyGroupRange) -> Box<dyn CachedTable>,
     ) -> u16 {
         self.check(self.check_name(name));
         self.check(shape.storable().map_err(|error| error.context(format!("state {name:?}"))));
-        let codec = Bincode::ID.to_owned();
+        let (codec, expiry) = (Bincode::ID.to_owned(), ttl.map(|ttl| ttl.domain));
         let spec = Arc::new(StateSpec { name: name.to_owned(), kind, expiry, codec, shape, map_key });
-        self.states.push(Declaration { spec, make });
+        self.states.push(Declaration { spec, ttl, older: Arc::new([]), make });
         (self.states.len() - 1) as u16
     }
 
@@ -400,7 +408,7 @@ impl ExpiringDeclarations<'_> {
         map_key: Option<Shape>,
         make: fn(KeyGroupRange) -> Box<dyn CachedTable>,
     ) -> u16 {
-        self.states.add(name, kind, Some(self.ttl.domain), shape, map_key, make)
+        self.states.add(name, kind, Some(self.ttl), shape, map_key, make)
     }
 }
 
@@ -424,6 +432,13 @@ impl Declared {
     #[must_use]
     pub fn descriptions(&self) -> Vec<StateSpec> {
         self.sorted().map(|(_, spec)| StateSpec::clone(spec)).collect()
+    }
+
+    /// The shapes that the states may also be stored in: what a snapshot is checked against besides.
+    #[must_use]
+    pub fn migrations(&self) -> Migrations {
+        let shapes = |state: &Declaration| state.older.iter().map(|older| older.shape.clone()).collect();
+        Migrations::of(self.states.iter().map(|state| (state.spec.name.clone(), shapes(state))))
     }
 
     /// The shape of the stream's keys, if the engine said it.

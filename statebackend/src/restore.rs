@@ -2,16 +2,21 @@
 //!
 //! Runs are read oldest first and entries put over one another, so the newest wins; only the blocks that may hold key
 //! groups of the new owner are read, in windows, and each is checked before its first entry is used. With a store behind
-//! the tables, the runs are merged instead, and what lives is loaded into the store, in order (`restore::load`).
+//! the tables, the runs are merged instead, and what lives is loaded into the store, in order (`restore::load`). States that
+//! are stored as older types are written anew before (`restore::migrate`).
 
 mod load;
+mod migrate;
 
 use env::{Env, FaultPoint, Store};
 use types::{Error, KeyGroupRange, Result, Run, key_hash};
 
+pub use migrate::{CallUser, MigrationPlan, Rewriting, plan_migration};
+
 use crate::{
-    compatible::{Action, check_compatible, check_key},
+    compatible::{Action, Expected, check_compatible, check_key},
     declare::StateSpec,
+    migration::Migrations,
     run::{
         entry::EntryKind,
         reader::{RunReader, Window},
@@ -66,6 +71,12 @@ pub async fn restore(
     Ok(stats)
 }
 
+/// The parts of the runs that hold key groups of `groups`.
+fn clip(runs: &[Run], groups: KeyGroupRange) -> Vec<Run> {
+    let clipped = |run: &Run| Some(Run { groups: run.groups.intersect(groups)?, ..run.clone() });
+    runs.iter().filter_map(clipped).collect()
+}
+
 /// Where the entries of each state of a run go; `None` for those that are left out.
 fn places(run: &Run, reader: &RunReader, into: &KeyedState) -> Result<Vec<Option<TablePlace>>> {
     let operator = &run.identity.operator;
@@ -74,7 +85,16 @@ fn places(run: &Run, reader: &RunReader, into: &KeyedState) -> Result<Vec<Option
     let states = reader.schema.states.iter();
     let occupied = states.filter(|state| state.totals.entries > 0 && counts(&state.spec.name));
     let found: Vec<StateSpec> = occupied.map(|state| StateSpec::clone(&state.spec)).collect();
-    let actions = check_compatible(operator, &into.declared().descriptions(), false, &found)?;
+    // What is stored in another way was written anew before.
+    let declared = into.declared().descriptions();
+    let expected = Expected { states: &declared, migrations: &Migrations::none(), may_drop: false };
+    let actions = check_compatible(operator, expected, &found)?;
+    if let Some(Action::Migrate(name, change)) = actions.iter().find(|it| matches!(it, Action::Migrate(..))) {
+        return Err(Error::internal(format!(
+            "operator {operator}, state {name:?} is restored from {} and was not migrated: {change}",
+            run.file.path
+        )));
+    }
     let restores =
         |name: &str| actions.iter().any(|action| matches!(action, Action::Restore(kept) if kept == name));
     let place = |name: &str| restores(name).then(|| into.place_of(name)).flatten();

@@ -86,6 +86,12 @@ impl ExpiryClocks {
         found.map_or(ExpiryTimes::BEGINNING, |(_, times)| times)
     }
 
+    /// The latest times of any key group.
+    #[must_use]
+    pub fn latest(&self) -> ExpiryTimes {
+        self.ranges.iter().fold(ExpiryTimes::BEGINNING, |latest, (_, times)| latest.max(*times))
+    }
+
     /// Each range as bytes.
     ///
     /// # Errors

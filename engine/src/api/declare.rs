@@ -188,7 +188,7 @@ impl Declarations {
     /// A restore gives each subtask a copy, at any parallelism; in at-least-once mode that of one subtask, whose records after
     /// the barrier come again.
     pub fn operator_broadcast<K: Data + Ord, V: Data>(&mut self, name: &str) -> BroadcastState<K, V> {
-        BroadcastState { index: self.add(ListSlot::broadcast::<K, V>(name)), entries: PhantomData }
+        BroadcastState::at(self.add(ListSlot::broadcast::<K, V>(name)))
     }
 
     /// A side output.
@@ -224,7 +224,12 @@ impl Declarations {
         })
     }
 
-    fn add(&mut self, slot: ListSlot) -> usize {
+    /// Notes a mistake, for [`finish`](Self::finish).
+    pub(super) fn problem(&mut self, error: &Error) {
+        self.problems.push(error.message().to_owned());
+    }
+
+    pub(super) fn add(&mut self, slot: ListSlot) -> usize {
         let name = &slot.spec.name;
         if Uid::new(name).is_err() {
             self.problems
@@ -247,7 +252,7 @@ pub struct OperatorListState<T> {
 }
 
 impl<T> OperatorListState<T> {
-    fn at(index: usize) -> Self {
+    pub(super) fn at(index: usize) -> Self {
         Self { index, elements: PhantomData }
     }
 }
@@ -273,6 +278,12 @@ impl<T: Data> OperatorListState<T> {
 pub struct BroadcastState<K, V> {
     index: usize,
     entries: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> BroadcastState<K, V> {
+    pub(super) fn at(index: usize) -> Self {
+        Self { index, entries: PhantomData }
+    }
 }
 
 impl<K, V> Clone for BroadcastState<K, V> {

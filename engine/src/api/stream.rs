@@ -3,7 +3,7 @@
 
 use std::{any::TypeId, marker::PhantomData, rc::Rc, sync::Arc};
 
-use statebackend::{Declared, StateSpec};
+use statebackend::{Declared, Migrations, StateSpec};
 use types::{Result, Shape, Timestamp, Uid};
 
 use super::{
@@ -313,6 +313,7 @@ impl<T: Data> Stream<T> {
         let vertex = Vertex {
             uid: note(&self.graph, kind_name, Uid::new(uid)),
             states: owned.states,
+            migrations: owned.migrations,
             key_shape: owned.key_shape,
             lists: owned.lists,
             sides: owned.sides,
@@ -344,6 +345,7 @@ impl<T: Data> Stream<T> {
 #[derive(Default)]
 pub(crate) struct Owned {
     pub(crate) states: Vec<StateSpec>,
+    pub(crate) migrations: Migrations,
     pub(crate) key_shape: Vec<u8>,
     pub(crate) lists: Vec<ListSpec>,
     pub(crate) sides: Vec<SideOutputSpec>,
@@ -354,6 +356,7 @@ impl Owned {
     pub(crate) fn keyed(declared: &Declared) -> Self {
         Self {
             states: declared.descriptions(),
+            migrations: declared.migrations(),
             key_shape: declared.key_shape().map(Shape::to_bytes).unwrap_or_default(),
             ..Self::default()
         }

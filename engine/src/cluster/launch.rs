@@ -431,7 +431,7 @@ impl JobManager {
         let tasks = self.tasks();
         self.lives.plan(tasks.iter().copied());
         let mut restored = match manifest {
-            Some(manifest) => deal::deal(&self.plan, manifest)?,
+            Some(manifest) => deal::deal(&self.plan, manifest, self.env.wall())?,
             None => deal::Restored::default(),
         };
         let mut enumerators = BTreeMap::new();

@@ -56,15 +56,22 @@ impl Parts {
             self.text(&state.codec);
             self.bytes(&state.shape.to_bytes());
             self.bytes(&state.map_key.as_ref().map(types::Shape::to_bytes).unwrap_or_default());
+            self.shapes(vertex.migrations.of_state(&state.name));
         }
         self.number(vertex.lists.len() as u64);
         for list in &vertex.lists {
             self.text(&list.name);
             self.text(&format!("{:?}", list.redistribution));
             self.bytes(&list.shape.to_bytes());
+            self.shapes(&list.older);
         }
         self.number(vertex.sides.len() as u64);
         vertex.sides.iter().for_each(|side| self.text(&side.name));
+    }
+
+    fn shapes(&mut self, shapes: &[types::Shape]) {
+        self.number(shapes.len() as u64);
+        shapes.iter().for_each(|shape| self.bytes(&shape.to_bytes()));
     }
 
     fn chain(&mut self, chain: &Chain) {

@@ -4,7 +4,7 @@
 use std::{any::TypeId, sync::Arc};
 
 use checkpoint::manifest::{ListPart, Redistribution};
-use statebackend::StateSpec;
+use statebackend::{Migrations, StateSpec, Version};
 use types::{Bincode, Codec, Error, Result, Shape, Uid};
 
 use crate::api::erased::{AnySink, AnySource, Exchange, OperatorFactory};
@@ -119,6 +119,8 @@ pub struct Vertex {
     pub inputs: Vec<Edge>,
     /// Its declared keyed states, sorted by name.
     pub states: Vec<StateSpec>,
+    /// As which older types they may be stored, too.
+    pub migrations: Migrations,
     /// The canonical bytes of its key's shape; empty if it is not keyed.
     pub key_shape: Vec<u8>,
     /// Its operator list states, in order of declaration.
@@ -144,6 +146,7 @@ impl Vertex {
             chaining: Chaining::default(),
             inputs,
             states: Vec::new(),
+            migrations: Migrations::none(),
             key_shape: Vec::new(),
             lists: Vec::new(),
             sides: Vec::new(),
@@ -167,14 +170,16 @@ pub struct ListSpec {
     pub redistribution: Redistribution,
     /// The shape of its elements.
     pub shape: Shape,
+    /// The shapes that they may also be stored in, oldest first.
+    pub older: Vec<Shape>,
 }
 
 impl ListSpec {
-    /// Whether what is stored can be read as what is declared.
+    /// As which version of its type it is stored.
     ///
     /// # Errors
     /// `IncompatibleState` with the difference, `Corrupt` if the stored shape is none.
-    pub fn accepts(&self, stored: &ListPart) -> Result<()> {
+    pub fn accepts(&self, stored: &ListPart) -> Result<Version> {
         if stored.codec != Bincode::ID {
             return Err(Error::incompatible(format!(
                 "list state {:?} was stored with codec {}, this program uses {}: restore with a program that has it",
@@ -192,14 +197,13 @@ impl ListSpec {
                 self.redistribution.name(),
             )));
         }
-        match Shape::diff(&self.shape, &Shape::from_bytes(&stored.shape)?) {
-            None => Ok(()),
-            Some(difference) => Err(Error::incompatible(format!(
-                "the elements of list state {:?} have changed: {difference}; declare it under a new name, or restore \
-                 with the program that wrote it",
-                self.name
-            ))),
-        }
+        let (place, found) = (format!("list state {:?}", self.name), Shape::from_bytes(&stored.shape)?);
+        Version::of(&place, &self.shape, &self.older, &found).map_err(|error| {
+            error.with_advice(
+                "declare it under a new name, register a migration from the type that the snapshot holds, or restore with the \
+                 program that wrote it",
+            )
+        })
     }
 }
 

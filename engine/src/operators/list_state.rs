@@ -4,9 +4,10 @@
 use std::{any::Any, collections::BTreeMap};
 
 use checkpoint::manifest::{ListElements, ListPart, Redistribution};
-use types::{Bincode, Codec, Error, Result, Shape, serde::Serialize};
+use statebackend::{Migration, Version};
+use types::{Bincode, Codec, Error, ErrorKind, Result, Shape, ShapedValue, serde::Serialize};
 
-use crate::{api::data::Data, graph::logical::ListSpec};
+use crate::{api::data::Data, graph::logical::ListSpec, task::guard};
 
 /// All list states of one operator instance, in order of declaration.
 pub(crate) type Lists = Vec<ListSlot>;
@@ -15,7 +16,11 @@ pub(crate) type Lists = Vec<ListSlot>;
 pub(crate) struct ListSlot {
     pub(crate) spec: ListSpec,
     values: Box<dyn AnyList>,
+    /// How an element of each older type is taken in, oldest first.
+    older: Vec<TakeOlder>,
 }
+
+type TakeOlder = Box<dyn Fn(&mut dyn AnyList, &[u8]) -> Result<()> + Send>;
 
 /// The elements, whatever their type.
 trait AnyList: Any + Send {
@@ -77,14 +82,48 @@ impl<K: Data + Ord, V: Data> AnyList for BTreeMap<K, V> {
 
 impl ListSlot {
     pub(crate) fn list<T: Data>(name: &str, redistribution: Redistribution) -> Self {
-        let spec = ListSpec { name: name.to_owned(), redistribution, shape: Shape::trace::<T>() };
-        Self { spec, values: Box::new(Vec::<T>::new()) }
+        let (shape, older) = (Shape::trace::<T>(), Vec::new());
+        let spec = ListSpec { name: name.to_owned(), redistribution, shape, older };
+        Self { spec, values: Box::new(Vec::<T>::new()), older: Vec::new() }
     }
 
     pub(crate) fn broadcast<K: Data + Ord, V: Data>(name: &str) -> Self {
-        let (redistribution, shape) = (Redistribution::Broadcast, Shape::trace::<(K, V)>());
-        let spec = ListSpec { name: name.to_owned(), redistribution, shape };
-        Self { spec, values: Box::new(BTreeMap::<K, V>::new()) }
+        let (shape, older) = (Shape::trace::<(K, V)>(), Vec::new());
+        let spec =
+            ListSpec { name: name.to_owned(), redistribution: Redistribution::Broadcast, shape, older };
+        Self { spec, values: Box::new(BTreeMap::<K, V>::new()), older: Vec::new() }
+    }
+
+    /// A list whose elements may be stored as older types.
+    pub(crate) fn migrating<T: Data>(
+        name: &str,
+        redistribution: Redistribution,
+        migration: Migration<T>,
+    ) -> Self {
+        let mut slot = Self::list::<T>(name, redistribution);
+        for (shape, read) in migration.into_versions() {
+            slot.spec.older.push(shape);
+            slot.older.push(Box::new(move |list, element| {
+                elements_mut::<Vec<T>>(list).push(read(element)?);
+                Ok(())
+            }));
+        }
+        slot
+    }
+
+    /// A map whose values may be stored as older types.
+    pub(crate) fn migrating_broadcast<K: Data + Ord, V: Data>(name: &str, migration: Migration<V>) -> Self {
+        let mut slot = Self::broadcast::<K, V>(name);
+        for (shape, read) in migration.into_versions() {
+            slot.spec.older.push(Shape::Tuple(vec![Shape::trace::<K>(), shape]));
+            slot.older.push(Box::new(move |map, entry| {
+                let mut value = entry;
+                let key: K = Bincode::decode_first(&mut value)?;
+                elements_mut::<BTreeMap<K, V>>(map).insert(key, read(value)?);
+                Ok(())
+            }));
+        }
+        slot
     }
 
     /// The elements as they were declared: a list of them or a map.
@@ -94,7 +133,7 @@ impl ListSlot {
 
     /// The same, to change.
     pub(crate) fn elements_mut<C: Any>(&mut self) -> &mut C {
-        self.values.as_any_mut().downcast_mut().expect("a handle has the type of its declaration")
+        elements_mut(&mut *self.values)
     }
 
     fn part(&self) -> Result<ListPart> {
@@ -108,13 +147,45 @@ impl ListSlot {
     }
 
     fn restore(&mut self, part: &ListPart) -> Result<()> {
-        self.spec.accepts(part)?;
+        let version = self.spec.accepts(part)?;
         for element in part.elements.iter() {
-            let restored = self.values.restore(element);
+            let restored = match version {
+                Version::Declared => self.values.restore(element),
+                Version::Older(older) => {
+                    let take = &self.older[older];
+                    let taken = guard::catch(|| take(&mut *self.values, element));
+                    taken.map_err(|error| migration_failed(error, part, element))
+                }
+            };
             restored.map_err(|error| error.context(format!("list state {:?}", self.spec.name)))?;
         }
         Ok(())
     }
+}
+
+fn elements_mut<C: Any>(list: &mut dyn AnyList) -> &mut C {
+    list.as_any_mut().downcast_mut().expect("a handle has the type of its declaration")
+}
+
+/// Whatever kind of error it is: a restart would come to the same end.
+fn migration_failed(error: Error, part: &ListPart, element: &[u8]) -> Error {
+    /// Of a long element so many characters say which one it is.
+    const SHOWN: usize = 100;
+    let read =
+        Shape::from_bytes(&part.shape).and_then(|shape| ShapedValue::decode(&shape, &part.codec, element));
+    let text = match (part.redistribution, read) {
+        (Redistribution::Broadcast, Ok(ShapedValue::Tuple(entry))) if entry.len() == 2 => {
+            format!("key {}", entry[0])
+        }
+        (_, Ok(element)) => format!("element {element}"),
+        (_, Err(_)) => "an element".to_owned(),
+    };
+    let more = if text.chars().nth(SHOWN).is_some() { "..." } else { "" };
+    let text: String = text.chars().take(SHOWN).collect();
+    error
+        .with_kind(ErrorKind::IncompatibleState)
+        .context(format!("{text}{more}: its migration"))
+        .with_advice("nothing was changed: mend the migration, or start the program that wrote the snapshot")
 }
 
 /// All list states at this moment.

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use checkpoint::manifest::{ListPart, Manifest, OperatorSnapshot};
-use statebackend::{StateSpec, check_compatible};
+use statebackend::{Action, Expected, StateSpec, Version, check_compatible};
 use types::{Error, Result, Shape, Uid};
 
-use super::describe;
+use super::{describe, migrate};
 use crate::graph::{
     logical::{Vertex, VertexKind},
     physical::Plan,
@@ -131,13 +131,31 @@ fn is_empty(operator: &OperatorSnapshot) -> bool {
 fn operator_fits(vertex: &Vertex, operator: &OperatorSnapshot, may_drop: bool, place: &str) -> Result<()> {
     let here = |error: Error| error.context(format!("{place}, operator {}", operator.uid));
     key_fits(vertex, operator).map_err(here)?;
-    let found: Vec<StateSpec> =
-        operator.states.iter().map(describe::spec).collect::<Result<_>>().map_err(here)?;
-    check_compatible(&operator.uid, &vertex.states, may_drop, &found)
-        .map_err(|error| error.context(place))?;
+    for description in &operator.states {
+        let found = describe::spec(description).map_err(here)?;
+        state_fits(vertex, operator, &found, may_drop).map_err(|error| error.context(place))?;
+    }
     let stored = operator.subtasks.iter().flat_map(|subtask| &subtask.lists);
     let mut states = stored.filter(|part| !part.is_expiry_clocks());
-    states.try_for_each(|part| list_fits(vertex, part, may_drop)).map_err(here)
+    states.try_for_each(|part| list_fits(vertex, part, may_drop).map(drop)).map_err(here)
+}
+
+/// What restoring does with a keyed state.
+pub(super) fn state_fits(
+    vertex: &Vertex,
+    operator: &OperatorSnapshot,
+    found: &StateSpec,
+    may_drop: bool,
+) -> Result<Action> {
+    let expected = Expected { states: &vertex.states, migrations: &vertex.migrations, may_drop };
+    let actions = check_compatible(&operator.uid, expected, std::slice::from_ref(found))?;
+    if let Some(declared) = vertex.states.iter().find(|spec| spec.name == found.name) {
+        migrate::has_event_time(operator, declared, found)?;
+    }
+    actions
+        .into_iter()
+        .next()
+        .ok_or_else(|| Error::internal("a state was compared, and nothing is said of it"))
 }
 
 /// Whether the keys are still of the same type.
@@ -149,17 +167,18 @@ pub(super) fn key_fits(vertex: &Vertex, operator: &OperatorSnapshot) -> Result<(
     let found = Shape::from_bytes(&operator.key_shape)?;
     match Shape::diff(&expected, &found) {
         None => Ok(()),
-        Some(difference) => {
-            Err(Error::incompatible(format!("the type of its key has changed: {difference}")))
-        }
+        Some(difference) => Err(Error::incompatible(format!(
+            "the type of its key has changed: {difference}; keys cannot be migrated: restore with the program that wrote the \
+                 snapshot, or give the operator another uid"
+        ))),
     }
 }
 
-/// The list states of sources are their splits, which no spec describes.
-pub(super) fn list_fits(vertex: &Vertex, part: &ListPart, may_drop: bool) -> Result<()> {
+/// As which version of its type a list state is stored. Those of sources are their splits, which no spec describes.
+pub(super) fn list_fits(vertex: &Vertex, part: &ListPart, may_drop: bool) -> Result<Version> {
     match vertex.lists.iter().find(|list| list.name == part.name) {
         Some(list) => list.accepts(part),
-        None if may_drop || !matches!(vertex.kind, VertexKind::Operator(_)) => Ok(()),
+        None if may_drop || !matches!(vertex.kind, VertexKind::Operator(_)) => Ok(Version::Declared),
         None => Err(Error::incompatible(format!(
             "it holds list state {:?}, which the operator no longer declares: declare it, or drop the operator's state \
              with --allow-dropped-state",

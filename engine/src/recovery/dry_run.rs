@@ -9,7 +9,7 @@ use checkpoint::{
     manifest::{Manifest, OperatorSnapshot},
     savepoint::SnapshotLocation,
 };
-use statebackend::{Action, StateSpec, check_compatible, is_timers};
+use statebackend::{Action, Version, is_timers};
 use types::{Error, Result, Shape, Uid, count};
 use unicode_width::UnicodeWidthStr;
 
@@ -27,6 +27,8 @@ use crate::{
 pub enum Outcome {
     /// It is restored.
     Restored,
+    /// It is restored, and its values are written anew before: how they change, in words.
+    Migrated(String),
     /// The snapshot does not have it: it begins empty.
     Begins,
     /// The job does not have it any more, and it was said that it may be dropped.
@@ -81,6 +83,7 @@ impl fmt::Display for RestoreReport {
         let line = |row: &RestoreRow| {
             let outcome = match &row.outcome {
                 Outcome::Restored => "restored".to_owned(),
+                Outcome::Migrated(change) => format!("migrated: {change}"),
                 Outcome::Begins => "begins empty".to_owned(),
                 Outcome::Dropped => "dropped".to_owned(),
                 Outcome::Refused(reason) => format!("refused: {reason}"),
@@ -204,10 +207,12 @@ impl Rows<'_> {
         }
         let may_drop = self.may_drop.contains(&operator.uid);
         for description in &operator.states {
-            let checked = describe::spec(description).and_then(|spec: StateSpec| {
-                let actions = check_compatible(&operator.uid, &vertex.states, may_drop, &[spec])?;
-                let dropped = matches!(actions.first(), Some(Action::Drop(_)));
-                Ok(if dropped { Outcome::Dropped } else { Outcome::Restored })
+            let checked = describe::spec(description).and_then(|spec| {
+                Ok(match compatible::state_fits(vertex, operator, &spec, may_drop)? {
+                    Action::Restore(_) | Action::Begin(_) => Outcome::Restored,
+                    Action::Migrate(_, change) => Outcome::Migrated(change),
+                    Action::Drop(_) => Outcome::Dropped,
+                })
             });
             self.checked(&name, &description.name, &description.kind, checked);
         }
@@ -215,10 +220,16 @@ impl Rows<'_> {
         let parts = operator.subtasks.iter().flat_map(|subtask| &subtask.lists);
         for part in parts.filter(|part| operator.is_list_state(part)) {
             if seen.insert(&part.name) {
-                let is_declared = vertex.lists.iter().any(|list| list.name == part.name);
-                let is_own = is_declared || !matches!(vertex.kind, VertexKind::Operator(_));
-                let outcome = if is_own { Outcome::Restored } else { Outcome::Dropped };
-                let checked = compatible::list_fits(vertex, part, may_drop).map(|()| outcome);
+                let declared = vertex.lists.iter().find(|list| list.name == part.name);
+                let is_own = declared.is_some() || !matches!(vertex.kind, VertexKind::Operator(_));
+                let checked =
+                    compatible::list_fits(vertex, part, may_drop).map(|version| match (version, declared) {
+                        (Version::Older(_), Some(list)) => {
+                            Outcome::Migrated(format!("from {} to {}", shape(&part.shape), list.shape))
+                        }
+                        _ if is_own => Outcome::Restored,
+                        _ => Outcome::Dropped,
+                    });
                 self.checked(&name, &part.name, part.redistribution.name(), checked);
             }
         }

@@ -11,7 +11,7 @@ use checkpoint::manifest::{
 use statebackend::is_timers;
 use types::{KeyGroupRange, Result, Run, SubtaskIndex, Timestamp, Uid};
 
-use super::compatible::stored;
+use super::{compatible::stored, migrate};
 use crate::{
     api::erased::SplitState,
     cluster::enumerator::Enumerator,
@@ -29,11 +29,11 @@ pub(crate) struct Restored {
     pub(crate) splits: BTreeMap<Uid, Vec<SplitState>>,
 }
 
-/// Deals `manifest` out.
+/// Deals `manifest` out, which fits `plan`, at this time.
 ///
 /// # Errors
 /// `Corrupt` if the state of a split enumerator cannot be read.
-pub(crate) fn deal(plan: &Plan, manifest: &Manifest) -> Result<Restored> {
+pub(crate) fn deal(plan: &Plan, manifest: &Manifest, now: Timestamp) -> Result<Restored> {
     let mut restored = Restored::default();
     for (chain_index, chain) in plan.chains.iter().enumerate() {
         let silent = stored(plan.vertex(chain.vertices[0]), manifest).map(silent).unwrap_or_default();
@@ -42,6 +42,7 @@ pub(crate) fn deal(plan: &Plan, manifest: &Manifest) -> Result<Restored> {
             let Some(uid) = &vertex.uid else { continue };
             let Some(operator) = stored(vertex, manifest) else { continue };
             let dropped = dropped(vertex, operator);
+            let migrates = migrate::times(vertex, operator, now)?;
             if let Some(enumerator) = &operator.enumerator {
                 restored.splits.insert(uid.clone(), Enumerator::restore(enumerator)?);
             }
@@ -51,6 +52,7 @@ pub(crate) fn deal(plan: &Plan, manifest: &Manifest) -> Result<Restored> {
                 let restore = OperatorRestore {
                     position,
                     runs: runs(operator, groups, &dropped),
+                    migrates,
                     lists: lists(operator, subtask, chain.parallelism)
                         .into_iter()
                         .filter(|part| is_kept(vertex, part) && !operator.is_place(part))

@@ -9,7 +9,8 @@ use checkpoint::{
 };
 use env::FaultPoint;
 use serde::{Deserialize, Serialize};
-use types::{Error, Result, Run, Timestamp};
+use statebackend::plan_migration;
+use types::{Error, ExpiryClocks, ExpiryTimes, Result, Run, Timestamp};
 
 use super::{
     guard,
@@ -26,6 +27,8 @@ pub struct OperatorRestore {
     pub position: usize,
     /// The runs of its keyed state, oldest first, clipped to its key groups.
     pub runs: Vec<Run>,
+    /// There if keyed states must be written anew before they are restored: what time it is for values that get deadlines.
+    pub migrates: Option<ExpiryTimes>,
     /// Its list states, dealt out.
     pub lists: Vec<ListPart>,
     /// The watermark with which it goes on; without one event time begins anew.
@@ -83,6 +86,7 @@ pub(crate) async fn open_and_restore(
             }
             Role::Operator(at) => {
                 stored[at] = given.watermark;
+                let clocks = expiry_clocks(&given.lists).map_err(in_place)?;
                 let operator = &mut *task.chain.operators[at].operator;
                 operator.restore_lists(given.lists).map_err(in_place)?;
                 if let Some(keyed) = operator.keyed() {
@@ -96,11 +100,23 @@ pub(crate) async fn open_and_restore(
                         let (store, share) = opened.and_then(|opened| opened).map_err(in_place)?;
                         keyed.use_store(store, share);
                     }
-                    let store = LocalStore::new(Arc::clone(&task.store), task.local.clone(), &given.runs);
-                    statebackend::restore(&task.env, &store.restoring(&read), &given.runs, keyed)
+                    let mut runs = given.runs;
+                    if let Some(now) = given.migrates {
+                        let (declared, groups) = (keyed.declared().clone(), keyed.groups());
+                        let store = LocalStore::new(Arc::clone(&task.store), task.local.clone(), &runs)
+                            .restoring(&read);
+                        let plan = plan_migration(&store, &runs, &declared, groups).await;
+                        if let Some(plan) = plan.map_err(in_place)? {
+                            let identity = snapshots.migrated(vertex.uid.clone());
+                            let migrated = task.uploads.migrate(&store, plan, &clocks, now, identity).await;
+                            runs = migrated.map_err(in_place)?;
+                        }
+                    }
+                    let store = LocalStore::new(Arc::clone(&task.store), task.local.clone(), &runs);
+                    statebackend::restore(&task.env, &store.restoring(&read), &runs, keyed)
                         .await
                         .map_err(in_place)?;
-                    snapshots.add_keyed(vertex.position, vertex.uid.clone(), given.runs);
+                    snapshots.add_keyed(vertex.position, vertex.uid.clone(), runs);
                 }
             }
             Role::Sink => of_sink = given.watermark,
@@ -109,6 +125,12 @@ pub(crate) async fn open_and_restore(
     restore_watermarks(task, stored, of_source, of_sink);
     task.env.fault(FaultPoint::RestoreAfter)?;
     Ok(RestoredBytes { local: task.local.is_some().then(|| read.local()), store: read.store() })
+}
+
+/// Until when state had expired at the snapshot, whether or not the operator still has any that does.
+fn expiry_clocks(lists: &[ListPart]) -> Result<ExpiryClocks> {
+    let part = lists.iter().find(|part| part.is_expiry_clocks());
+    part.map_or_else(|| Ok(ExpiryClocks::default()), ListPart::expiry_clocks)
 }
 
 fn restore_watermarks(

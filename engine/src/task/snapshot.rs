@@ -139,6 +139,11 @@ impl Snapshots {
         }
     }
 
+    /// The identity of the run in which a restore writes states of an operator anew. Those of checkpoints follow.
+    pub(crate) fn migrated(&self, operator: Uid) -> RunIdentity {
+        RunIdentity { job: self.job, attempt: self.attempt, operator, subtask: self.task.subtask, number: 0 }
+    }
+
     /// Registers a keyed operator with the runs it was restored from.
     pub(crate) fn add_keyed(&mut self, position: usize, uid: Uid, restored: Vec<Run>) {
         let restored = restored.into_iter();

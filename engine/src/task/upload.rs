@@ -15,11 +15,13 @@ use checkpoint::{
     storage::paths,
 };
 use env::{Env, FaultPoint, Message, Sender, Store};
-use statebackend::{Delta, MergePolicy, Refill, RunCompression, RunSet, merge, run_of, write_run};
+use statebackend::{
+    Delta, MergePolicy, MigrationPlan, Refill, Rewriting, RunCompression, RunSet, merge, run_of, write_run,
+};
 use tokio::sync::Semaphore;
-use types::{CheckpointId, Error, ExpiryClocks, KeyGroupRange, Result, Run, RunIdentity};
+use types::{CheckpointId, Error, ExpiryClocks, ExpiryTimes, KeyGroupRange, Result, Run, RunIdentity};
 
-use super::snapshot::MergeWork;
+use super::{guard, snapshot::MergeWork};
 
 /// What the background has done for a task.
 #[derive(Debug)]
@@ -118,6 +120,24 @@ impl Uploads {
         self.failing.store(false, Ordering::Relaxed);
         self.env.fault(FaultPoint::RunUploadAfter)?;
         Ok(Some(run))
+    }
+
+    /// Writes states anew before they are restored; returns the runs to restore. `clocks` are the snapshot's. The new run is
+    /// durable, and no checkpoint names it yet: if the attempt dies before the first one, a later attempt begins anew from the
+    /// same snapshot, and collects it.
+    pub(crate) async fn migrate(
+        &self,
+        store: &dyn Store,
+        plan: MigrationPlan,
+        clocks: &ExpiryClocks,
+        now: ExpiryTimes,
+        identity: RunIdentity,
+    ) -> Result<Vec<Run>> {
+        let path = &paths::run(identity.attempt, &identity.operator, identity.subtask, identity.number);
+        let compression = self.compression;
+        let call = |call: &mut dyn FnMut() -> Result<()>| guard::catch(call);
+        let how = Rewriting { clocks, now, identity, path, compression, call };
+        plan.rewrite(&self.env, store, how).await
     }
 
     /// Makes memory ready that draining will soon need.

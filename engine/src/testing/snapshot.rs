@@ -3,11 +3,17 @@
 use std::collections::BTreeMap;
 
 use checkpoint::manifest::ListPart;
-use env::{Env, Payload};
-use statebackend::{RunCompression, restore as restore_runs, run_of, write_run};
-use types::{AttemptId, CheckpointId, Error, JobId, Result, Run, RunIdentity, SubtaskIndex, Timestamp, Uid};
+use env::{Env, Payload, Store};
+use statebackend::{
+    KeyedState, Rewriting, RunCompression, plan_migration, restore as restore_runs, run_of, write_run,
+};
+use types::{
+    AttemptId, CheckpointId, Error, ExpiryTimes, JobId, Result, Run, RunIdentity, SubtaskIndex, Timestamp,
+    Uid,
+};
 
 use super::pipeline::{Pipeline, Vertices};
+use crate::task::guard;
 
 /// What a checkpoint of a harness holds.
 #[derive(Clone, Debug, Default)]
@@ -108,15 +114,49 @@ pub(super) async fn restore(
         let in_place = |error: Error| error.context(format!("operator {uid}"));
         let operator = pipeline.operator(index);
         operator.restore_lists(state.lists.clone()).map_err(in_place)?;
+        let mut state = state.clone();
         if let Some(keyed) = operator.keyed() {
+            let written = migrate(&mut state, uid, snapshot.checkpoint, keyed, env, &*store).await;
+            base.files.extend(written.map_err(in_place)?);
             restore_runs(env, &*store, &state.runs, keyed).await.map_err(in_place)?;
         }
         watermarks[index] = state.watermark;
         // From here on under the operator's present uid.
         base.operators.remove(uid);
-        base.operators.extend(vertices.uid(index).map(|uid| (uid.clone(), state.clone())));
+        base.operators.extend(vertices.uid(index).map(|uid| (uid.clone(), state)));
     }
     pipeline.restore_watermarks(watermarks);
     pipeline.base = base;
     Ok(())
+}
+
+/// Writes states anew that are stored as older types; the file with that, if there is one.
+async fn migrate(
+    state: &mut OperatorState,
+    uid: &Uid,
+    checkpoint: CheckpointId,
+    keyed: &KeyedState,
+    env: &Env,
+    store: &dyn Store,
+) -> Result<Option<(String, Payload)>> {
+    let Some(plan) = plan_migration(store, &state.runs, keyed.declared(), keyed.groups()).await? else {
+        return Ok(None);
+    };
+    let path = format!("{uid}-{checkpoint}-migrated.run");
+    // It is there if the snapshot was restored before.
+    store.delete(&path).await?;
+    let clocks = state.lists.iter().find(|part| part.is_expiry_clocks()).map(ListPart::expiry_clocks);
+    let how = Rewriting {
+        clocks: &clocks.transpose()?.unwrap_or_default(),
+        now: ExpiryTimes { event: state.watermark.unwrap_or(Timestamp::MIN), processing: env.wall() },
+        identity: RunIdentity { number: 0, ..identity(uid, checkpoint) },
+        path: &path,
+        compression: RunCompression::Zstd,
+        call: |call| guard::catch(call),
+    };
+    state.runs = plan.rewrite(env, store, how).await?;
+    match store.get(&path).await? {
+        Some(bytes) => Ok(Some((path, vec![bytes]))),
+        None => Ok(None),
+    }
 }

@@ -68,6 +68,7 @@ keeping!(
     After,
     Changed,
     |states| (
+        // There is no event time in these jobs.
         states.expiring(Ttl::event_time(Duration::from_secs(1))).value("sum"),
         states.list("new"),
         states.operator_union_list("seen"),
@@ -79,6 +80,35 @@ type Text = ValueState<String>;
 keeping!(Other, Text, |states| states.value("sum"), |kept, ctx| kept.set(ctx, "one".to_owned()));
 type List = OperatorListState<u64>;
 keeping!(Listed, List, |states| states.operator_list("sum"), |_, _| Ok(()));
+type Migrated = (Expiring<ValueState<u64>>, MapState<u64, String>, OperatorListState<String>);
+keeping!(
+    Migrating,
+    Migrated,
+    |states| (
+        states.expiring(Ttl::processing_time(Duration::from_secs(1))).value("sum"),
+        states.migrating(|old: u64| Ok(old.to_string())).map("gone"),
+        states.migrating(|old: u64| Ok(old.to_string())).operator_list("seen"),
+    ),
+    |_, _| Ok(())
+);
+keeping!(
+    Mistaken,
+    (ValueState<String>, MapState<u64, u64>, OperatorListState<String>),
+    |states| (
+        states.migrating(|old: u32| Ok(old.to_string())).value("sum"),
+        states.map("gone"),
+        states.migrating(|old: (u8, u8)| Ok(format!("{old:?}"))).operator_list("seen"),
+    ),
+    |_, _| Ok(())
+);
+
+/// Both operators with the same function.
+fn both<F: ProcessFunction<Key = u64, In = u64, Out = u64> + Clone>(function: F) -> Job {
+    let job = job(&[]);
+    let one = job.source("numbers", numbers()).key_by(|number| *number % 7).process("one", function.clone());
+    one.key_by(|number| *number % 7).process("two", function).sink("out", Ledger::<u64>::default());
+    job
+}
 
 /// Two operators with state.
 fn before(out: &Ledger<u64>) -> Job {
@@ -117,6 +147,7 @@ async fn leave_checkpoint_with(sim: &Control, env: &Env, out: &Ledger<u64>) {
 fn told(report: &RestoreReport) -> Vec<(&str, &str, &str)> {
     let word = |outcome: &Outcome| match outcome {
         Outcome::Restored => "restored",
+        Outcome::Migrated(_) => "migrated",
         Outcome::Begins => "begins",
         Outcome::Dropped => "dropped",
         Outcome::Refused(_) => "refused",
@@ -178,7 +209,7 @@ fn each_state_is_told_and_nothing_is_done() {
         ];
         assert_eq!(told(&dropping), expected);
         let reason = dropping.to_string();
-        assert!(reason.contains("value, event-time ttl"), "{reason}");
+        assert!(reason.contains("state \"sum\": it gets an event-time ttl"), "{reason}");
 
         let report =
             after(&[("max-parallelism", "64")], false).check_restore(&env, "/checkpoints").await.unwrap();
@@ -294,5 +325,45 @@ fn what_the_line_of_history_has_dropped_before_is_dropped_again() {
         let report = only_one(&elsewhere).check_restore(&env, "/checkpoints").await.unwrap();
         assert!(told(&report).contains(&("two", "sum", "refused")), "{report}");
         run(sim, only_one(&[])).await.unwrap();
+    });
+}
+
+#[test]
+fn a_migration_is_told_with_both_types_and_not_done() {
+    simulate(async |sim, env: Env| {
+        leave_checkpoint(sim, &env).await;
+        let before = env.open_store("/checkpoints").unwrap().list("").await.unwrap();
+        let report = both(Migrating).check_restore(&env, "/checkpoints").await.unwrap();
+        let mut expected = vec![("numbers", "splits", "restored")];
+        for operator in ["one", "two"] {
+            expected.extend(["gone", "sum", "seen"].map(|state| (operator, state, "migrated")));
+        }
+        assert_eq!(told(&report), expected);
+        report.verdict().unwrap();
+        let text = report.to_string();
+        let line = |words: &[&str]| {
+            assert!(
+                text.lines().any(|line| line.split_whitespace().eq(words.iter().copied())),
+                "{words:?}: {text}"
+            );
+        };
+        line(&["one", "gone", "map", "migrated:", "from", "u64", "to", "str"]);
+        line(&["one", "sum", "value", "migrated:", "gets", "processing-time", "ttl"]);
+        line(&["two", "seen", "list", "migrated:", "from", "u64", "to", "str"]);
+
+        let report = both(Mistaken).check_restore(&env, "/checkpoints").await.unwrap();
+        let text = report.to_string();
+        assert!(told(&report).contains(&("one", "gone", "restored")));
+        for part in [
+            "state \"sum\": the type has changed: expected str, found u64; nor does the migration take it, from u32: \
+             expected u32, found u64",
+            "list state \"seen\": the type has changed: expected str, found u64; nor does the migration take it",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_says(&report.verdict().unwrap_err(), ErrorKind::IncompatibleState, &["4 of 7 states refused"]);
+        assert_eq!(env.open_store("/checkpoints").unwrap().list("").await.unwrap(), before);
+        run(sim, both(Mistaken)).await.unwrap_err();
+        run(sim, both(Migrating)).await.unwrap();
     });
 }

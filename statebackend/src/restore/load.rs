@@ -2,9 +2,9 @@
 //! keys, which is that of runs. Timers go into memory.
 
 use env::{Env, FaultPoint, Store};
-use types::{Error, KeyGroupRange, Result, Run, key_hash};
+use types::{Error, Result, Run, key_hash};
 
-use super::{RestoreStats, check_value, places};
+use super::{RestoreStats, check_value, clip, places};
 use crate::{
     declare::StateSpec,
     run::{
@@ -46,12 +46,6 @@ pub(super) async fn load(
     loading = env.blocking("restore", move || loading.flush().map(|()| loading)).await??;
     *into = loading.state;
     Ok(loading.stats)
-}
-
-/// The parts of the runs that hold key groups of `groups`.
-fn clip(runs: &[Run], groups: KeyGroupRange) -> Vec<Run> {
-    let clipped = |run: &Run| Some(Run { groups: run.groups.intersect(groups)?, ..run.clone() });
-    runs.iter().filter_map(clipped).collect()
 }
 
 /// State on its way into the store.

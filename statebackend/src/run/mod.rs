@@ -22,7 +22,7 @@ mod select;
 mod sort;
 mod verified;
 mod verify;
-mod writer;
+pub(crate) mod writer;
 
 pub use block::RunCompression;
 pub use canonical::{StateCount, StateSummary};

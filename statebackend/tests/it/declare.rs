@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use statebackend::{
-    Action, Data, Declared, KeyedState, StateDeclarations, StateSpec, check_compatible, restore,
+    Action, Data, Declared, Expected, KeyedState, StateDeclarations, StateSpec, check_compatible, restore,
 };
 use types::{CheckpointId, ErrorKind, Result, Run, Uid};
 
@@ -57,7 +57,9 @@ fn changed_states_are_refused_by_name() {
     let found = one::<Total>().descriptions();
     let restored = Action::Restore("total".to_owned());
     let check = |declared: &Declared, may_drop, found: &[StateSpec]| {
-        check_compatible(&operator, &declared.descriptions(), may_drop, found)
+        let (states, migrations) = (declared.descriptions(), declared.migrations());
+        let expected = Expected { states: &states, migrations: &migrations, may_drop };
+        check_compatible(&operator, expected, found)
     };
     assert_eq!(check(&one::<Total>(), false, &found).unwrap(), [restored]);
     let changed = check(&one::<ChangedTotal>(), false, &found).unwrap_err();

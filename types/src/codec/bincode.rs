@@ -45,6 +45,14 @@ impl Bincode {
     pub fn decode_file<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         positional::decode_all_with::<Self, _>(PhantomData, bytes, Allowance::of_file(bytes.len()))
     }
+
+    /// Decodes the value at the front of `input`, which is moved on behind it: a part of what was encoded as a whole.
+    ///
+    /// # Errors
+    /// `Corrupt` if no `T` stands there; `InvalidJob` if none can be read.
+    pub fn decode_first<T: DeserializeOwned>(input: &mut &[u8]) -> Result<T> {
+        positional::decode::<Self, _>(PhantomData, input)
+    }
 }
 
 /// The greatest integer that is its own byte.

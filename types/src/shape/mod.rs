@@ -4,13 +4,14 @@
 //!
 //! `trace` finds a shape through `Deserialize`, `sample` from a value through `Serialize`, `compare` names the first
 //! difference and joins two partial shapes, `bytes` is the stored form, `display` the printed one, `value` prints stored
-//! bytes, `key` reads a key that somebody wrote down.
+//! bytes, `key` reads a key that somebody wrote down, `names` leaves the names of types out.
 
 mod around;
 mod bytes;
 mod compare;
 mod display;
 mod key;
+mod names;
 mod path;
 mod sample;
 mod trace;

@@ -218,9 +218,116 @@ fn operator_lists_of_another_shape_are_refused() {
     let error = words.try_restore(&numbers.snapshot()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::IncompatibleState);
     assert!(
-        error.message().starts_with("operator op: the elements of list state \"seen\" have changed"),
+        error.message().starts_with("operator op: list state \"seen\": the type has changed: "),
         "{error}"
     );
+}
+
+/// Adds up and lists numbers.
+#[derive(Clone)]
+struct Adding;
+
+impl ProcessFunction for Adding {
+    type Key = u64;
+    type In = u64;
+    type Out = String;
+    type State = (ValueState<u64>, OperatorListState<u64>);
+
+    fn declare(states: &mut Declarations) -> Self::State {
+        (states.value("sum"), states.operator_list("seen"))
+    }
+
+    fn process(&mut self, number: u64, kept: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
+        let sum = kept.0.get(ctx)?.unwrap_or(0) + number;
+        kept.1.get(ctx).push(number);
+        kept.0.set(ctx, sum)
+    }
+}
+
+/// The same of texts, and tells what there is.
+#[derive(Clone)]
+struct Joining;
+
+impl ProcessFunction for Joining {
+    type Key = u64;
+    type In = u64;
+    type Out = String;
+    type State = (ValueState<String>, OperatorListState<String>);
+
+    fn declare(states: &mut Declarations) -> Self::State {
+        let text = |number: u64| Ok(number.to_string());
+        (states.migrating(text).value("sum"), states.migrating(text).operator_list("seen"))
+    }
+
+    fn process(&mut self, number: u64, kept: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
+        kept.1.get(ctx).push(number.to_string());
+        let sum = kept.0.get(ctx)?.unwrap_or_default() + "+" + &number.to_string();
+        kept.0.set(ctx, sum.clone())?;
+        let seen = kept.1.get(ctx).join(",");
+        ctx.emit(format!("{sum} of {seen}"));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_snapshot_of_an_older_version_is_migrated_once() {
+    let mut before = OperatorHarness::new(|it: Stream<u64>| it.key_by(|n| n % 2).process("op", Adding));
+    for number in [1, 2, 3] {
+        before.push_untimed(number);
+    }
+    let snapshot = before.snapshot();
+    let mut after = OperatorHarness::new(|it: Stream<u64>| it.key_by(|n| n % 2).process("op", Joining));
+    for _ in 0..2 {
+        after.restore(&snapshot);
+        after.push_untimed(5);
+        assert_eq!(after.out(), ["4+5 of 1,2,3,5"]);
+    }
+    let snapshot = after.snapshot();
+    after.restore(&snapshot);
+    after.push_untimed(4);
+    after.push_untimed(7);
+    assert_eq!(after.out(), ["2+4 of 1,2,3,5,4", "4+5+7 of 1,2,3,5,4,7"]);
+}
+
+/// What `fold` and its like had kept, as a text.
+#[derive(Clone)]
+struct Folded;
+
+impl ProcessFunction for Folded {
+    type Key = u64;
+    type In = u64;
+    type Out = String;
+    type State = ValueState<String>;
+
+    fn declare(states: &mut Declarations) -> Self::State {
+        states.migrating(|sum: u64| Ok(format!("it was {sum}"))).value("value")
+    }
+
+    fn process(&mut self, _number: u64, kept: &Self::State, ctx: &mut Context<'_, Self>) -> Result<()> {
+        let text = kept.get(ctx)?.unwrap_or_default();
+        ctx.emit(text);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_rolling_aggregate_kept_is_migrated_by_a_function_under_its_uid() {
+    type Build = fn(Stream<u64>) -> Stream<(u64, u64)>;
+    let rolling: [Build; 3] = [
+        |it| it.key_by(|n| n % 2).fold("op", 0_u64, |sum, n| *sum += n),
+        |it| it.key_by(|n| n % 2).sum("op", |n| *n),
+        |it| it.key_by(|n| n % 2).reduce("op", |a, b| a + b).map(|n| (0, n)),
+    ];
+    for build in rolling {
+        let mut before = OperatorHarness::new(build);
+        for number in [1, 2, 3] {
+            before.push_untimed(number);
+        }
+        let mut after = OperatorHarness::new(|it: Stream<u64>| it.key_by(|n| n % 2).process("op", Folded));
+        after.restore(&before.snapshot());
+        after.push_untimed(5);
+        assert_eq!(after.out(), ["it was 4"]);
+    }
 }
 
 /// Counts numbers by their last digit, in a map that all subtasks have.
