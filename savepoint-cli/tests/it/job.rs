@@ -16,12 +16,12 @@ use checkpoint::{
 use env::{Env, Store};
 use serde::Serialize;
 use statebackend::{
-    Declared, KeyRef, KeyedContext, KeyedState, RunCompression, RunSet, StateSpec, copy_canonical, run_of,
-    write_run,
+    Declared, KeyRef, KeyedContext, KeyedState, Rewriting, RunCompression, RunSet, StateSpec, copy_canonical,
+    plan_migration, restore, run_of, write_run,
 };
 use types::{
-    Bincode, CheckpointId, Codec, ExpiryClocks, KeyGroupRange, MaxParallelism, Result, Run, RunIdentity,
-    Shape, SubtaskIndex, TimeDomain, Timestamp, Uid,
+    Bincode, CheckpointId, Codec, ExpiryClocks, ExpiryTimes, KeyGroupRange, MaxParallelism, Result, Run,
+    RunIdentity, Shape, SubtaskIndex, TimeDomain, Timestamp, Uid,
 };
 
 /// A job that runs as far as a test drives it.
@@ -153,6 +153,26 @@ impl Job {
             });
             subtask.lists.sort_by(|a, b| a.name.cmp(&b.name));
         }
+    }
+
+    /// Lets an operator go on from its runs with other states, into which the stored ones are migrated.
+    pub(crate) async fn migrate(&mut self, uid: &str, declared: Declared) -> Result<()> {
+        let (job, attempt, clocks) = (self.history.job(), self.history.attempt(), ExpiryClocks::default());
+        let operator = self.operators.get_mut(uid).unwrap();
+        for (index, Subtask { groups, state, runs, .. }) in (0..).zip(&mut operator.subtasks) {
+            let subtask = SubtaskIndex(index);
+            let identity = RunIdentity { job, attempt, operator: Uid::new(uid)?, subtask, number: 0 };
+            let path = &paths::run(attempt, &identity.operator, subtask, identity.number);
+            let now = ExpiryTimes { event: Timestamp(1_000), ..ExpiryTimes::BEGINNING };
+            let compression = RunCompression::Zstd;
+            let how = Rewriting { clocks: &clocks, now, identity, path, compression, call: |call| call() };
+            let plan = plan_migration(&*self.store, runs, &declared, *groups).await?.unwrap();
+            *runs = plan.rewrite(&self.env, &*self.store, how).await?;
+            *state = KeyedState::new(declared.clone(), *groups, self.next);
+            restore(&self.env, &*self.store, runs, state).await?;
+        }
+        operator.declared = declared;
+        Ok(())
     }
 
     pub(crate) async fn checkpoint(&mut self, kind: CheckpointKind) -> Result<Manifest> {

@@ -13,6 +13,7 @@ mod expiring;
 mod gc;
 mod job;
 mod live;
+mod migrated;
 mod offline;
 mod query;
 mod shop;

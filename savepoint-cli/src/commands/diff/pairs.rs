@@ -147,6 +147,10 @@ fn difference(
     let described =
         |operator: &'_ OperatorSnapshot| operator.states.iter().find(|it| it.name == name).cloned();
     let (Some(old), Some(new)) = (described(before), described(after)) else { return Ok(None) };
+    // Values with a time to live have deadlines before them.
+    if old.kind != new.kind {
+        return Ok(Some(format!("the kind was {} and is {}", old.kind, new.kind)));
+    }
     let StateDescription { codec, shape, map_key_shape, .. } = &old;
     if let Some(difference) = shapes(map_key_shape, &new.map_key_shape)? {
         return Ok(Some(format!("the map keys have changed: {difference}")));
