@@ -20,6 +20,7 @@ mod damage_by_command;
 mod elsewhere;
 mod every_kind;
 mod input;
+mod migration;
 mod offline_kills;
 mod points;
 mod random;
