@@ -40,7 +40,8 @@ pub struct RestoreStats {
 ///
 /// # Errors
 /// `Corrupt` for a damaged, missing or swapped file, `IncompatibleState` if a state is of another kind, codec or shape
-/// than declared, or if stored values do not survive decoding and encoding. Reading errors of the store as they are.
+/// than declared, or has another time to live ([`plan_migration`] comes first), or if stored values do not survive decoding
+/// and encoding. Reading errors of the store as they are.
 pub async fn restore(
     env: &Env,
     store: &dyn Store,
@@ -90,8 +91,8 @@ fn places(run: &Run, reader: &RunReader, into: &KeyedState) -> Result<Vec<Option
     let expected = Expected { states: &declared, migrations: &Migrations::none(), may_drop: false };
     let actions = check_compatible(operator, expected, &found)?;
     if let Some(Action::Migrate(name, change)) = actions.iter().find(|it| matches!(it, Action::Migrate(..))) {
-        return Err(Error::internal(format!(
-            "operator {operator}, state {name:?} is restored from {} and was not migrated: {change}",
+        return Err(Error::incompatible(format!(
+            "operator {operator}, state {name:?} is restored from {} and was not migrated before: {change}",
             run.file.path
         )));
     }

@@ -361,7 +361,7 @@ fn a_migration_is_told_with_both_types_and_not_done() {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert_says(&report.verdict().unwrap_err(), ErrorKind::IncompatibleState, &["4 of 7 states refused"]);
+        assert_says(&report.verdict().unwrap_err(), ErrorKind::IncompatibleState, &["for 4 reasons"]);
         assert_eq!(env.open_store("/checkpoints").unwrap().list("").await.unwrap(), before);
         run(sim, both(Mistaken)).await.unwrap_err();
         run(sim, both(Migrating)).await.unwrap();
