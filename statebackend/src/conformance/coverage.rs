@@ -23,6 +23,17 @@ pub struct Coverage {
     pub rescales: u64,
     /// Changes, taken back by a crash, that were in no completed checkpoint.
     pub lost_changes: u64,
+    /// Entries and chunks of lists that merges left out, since they had expired.
+    pub left_out: u64,
+    /// Tombstones that merges wrote for some of them, since older runs may have a value of the same place that lives
+    /// longer.
+    pub hidden: u64,
+    /// Cells, elements and entries that tables without a store dropped, since they had expired.
+    pub dropped_cells: u64,
+    /// Entries that the store dropped for that reason. None is no fault: a store may keep them.
+    pub dropped_by_store: u64,
+    /// Crashes after which something had expired.
+    pub restores_of_expired: u64,
 }
 
 impl Coverage {
@@ -40,6 +51,11 @@ impl Coverage {
         self.restores_of_many_runs += other.restores_of_many_runs;
         self.rescales += other.rescales;
         self.lost_changes += other.lost_changes;
+        self.left_out += other.left_out;
+        self.hidden += other.hidden;
+        self.dropped_cells += other.dropped_cells;
+        self.dropped_by_store += other.dropped_by_store;
+        self.restores_of_expired += other.restores_of_expired;
     }
 
     /// Whether enough has happened.
@@ -57,6 +73,10 @@ impl Coverage {
             ("restores of many runs", self.restores_of_many_runs, 50),
             ("rescales", self.rescales, 50),
             ("lost changes", self.lost_changes, 500),
+            ("entries that merges left out", self.left_out, 100),
+            ("tombstones for what had expired", self.hidden, 10),
+            ("expired cells dropped by tables", self.dropped_cells, if evicts { 0 } else { 100 }),
+            ("crashes after which something had expired", self.restores_of_expired, 50),
         ];
         let missing = least.into_iter().find(|(_, found, least)| found < least);
         missing.map_or(Ok(()), |(what, found, least)| {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
 
-use super::model::{Change, KEYS, Model, Outcome};
+use super::{
+    expiring::{self, Clocks},
+    model::{Change, KEYS, Model, Outcome},
+};
 
 /// What happens to a job.
 #[derive(Clone, Debug)]
@@ -16,7 +19,8 @@ pub(super) enum Transition {
     Barrier,
     /// All subtasks drain so many cells.
     Drain(usize),
-    /// All that lies before barriers is drained, in slices of so many cells, and written, and the newest checkpoint completes.
+    /// All that lies before barriers is drained, in slices of so many cells, and written, and the newest checkpoint
+    /// completes.
     Complete(usize),
     /// The same, but no checkpoint completes: what was written is part of the next one.
     Fail(usize),
@@ -28,6 +32,8 @@ pub(super) enum Transition {
     Crash(u32),
     /// The values of some keys are made resident, as those of a batch are; each bit is a key.
     Prepare(u8),
+    /// Subtasks, whose bits are set, are told how late it is: so much later in event time and in processing time.
+    Advance(u8, i64, i64),
 }
 
 /// What a job should be.
@@ -58,10 +64,15 @@ impl Reference {
             Transition::Complete(_) => self.completed = self.flipped.take().or(self.completed.take()),
             Transition::Fail(_) => self.flipped = None,
             Transition::Crash(parallelism) => {
-                let restored = self.completed.as_deref().cloned().unwrap_or_default();
+                let restored = self.completed.as_deref().map(|completed| completed.restored(*parallelism));
+                let fresh = || Model { clocks: Clocks::begun(*parallelism), ..Model::default() };
+                let restored = restored.unwrap_or_else(fresh);
                 self.now = Model { appended: self.now.appended, ..restored };
                 self.flipped = None;
                 self.parallelism = *parallelism;
+            }
+            Transition::Advance(subtasks, event, processing) => {
+                self.now.clocks.advance(*subtasks, *event, *processing);
             }
             Transition::Drain(_)
             | Transition::Merge(..)
@@ -88,15 +99,20 @@ impl ReferenceStateMachine for Jobs {
 
     fn transitions(_: &Reference) -> BoxedStrategy<Transition> {
         prop_oneof![
-            40 => (0..KEYS, change()).prop_map(|(key, change)| Transition::Change(key, change)),
-            6 => Just(Transition::Barrier),
-            6 => (1_usize..6).prop_map(Transition::Drain),
-            3 => (1_usize..20).prop_map(Transition::Complete),
-            2 => (1_usize..20).prop_map(Transition::Fail),
-            2 => (0_usize..8, 2_usize..5).prop_map(|(start, len)| Transition::Merge(start, len)),
-            1 => Just(Transition::MergeByPolicy),
-            1 => (1_u32..5).prop_map(Transition::Crash),
-            3 => any::<u8>().prop_map(Transition::Prepare),
+            60 => (0..KEYS, change()).prop_map(|(key, change)| Transition::Change(key, change)),
+            60 => (0..KEYS, expiring::change()).prop_map(|(key, (ahead, change))| {
+                Transition::Change(key, Change::Expiring(ahead, change))
+            }),
+            24 => (any::<u8>(), 0_i64..8, 0_i64..8)
+                .prop_map(|(subtasks, event, processing)| Transition::Advance(subtasks, event, processing)),
+            16 => Just(Transition::Barrier),
+            12 => (1_usize..6).prop_map(Transition::Drain),
+            8 => (1_usize..20).prop_map(Transition::Complete),
+            4 => (1_usize..20).prop_map(Transition::Fail),
+            8 => (0_usize..8, 2_usize..5).prop_map(|(start, len)| Transition::Merge(start, len)),
+            3 => Just(Transition::MergeByPolicy),
+            2 => (1_u32..5).prop_map(Transition::Crash),
+            8 => any::<u8>().prop_map(Transition::Prepare),
         ]
         .boxed()
     }

@@ -1,5 +1,5 @@
-//! What every store must make of state: whatever happens to a job, its state is that of a model of sorted maps, and so is
-//! what its snapshots hold. An author of a store calls [`store()`] from a test of their own crate:
+//! What every store must make of state: whatever happens to a job, its state is that of a model of sorted maps, and so
+//! is what its snapshots hold. An author of a store calls [`store()`] from a test of their own crate:
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -8,23 +8,30 @@
 //! conformance::store(Path::new("a/directory/for/it"), |_| Box::new(SortedMapStore::open()));
 //! ```
 //!
-//! First comes the store alone ([`store::conformance`](crate::store::conformance)). Then random jobs: changes of every kind of
-//! state, barriers, slices, checkpoints that complete and that fail, merges with tiny thresholds, crashes that lose
-//! everything that is in no completed checkpoint, restores at another parallelism; all of it behind tables of so few cells
-//! that some leave all the time. What each change gives back, all state after each restore, and the counts and digests of
-//! each restored checkpoint must be the model's. At last, the bytes of each run must be those that state in memory gives.
+//! First comes the store alone ([`store::conformance`](crate::store::conformance)). Then random jobs: changes of every
+//! kind of state, with and without a time to live, clocks that each subtask is told by itself, barriers, slices,
+//! checkpoints that complete and that fail, merges with tiny thresholds, crashes that lose everything that is in no
+//! completed checkpoint, restores at another parallelism; all of it behind tables of so few cells that some leave all
+//! the time. What each change gives back, all state after each restore, and the counts and digests of each completed
+//! checkpoint must be the model's, and the digests must be the same without any merge. Of what was written to states
+//! that expire a store may drop what has expired, and nothing else. At last, the bytes of each run must be those that
+//! state in memory gives.
 //!
 //! `machine` is the model as a state machine of `proptest-state-machine`, which makes the jobs and shrinks those that fail;
-//! `model` says what a change means, `subject` makes it, `job` does the rest, `coverage` says whether enough has happened.
-//! Each kind of state has its entries in `model::Change`; time, once state expires, will be a transition in `machine` that
-//! moves a clock, and the time of its last change beside each entry of the model.
+//! `model` says what a change means, `subject` makes it, `job` does the rest, `snapshot` looks at what was written and `watched` at
+//! what the store drops, `coverage` says whether enough has happened. Each kind of state has its entries in
+//! `model::Change`; those of state with a time to live, and how late it is, are in `expiring`.
 
+mod behind;
 mod coverage;
+mod expiring;
 mod job;
 mod machine;
 mod model;
 mod runs;
+mod snapshot;
 mod subject;
+mod watched;
 
 use std::{cell::RefCell, path::Path};
 
@@ -33,7 +40,7 @@ use proptest_state_machine::ReferenceStateMachine;
 
 pub use self::coverage::Coverage;
 use self::{
-    job::Behind,
+    behind::Behind,
     machine::{Jobs, Reference, Transition},
 };
 use crate::store::{self, KeyValueStore};
@@ -41,7 +48,7 @@ use crate::store::{self, KeyValueStore};
 /// How many jobs are tried, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Random jobs of up to 250 steps for each property.
+    /// Random jobs of up to 300 steps for each property.
     pub cases: u32,
     /// What they follow from.
     pub seed: u64,
@@ -61,14 +68,15 @@ impl Default for Settings {
 const CASES_THAT_COVER: u32 = 64;
 
 /// The steps of a job.
-const STEPS: std::ops::Range<usize> = 1..250;
+const STEPS: std::ops::Range<usize> = 1..300;
 
-/// Holds a store to all that is asked of one. `open` opens an empty one in a directory, which it makes and wipes if need be;
-/// directories are below `dir`, where nothing else may be. A store in memory has no use for them. Takes some seconds.
+/// Holds a store to all that is asked of one. `open` opens an empty one in a directory, which it makes and wipes if
+/// need be; directories are below `dir`, where nothing else may be. A store in memory has no use for them. Takes some
+/// seconds.
 ///
 /// # Panics
-/// If the store does anything else, with the shortest job that was found to show it, and how it is replayed; or if too little
-/// has happened for the result to mean anything.
+/// If the store does anything else, with the shortest job that was found to show it, and how it is replayed; or if too
+/// little has happened for the result to mean anything.
 pub fn store(dir: &Path, open: impl FnMut(&Path) -> Box<dyn KeyValueStore>) -> Coverage {
     store_with(Settings::default(), dir, open).unwrap_or_else(|failure| panic!("{failure}"))
 }

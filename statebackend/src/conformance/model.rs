@@ -1,9 +1,13 @@
 //! What state should be: sorted maps, and what each change does to them and gives back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use types::{KeyGroup, KeyGroupRange, MaxParallelism, ordered};
 
+use super::expiring::{self, Clocks};
 use crate::KeyRef;
 
 /// Few groups, so that each holds several keys.
@@ -36,6 +40,8 @@ pub(super) enum Change {
     RegisterProcessing(i64),
     DeleteProcessing(i64),
     FireProcessing(i64),
+    /// Of state with a time to live, by a record that is so much ahead of the watermark, or behind it.
+    Expiring(i64, expiring::Change),
 }
 
 /// What a change gives back.
@@ -43,6 +49,7 @@ pub(super) enum Change {
 pub(super) enum Outcome {
     Nothing,
     Number(Option<u64>),
+    Numbers(Vec<u32>),
     Text(Option<String>),
     /// Time, key group, key.
     Timer(Option<Timer>),
@@ -60,6 +67,8 @@ pub(super) struct Model {
     pub(super) means: BTreeMap<usize, Vec<u32>>,
     pub(super) event_timers: BTreeSet<Timer>,
     pub(super) processing_timers: BTreeSet<Timer>,
+    pub(super) expiring: expiring::Model,
+    pub(super) clocks: Clocks,
     /// Lines so far, so that no two are alike, those that a crash has taken back included.
     pub(super) appended: usize,
 }
@@ -80,8 +89,9 @@ fn text_key(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The first two keys have one hash, and so do the other two: chance brings them too seldom. XXH3 puts these constants over
-/// the halves of a short key and over the first word of a long one, and multiplies; what meets a zero leaves no trace.
+/// The first two keys have one hash, and so do the other two: chance brings them too seldom. XXH3 puts these constants
+/// over the halves of a short key and over the first word of a long one, and multiplies; what meets a zero leaves no
+/// trace.
 fn same_hash(index: usize) -> Vec<u8> {
     const OVER_SHORT: [u64; 2] = [0x6782_737b_ea42_39b9, 0xaf56_bc3b_0996_523a];
     const OVER_LONG: u64 = 0xbe4b_a423_396c_feb8;
@@ -96,10 +106,18 @@ fn same_hash(index: usize) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
+pub(super) fn group_of(index: usize) -> KeyGroup {
+    KeyRef::new(&key_of(index), MAX).group
+}
+
 /// The key groups of the subtask that has this key.
 pub(super) fn groups_of(index: usize, parallelism: u32) -> KeyGroupRange {
-    let group = KeyRef::new(&key_of(index), MAX).group;
-    MAX.range(MAX.owner(group, parallelism), parallelism)
+    MAX.range(MAX.owner(group_of(index), parallelism), parallelism)
+}
+
+pub(super) fn mean_of(numbers: &[u32]) -> f64 {
+    let sum: u64 = numbers.iter().copied().map(u64::from).sum();
+    sum as f64 / numbers.len() as f64
 }
 
 /// The longer one, the first of two alike.
@@ -178,20 +196,38 @@ impl Model {
                     until,
                 ));
             }
+            Change::Expiring(ahead, ref change) => {
+                let now = self.clocks.at(group_of(index));
+                return self.expiring.change(index, now, ahead, change);
+            }
         }
         Outcome::Nothing
     }
 
-    /// The mean of a key's numbers.
-    pub(super) fn mean(&self, index: usize) -> Option<f64> {
-        self.means.get(&index).map(|numbers| {
-            let sum: u64 = numbers.iter().copied().map(u64::from).sum();
-            sum as f64 / numbers.len() as f64
-        })
+    /// What so many subtasks go on from, which nobody has told yet how late it is.
+    pub(super) fn restored(&self, parallelism: u32) -> Self {
+        Self { clocks: self.clocks.restored(parallelism), ..self.clone() }
     }
 
-    /// Cells, elements and entries, timers not counted.
-    pub(super) fn residents(&self) -> usize {
+    /// What lives of the state with a time to live.
+    pub(super) fn living(&self) -> expiring::Model {
+        self.expiring.living(&self.clocks)
+    }
+
+    /// The mean of a key's numbers.
+    pub(super) fn mean(&self, index: usize) -> Option<f64> {
+        self.means.get(&index).map(|numbers| mean_of(numbers))
+    }
+
+    /// Cells, elements and entries after a restore, timers not counted. What has expired is not among them, but for
+    /// elements of lists, which may be.
+    pub(super) fn residents(&self) -> RangeInclusive<usize> {
+        let living = self.living();
+        let least = self.permanent() + living.residents();
+        least..=least + self.expiring.elements() - living.elements()
+    }
+
+    fn permanent(&self) -> usize {
         let lists: usize = self.lists.values().map(|list| 1 + list.len()).sum();
         let maps: usize = self.maps.values().map(|map| 1 + map.len()).sum();
         self.values.len() + self.longest.len() + self.means.len() + lists + maps

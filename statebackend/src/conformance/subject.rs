@@ -1,10 +1,14 @@
 //! The state of a subtask, to which changes are made as user code makes them.
 
 use types::{
-    AttemptId, CheckpointId, JobId, KeyGroupRange, Result, Run, RunIdentity, SubtaskIndex, Timestamp, Uid,
+    AttemptId, CheckpointId, ExpiryTimes, JobId, KeyGroupRange, Result, Run, RunIdentity, SubtaskIndex,
+    TimeDomain, Timestamp, Uid,
 };
 
-use super::model::{Change, KEYS, MAX, Model, Outcome, Timer, key_of, longer};
+use super::{
+    expiring,
+    model::{Change, KEYS, MAX, Model, Outcome, Timer, key_of, longer},
+};
 use crate::{
     Aggregate, AggregatingState, Declared, Delta, KeyRef, KeyedContext, KeyedState, ListState, MapState,
     OwnedKey, ReducingState, StateDeclarations, ValueState,
@@ -18,11 +22,12 @@ pub(super) struct Handles {
     map: MapState<u32, u64>,
     longest: ReducingState<String>,
     mean: AggregatingState<Mean>,
+    expiring: expiring::Handles,
 }
 
 /// The mean of numbers, of their sum and their count.
 #[derive(Clone, Copy, Debug)]
-struct Mean;
+pub(super) struct Mean;
 
 impl Aggregate for Mean {
     type In = u32;
@@ -60,6 +65,7 @@ pub(super) fn declare() -> (Declared, Handles) {
         map: states.map("by-hour"),
         longest: states.reducing("longest", longer),
         mean: states.aggregating("mean", Mean),
+        expiring: expiring::Handles::declare(&mut states),
     };
     (states.finish().expect("these states can be declared"), handles)
 }
@@ -69,19 +75,26 @@ pub(super) struct Subtask {
     pub(super) state: KeyedState,
     pub(super) groups: KeyGroupRange,
     pub(super) runs: Vec<Run>,
+    /// The same, had there never been a merge.
+    pub(super) unmerged: Vec<Run>,
     pub(super) index: u32,
     pub(super) next_run: u64,
 }
 
 /// User code that works on a key.
-struct Context<'a> {
-    state: &'a mut KeyedState,
-    key: &'a [u8],
+pub(super) struct Context<'a> {
+    pub(super) state: &'a mut KeyedState,
+    pub(super) key: &'a [u8],
+    pub(super) time: Option<Timestamp>,
 }
 
 impl KeyedContext for Context<'_> {
     fn keyed(&mut self) -> (KeyRef<'_>, &mut KeyedState) {
         (KeyRef::new(self.key, MAX), self.state)
+    }
+
+    fn event_time(&self) -> Option<Timestamp> {
+        self.time
     }
 }
 
@@ -101,7 +114,7 @@ fn timer((at, key): (Timestamp, OwnedKey)) -> Timer {
 
 impl Subtask {
     pub(super) fn new(state: KeyedState, index: u32, next_run: u64) -> Self {
-        Self { groups: state.groups(), state, runs: Vec::new(), index, next_run }
+        Self { groups: state.groups(), state, runs: Vec::new(), unmerged: Vec::new(), index, next_run }
     }
 
     pub(super) fn next_identity(&mut self) -> RunIdentity {
@@ -121,7 +134,7 @@ impl Subtask {
         change: &Change,
         before: &Model,
     ) -> Result<Outcome> {
-        let Handles { value, list, map, longest, mean } = handles;
+        let Handles { value, list, map, longest, mean, expiring } = handles;
         let bytes = key_of(index);
         let key = KeyRef::new(&bytes, MAX);
         let state = &mut self.state;
@@ -136,9 +149,12 @@ impl Subtask {
             Change::FireProcessing(until) => {
                 return Ok(Outcome::Timer(state.pop_processing_timer(Timestamp(until)).map(timer)));
             }
+            Change::Expiring(ahead, ref change) => {
+                return expiring.change(state, index, (ahead, change), before);
+            }
             _ => {}
         }
-        let ctx = &mut Context { state, key: &bytes };
+        let ctx = &mut Context { state, key: &bytes, time: None };
         match *change {
             Change::Set(number) => return value.replace(ctx, number).map(Outcome::Number),
             Change::Increment => {
@@ -161,9 +177,17 @@ impl Subtask {
             | Change::RegisterProcessing(_)
             | Change::DeleteProcessing(_)
             | Change::Fire(_)
-            | Change::FireProcessing(_) => {}
+            | Change::FireProcessing(_)
+            | Change::Expiring(..) => {}
         }
         Ok(Outcome::Nothing)
+    }
+
+    /// Tells it how late it is.
+    pub(super) fn tell(&mut self, told: ExpiryTimes) {
+        for domain in [TimeDomain::EventTime, TimeDomain::ProcessingTime] {
+            self.state.advance(domain, told.of(domain));
+        }
     }
 
     /// Makes the values of some keys resident, as the keys of a batch.
@@ -176,9 +200,10 @@ impl Subtask {
 
     /// Compares everything that can be read of a key.
     pub(super) fn compare(&mut self, handles: Handles, index: usize, model: &Model) -> Result<()> {
-        let Handles { value, list, map, longest, mean } = handles;
+        let Handles { value, list, map, longest, mean, expiring } = handles;
         let bytes = key_of(index);
-        let ctx = &mut Context { state: &mut self.state, key: &bytes };
+        expiring.compare(&mut self.state, index, &model.living())?;
+        let ctx = &mut Context { state: &mut self.state, key: &bytes, time: None };
         assert_eq!(longest.get(ctx)?, model.longest.get(&index).cloned(), "reducing state of key {index}");
         assert_eq!(mean.get(ctx)?, model.mean(index), "aggregating state of key {index}");
         assert_eq!(value.get(ctx)?, model.values.get(&index).copied(), "value state of key {index}");
@@ -195,10 +220,11 @@ impl Subtask {
 
     /// Puts all of a model into fresh state.
     pub(super) fn fill(&mut self, handles: Handles, model: &Model) -> Result<()> {
-        let Handles { value, list, map, longest, mean } = handles;
+        let Handles { value, list, map, longest, mean, expiring } = handles;
+        expiring.fill(&mut self.state, &model.living())?;
         for index in 0..KEYS {
             let bytes = key_of(index);
-            let ctx = &mut Context { state: &mut self.state, key: &bytes };
+            let ctx = &mut Context { state: &mut self.state, key: &bytes, time: None };
             if let Some(number) = model.values.get(&index) {
                 value.set(ctx, *number)?;
             }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use env::{Env, Store, sim::Simulation};
 use statebackend::{
-    Aggregate, Declared, KeyRef, KeyedContext, KeyedState, ListState, MapState, RunCompression,
-    StateDeclarations, ValueState, restore, run_of,
+    Declared, KeyRef, KeyedContext, KeyedState, ListState, MapState, RunCompression, StateDeclarations,
+    ValueState, restore, run_of,
     store::{KeyValueStore, StoreSettings, Stores},
     write_run,
 };
@@ -42,39 +42,6 @@ pub(crate) struct Handles {
     pub(crate) value: ValueState<u64>,
     pub(crate) list: ListState<String>,
     pub(crate) map: MapState<u32, u64>,
-}
-
-/// The mean of numbers, of their sum and their count.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mean;
-
-impl Aggregate for Mean {
-    type In = u32;
-    type Accumulator = (u64, u32);
-    type Out = f64;
-
-    fn create(&self) -> (u64, u32) {
-        (0, 0)
-    }
-
-    fn add(&self, (sum, count): &mut (u64, u32), number: u32) {
-        *sum += u64::from(number);
-        *count += 1;
-    }
-
-    fn result(&self, (sum, count): &(u64, u32)) -> f64 {
-        *sum as f64 / f64::from(*count)
-    }
-
-    fn merge(&self, (sum, count): &mut (u64, u32), other: (u64, u32)) {
-        *sum += other.0;
-        *count += other.1;
-    }
-}
-
-/// The longer one, the first of two alike.
-pub(crate) fn longer(earlier: String, new: String) -> String {
-    if new.len() > earlier.len() { new } else { earlier }
 }
 
 pub(crate) fn declare() -> (Declared, Handles) {
