@@ -1,5 +1,5 @@
-//! Alerts for sensors that stay too hot for ten seconds of event time; late readings go to a side output. Try `nc -lk 7777`
-//! and `cargo run --example socket_alerts` (SENSORS names another HOST:PORT), then write lines `sensor milliseconds degrees`.
+//! Alerts for sensors too hot for ten seconds of event time; late and unreadable lines stand apart. Try `nc -lk 7777` and
+//! `cargo run --example socket_alerts` (SENSORS names another HOST:PORT), then write lines `sensor milliseconds degrees`.
 
 use std::{process::ExitCode, time::Duration};
 use tidegate::prelude::*;
@@ -44,14 +44,16 @@ impl ProcessFunction for TooHot {
 fn main() -> ExitCode {
     let job = Job::new("socket-alerts");
     let address = std::env::var("SENSORS").unwrap_or("127.0.0.1:7777".into());
-    let readings = job.source("lines", SocketSource::lines(address)).flat_map(|line| {
+    let readings = job.source("lines", SocketSource::lines(address)).map(|line| {
         let mut words = line.split_whitespace();
-        Some((words.next()?.to_owned(), Timestamp(words.next()?.parse().ok()?), words.next()?.parse().ok()?))
+        let mut next = || words.next();
+        let mut reading = || Some((next()?.into(), Timestamp(next()?.parse().ok()?), next()?.parse().ok()?));
+        reading().unwrap_or((line, Timestamp::MIN, 0.0))
     });
     let in_order = WatermarkStrategy::bounded_out_of_orderness(Duration::from_secs(1));
     let sensors = readings.timestamps(|it| it.1).watermarks(in_order).key_by(|it| it.0.clone());
     let alerts = sensors.process("too-hot", TooHot);
-    alerts.side_output(LATE).map(|late| format!("too late: {late:?}")).sink("late", PrintSink::new());
+    alerts.side_output(LATE).map(|it| format!("late or unreadable: {it:?}")).sink("late", PrintSink::new());
     alerts.sink("alerts", PrintSink::new());
     job.main()
 }

@@ -366,20 +366,46 @@ impl ExpiringDeclarations<'_> {
         self.value_of_kind(name, StateKind::Value)
     }
 
+    /// One value per key, of a type whose shape is learned from a sample, too.
+    pub fn value_with_sample<T: Data>(&mut self, name: &str, sample: &T) -> Expiring<ValueState<T>> {
+        let shape = self.states.sampled(name, sample);
+        self.value_of_shape(name, shape, StateKind::Value)
+    }
+
     /// A list per key, each of whose elements expires by itself.
     pub fn list<T: Data>(&mut self, name: &str) -> Expiring<ListState<T>> {
+        self.list_of_shape(name, Shape::trace::<T>())
+    }
+
+    /// The same, of elements whose shape is learned from a sample, too.
+    pub fn list_with_sample<T: Data>(&mut self, name: &str, sample: &T) -> Expiring<ListState<T>> {
+        let shape = self.states.sampled(name, sample);
+        self.list_of_shape(name, shape)
+    }
+
+    fn list_of_shape<T: Data>(&mut self, name: &str, shape: Shape) -> Expiring<ListState<T>> {
         let make: fn(KeyGroupRange) -> Box<dyn CachedTable> =
             |groups| Box::new(ListTable::<Stamped<T>>::expiring(groups, |item| item.deadline));
-        let index = self.add(name, StateKind::List, Shape::trace::<T>(), None, make);
+        let index = self.add(name, StateKind::List, shape, None, make);
         Expiring::new(ListState::new(index), self.ttl)
     }
 
     /// A map per key, each of whose entries expires by itself. `K` must be orderable.
     pub fn map<K: Data, V: Data>(&mut self, name: &str) -> Expiring<MapState<K, V>> {
+        self.map_of_shape(name, Shape::trace::<V>())
+    }
+
+    /// The same, of values whose shape is learned from a sample, too.
+    pub fn map_with_sample<K: Data, V: Data>(&mut self, name: &str, sample: &V) -> Expiring<MapState<K, V>> {
+        let shape = self.states.sampled(name, sample);
+        self.map_of_shape(name, shape)
+    }
+
+    fn map_of_shape<K: Data, V: Data>(&mut self, name: &str, shape: Shape) -> Expiring<MapState<K, V>> {
         let map_key = self.states.map_key::<K>(name);
         let make: fn(KeyGroupRange) -> Box<dyn CachedTable> =
             |groups| Box::new(MapTable::<Stamped<V>>::expiring(groups, |value| value.deadline));
-        let index = self.add(name, StateKind::Map, Shape::trace::<V>(), Some(map_key), make);
+        let index = self.add(name, StateKind::Map, shape, Some(map_key), make);
         Expiring::new(MapState::new(index), self.ttl)
     }
 
@@ -394,9 +420,18 @@ impl ExpiringDeclarations<'_> {
     }
 
     fn value_of_kind<T: Data>(&mut self, name: &str, kind: StateKind) -> Expiring<ValueState<T>> {
+        self.value_of_shape(name, Shape::trace::<T>(), kind)
+    }
+
+    fn value_of_shape<T: Data>(
+        &mut self,
+        name: &str,
+        shape: Shape,
+        kind: StateKind,
+    ) -> Expiring<ValueState<T>> {
         let make: fn(KeyGroupRange) -> Box<dyn CachedTable> =
             |groups| Box::new(ValueTable::<Stamped<T>>::expiring(groups, |value| value.deadline));
-        let index = self.add(name, kind, Shape::trace::<T>(), None, make);
+        let index = self.add(name, kind, shape, None, make);
         Expiring::new(ValueState::new(index), self.ttl)
     }
 

@@ -51,12 +51,14 @@ fn a_sensor_that_stays_too_hot_is_told_and_a_late_reading_stands_apart() {
     let next = || lines.recv_timeout(PATIENCE).expect("the process prints a line");
 
     // The oven cools down in time, the boiler does not; the clock lets event time pass.
-    stream.write_all(b"boiler 0 95.5\noven 0 90\noven 9999 80\nno reading\nclock 11001 0\n").unwrap();
+    stream.write_all(b"boiler 0 95.5\noven 0 90\noven 9999 80\nboiler 1 warm\n").unwrap();
+    assert_eq!(next(), r#"late or unreadable: ("boiler 1 warm", Timestamp(-9223372036854775808), 0.0)"#);
+    stream.write_all(b"clock 11001 0\n").unwrap();
     assert_eq!(next(), "boiler has been too hot for ten seconds at 10000ms");
 
     // The watermark stands at 10000: what comes up to there is late and changes nothing.
     stream.write_all(b"boiler 10000 99\nboiler 10001 99\nclock 21001 0\n").unwrap();
-    assert_eq!(next(), r#"too late: ("boiler", Timestamp(10000), 99.0)"#);
+    assert_eq!(next(), r#"late or unreadable: ("boiler", Timestamp(10000), 99.0)"#);
     // Its ten seconds end 1 ms above the watermark.
     stream.write_all(b"clock 21002 0\n").unwrap();
     assert_eq!(next(), "boiler has been too hot for ten seconds at 20001ms");

@@ -41,7 +41,7 @@ use crate::{
         source::SourceContext,
     },
     graph::{logical::VertexKind, physical::Chain},
-    recovery::{compatible, describe, pending, plan as deal},
+    recovery::{clock, compatible, describe, pending, plan as deal},
     task::message::{Failure, RestoredBytes},
 };
 
@@ -430,6 +430,9 @@ impl JobManager {
     ) -> Result<BTreeMap<Uid, (u32, Enumerator)>> {
         let tasks = self.tasks();
         self.lives.plan(tasks.iter().copied());
+        if let Some(behind) = manifest.map(|it| clock::behind(&it.operators, self.env.wall())).transpose()? {
+            behind.iter().for_each(|line| self.env.warn(&format!("job {}: {line}", self.plan.job_name)));
+        }
         let mut restored = match manifest {
             Some(manifest) => deal::deal(&self.plan, manifest, self.env.wall())?,
             None => deal::Restored::default(),

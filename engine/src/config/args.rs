@@ -37,7 +37,7 @@ pub struct JobArgs {
     #[arg(long, value_name = "URL")]
     checkpoints: Option<String>,
     /// Time from one checkpoint to the next, such as 500ms or 10s; off for none
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     interval: Option<String>,
     /// exactly-once or at-least-once
     #[arg(long, value_name = "MODE")]

@@ -143,6 +143,16 @@ fn resolved(name: &str, said: &[(Layer, &str)]) -> Settings {
     })
 }
 
+#[test]
+fn a_negative_time_is_refused_as_a_time_and_not_as_a_flag() {
+    let (code, args) = (base("checkpoints.interval"), args(&["--interval", "-1s"]));
+    let error = Simulation::new(1).run(async |env| resolve(&env, code, &args).unwrap_err());
+    assert!(
+        ["--interval", "-1s", "a number and a unit"].iter().all(|it| error.to_string().contains(it)),
+        "{error}"
+    );
+}
+
 /// Whoever mistypes a backend reads in the error what there is, and in the help, too.
 #[test]
 fn every_backend_is_named_wherever_backends_are() {

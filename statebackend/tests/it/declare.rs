@@ -1,10 +1,11 @@
 //! Declarations: mistakes are found before anything runs, and snapshots that do not fit are refused by name.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use statebackend::{
-    Action, Data, Declared, Expected, KeyedState, StateDeclarations, StateSpec, check_compatible, restore,
+    Action, Data, Declared, Expected, KeyedState, StateDeclarations, StateSpec, Ttl, check_compatible,
+    restore,
 };
 use types::{CheckpointId, ErrorKind, Result, Run, Uid};
 
@@ -34,6 +35,48 @@ fn mistakes_are_reported_by_name() {
     let stream_key = declared(StateDeclarations::key::<BTreeMap<u8, u8>>);
     assert!(stream_key.err().unwrap().message().contains("the key of the stream"));
     declared(|states| states.value::<u64>("a-good_name-1")).unwrap();
+}
+
+/// Reads nothing that tracing could think of, so that what comes behind it stays unknown.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "(u64, String)", into = "(u64, String)")]
+struct Known(u64, String);
+
+impl TryFrom<(u64, String)> for Known {
+    type Error = String;
+    fn try_from((number, name): (u64, String)) -> Result<Self, String> {
+        (name == "known").then_some(Self(number, name)).ok_or_else(|| "not known".to_owned())
+    }
+}
+
+impl From<Known> for (u64, String) {
+    fn from(Known(number, name): Known) -> Self {
+        (number, name)
+    }
+}
+
+#[test]
+fn a_sample_shows_what_tracing_cannot() {
+    let sample = &(Known(1, "known".to_owned()), 2);
+    let ttl = Ttl::processing_time(Duration::from_secs(1));
+    let shapes = |fill: &dyn Fn(&mut StateDeclarations)| -> Vec<String> {
+        let declared = declared(fill).unwrap();
+        declared.descriptions().iter().map(|spec| spec.shape.to_string()).collect()
+    };
+    let traced = shapes(&|states| {
+        states.value::<(Known, u64)>("a");
+    });
+    let sampled = shapes(&|states| {
+        states.value_with_sample("a", sample);
+        states.list_with_sample("b", sample);
+        states.map_with_sample::<u64, (Known, u64)>("c", sample);
+        let mut expiring = states.expiring(ttl);
+        expiring.value_with_sample("d", sample);
+        expiring.list_with_sample("e", sample);
+        expiring.map_with_sample::<u64, (Known, u64)>("f", sample);
+    });
+    assert_eq!(sampled, ["((u64, str), u64)"; 6]);
+    assert_eq!(traced, ["((u64, str), unknown)"]);
 }
 
 #[derive(Clone, Serialize, Deserialize)]
