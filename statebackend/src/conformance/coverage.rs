@@ -28,6 +28,8 @@ pub struct Coverage {
     /// Tombstones that merges wrote for some of them, since older runs may have a value of the same place that lives
     /// longer.
     pub hidden: u64,
+    /// Entries and chunks of lists that merges kept for a checkpoint under way, though they had expired since.
+    pub kept: u64,
     /// Cells, elements and entries that tables without a store dropped, since they had expired.
     pub dropped_cells: u64,
     /// Entries that the store dropped for that reason. None is no fault: a store may keep them.
@@ -53,6 +55,7 @@ impl Coverage {
         self.lost_changes += other.lost_changes;
         self.left_out += other.left_out;
         self.hidden += other.hidden;
+        self.kept += other.kept;
         self.dropped_cells += other.dropped_cells;
         self.dropped_by_store += other.dropped_by_store;
         self.restores_of_expired += other.restores_of_expired;
@@ -75,6 +78,7 @@ impl Coverage {
             ("lost changes", self.lost_changes, 500),
             ("entries that merges left out", self.left_out, 100),
             ("tombstones for what had expired", self.hidden, 10),
+            ("expired entries that merges kept for a checkpoint under way", self.kept, 20),
             ("expired cells dropped by tables", self.dropped_cells, if evicts { 0 } else { 100 }),
             ("crashes after which something had expired", self.restores_of_expired, 50),
         ];

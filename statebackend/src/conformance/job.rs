@@ -189,15 +189,15 @@ impl<'a, 'b> Job<'a, 'b> {
         let subtask = &mut self.subtasks[index];
         let identity = subtask.next_identity();
         let (env, store, oldest) = (&self.env, &*self.store, range.start == 0);
-        let neighbours = &subtask.runs[range.clone()];
+        let neighbours = subtask.runs[range.clone()].to_vec();
         // What had not expired at a barrier must be there when its checkpoint completes.
         let clocks =
             self.flipped.first().map_or_else(|| subtask.state.expiry_clocks(), |it| Some(it.clone()));
         let (clocks, zstd) = (clocks.unwrap_or_default(), RunCompression::Zstd);
-        let all = RunSet::unexpired(neighbours);
+        let all = RunSet::unexpired(&neighbours);
         let all = merge(env, store, all, oldest, identity.clone(), "all", zstd).await?;
         store.delete("all").await?;
-        let living = RunSet::new(neighbours, &clocks);
+        let living = RunSet::new(&neighbours, &clocks);
         let merged = merge(env, store, living, oldest, identity, &path, zstd).await?;
         verify_run(env, store, &merged, true).await?;
         subtask.runs.splice(range, [merged.clone()]);
@@ -205,6 +205,15 @@ impl<'a, 'b> Job<'a, 'b> {
         let values = |run: &Run| run.entries - run.tombstones;
         self.coverage.left_out += values(&all) - values(&merged);
         self.coverage.hidden += merged.tombstones - all.tombstones;
+        if !self.flipped.is_empty() {
+            let now = self.subtasks[index].state.expiry_clocks().unwrap_or_default();
+            let identity = merged.identity.clone();
+            let (env, store) = (&self.env, &*self.store);
+            let living =
+                merge(env, store, RunSet::new(&neighbours, &now), oldest, identity, "now", zstd).await?;
+            store.delete("now").await?;
+            self.coverage.kept += values(&merged) - values(&living);
+        }
         Ok(())
     }
 

@@ -32,7 +32,8 @@ pub(super) enum Transition {
     Crash(u32),
     /// The values of some keys are made resident, as those of a batch are; each bit is a key.
     Prepare(u8),
-    /// Subtasks, whose bits are set, are told how late it is: so much later in event time and in processing time.
+    /// Subtasks, whose bits are set, are told how late it is: so much later in event time and in processing time; or
+    /// earlier, which must change nothing.
     Advance(u8, i64, i64),
 }
 
@@ -103,7 +104,7 @@ impl ReferenceStateMachine for Jobs {
             60 => (0..KEYS, expiring::change()).prop_map(|(key, (ahead, change))| {
                 Transition::Change(key, Change::Expiring(ahead, change))
             }),
-            24 => (any::<u8>(), 0_i64..8, 0_i64..8)
+            24 => (any::<u8>(), -2_i64..8, -2_i64..8)
                 .prop_map(|(subtasks, event, processing)| Transition::Advance(subtasks, event, processing)),
             16 => Just(Transition::Barrier),
             12 => (1_usize..6).prop_map(Transition::Drain),

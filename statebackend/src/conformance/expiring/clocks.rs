@@ -13,7 +13,16 @@ pub(in crate::conformance) struct Clocks {
     /// By key group.
     reached: Vec<ExpiryTimes>,
     /// `None`: nothing yet.
-    told: Vec<Option<ExpiryTimes>>,
+    told: Vec<Option<Told>>,
+}
+
+/// What a subtask was told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Told {
+    /// Last: a clock of the machine may be set back.
+    last: ExpiryTimes,
+    /// At the latest: that is what counts.
+    latest: ExpiryTimes,
 }
 
 impl Default for Clocks {
@@ -27,7 +36,7 @@ impl Clocks {
     pub(in crate::conformance) fn begun(parallelism: u32) -> Self {
         let zero = ExpiryTimes { event: Timestamp(0), processing: Timestamp(0) };
         let reached = vec![ExpiryTimes::BEGINNING; usize::from(MAX.0)];
-        Self { reached, told: vec![Some(zero); parallelism as usize] }
+        Self { reached, told: vec![Some(Told { last: zero, latest: zero }); parallelism as usize] }
     }
 
     /// Those of so many subtasks that go on from here.
@@ -40,16 +49,16 @@ impl Clocks {
     pub(in crate::conformance) fn at(&self, group: KeyGroup) -> ExpiryTimes {
         let owner = MAX.owner(group, self.told.len() as u32);
         let reached = self.reached[usize::from(group.0)];
-        self.told[owner.0 as usize].map_or(reached, |told| told.max(reached))
+        self.told[owner.0 as usize].map_or(reached, |told| told.latest.max(reached))
     }
 
-    /// What each subtask was told, if anything.
+    /// What each subtask was told last, if anything.
     pub(in crate::conformance) fn told(&self) -> impl Iterator<Item = Option<ExpiryTimes>> {
-        self.told.iter().copied()
+        self.told.iter().map(|told| told.map(|told| told.last))
     }
 
-    /// Time goes on in some subtasks, whose bits are set. Where nothing was said since a restore, it begins earlier
-    /// than it was.
+    /// Time goes on in some subtasks, whose bits are set, or is said to be less than it was. Where nothing was said since a
+    /// restore, it begins earlier than it was.
     pub(in crate::conformance) fn advance(&mut self, subtasks: u8, event: i64, processing: i64) {
         let parallelism = self.told.len() as u32;
         for (index, told) in
@@ -59,11 +68,12 @@ impl Clocks {
             let reached = &self.reached[usize::from(groups.start)..usize::from(groups.end)];
             let least = |of: fn(&ExpiryTimes) -> i64| reached.iter().map(of).min().unwrap_or(0);
             let (from, since) = match told {
-                Some(told) => (told.event.0, told.processing.0),
+                Some(told) => (told.last.event.0, told.last.processing.0),
                 None => (least(|it| it.event.0) - BEGINS_BEFORE, least(|it| it.processing.0) - BEGINS_BEFORE),
             };
             let (event, processing) = (Timestamp(from + event), Timestamp(since + processing));
-            *told = Some(ExpiryTimes { event, processing });
+            let last = ExpiryTimes { event, processing };
+            *told = Some(Told { last, latest: told.map_or(last, |told| told.latest.max(last)) });
         }
     }
 }
