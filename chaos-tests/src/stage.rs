@@ -19,6 +19,9 @@ pub const BACKENDS: &[&str] = &[
     "sled",
 ];
 
+/// With these options a backend that gathers what it is told writes small amounts to disk, too; the others do anyway.
+pub const SMALL_BUFFERS: &[(&str, &str)] = &[("rocksdb", "write_buffer_size=65536;arena_block_size=8192")];
+
 /// How many copies for local recovery its lives may keep, in turn: enough, enough again, too few, none. What one life has left is
 /// there for those after it.
 const LOCAL_RECOVERY: [&str; 4] = ["16MiB", "16MiB", "64KiB", "off"];

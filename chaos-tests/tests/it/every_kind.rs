@@ -179,9 +179,14 @@ fn kill(stage: &mut Stage, mut life: Life, seeded: &mut Seeded) {
     }
 }
 
-/// The backends and parallelisms of lives, one after the other.
+/// The backends and parallelisms of lives, one after the other: each backend at each parallelism, however many there are.
 fn cycle() -> impl Iterator<Item = (&'static str, u64)> {
-    BACKENDS.iter().copied().cycle().zip(PARALLELISMS.into_iter().cycle())
+    let (backends, parallelisms) = (BACKENDS.len(), PARALLELISMS.len());
+    let pairs_again =
+        (1..).map(|times| times * backends).find(|lives| lives % parallelisms == 0).unwrap_or(1);
+    (0..).map(move |life: usize| {
+        (BACKENDS[life % backends], PARALLELISMS[(life + life / pairs_again) % parallelisms])
+    })
 }
 
 /// At least so often each of these was passed.
@@ -224,14 +229,16 @@ fn every_kind_of_state_is_the_same_on_all_backends_through_kills() {
         assert_passed(&passed, 5, &[FaultPoint::StoreLoadAfter, FaultPoint::DeadStateAfter]);
         assert_passed(&passed, 1_000, &[FaultPoint::StoreReadBefore, FaultPoint::StoreWriteAfter]);
     }
-    for (backend, parallelism) in BACKENDS.iter().zip(PARALLELISMS.into_iter().rev()) {
+    for (backend, parallelism) in BACKENDS.iter().zip(PARALLELISMS.into_iter().rev().cycle()) {
         let mut whole = Kinds::new(&expected);
         let address = rest::free_address().unwrap().to_string();
         let found = whole.finish(whole.command(backend, parallelism, &address), &address).0;
         assert_eq!(found, digests, "{backend} without kills");
     }
-    for (backend, parallelism) in
-        PARALLELISMS.into_iter().map(|it| ("memory", it)).chain(BACKENDS.iter().copied().skip(1).zip([3, 2]))
+    for (backend, parallelism) in PARALLELISMS
+        .into_iter()
+        .map(|it| ("memory", it))
+        .chain(BACKENDS.iter().copied().skip(1).zip([3, 2].into_iter().cycle()))
     {
         let mut failing = Kinds::new(&expected);
         let address = rest::free_address().unwrap().to_string();
@@ -278,7 +285,7 @@ fn the_word_count_is_the_same_on_all_backends_through_kills() {
     let often = [FaultPoint::MergeAfter, FaultPoint::DeleteAfter, FaultPoint::RestoreAmid];
     assert_passed(&passed, KILLS as u64 / 2, &often);
     let right = digests(&killed.path("checkpoints"));
-    for (backend, parallelism) in BACKENDS.iter().zip(PARALLELISMS.into_iter().rev()) {
+    for (backend, parallelism) in BACKENDS.iter().zip(PARALLELISMS.into_iter().rev().cycle()) {
         let mut whole = scene();
         whole.finish_by(&mut whole.command_on(backend, parallelism, "off"));
         assert_eq!(digests(&whole.path("checkpoints")), right, "{backend} without kills");

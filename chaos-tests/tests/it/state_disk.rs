@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use tidegate_chaos_tests::{Ended, Life, Scene, Seeded, await_answer, stage::BACKENDS};
+use tidegate_chaos_tests::{
+    Ended, Life, Scene, Seeded, await_answer,
+    stage::{BACKENDS, SMALL_BUFFERS},
+};
 
 const TEXT_BYTES: u64 = 12 << 20;
 /// The text lasts longer than the disk is full.
@@ -130,9 +133,8 @@ fn command(scene: &Scene, backend: &str) -> Command {
     command.args(["--set", &format!("source.records-per-second={WORDS_PER_SECOND}")]);
     // Copies that go would make room again.
     command.args(["--set", "state.local-recovery=off"]);
-    if backend == "rocksdb" {
-        // Written to disk all the time.
-        command.args(["--set", "state.options=write_buffer_size=65536;arena_block_size=8192"]);
+    for (_, options) in SMALL_BUFFERS.iter().filter(|(name, _)| *name == backend) {
+        command.args(["--set", &format!("state.options={options}")]);
     }
     command
 }

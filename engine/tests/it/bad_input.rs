@@ -72,7 +72,7 @@ fn settings_that_cannot_be_are_refused_by_name() {
         ("checkpoints.interval", "10", vec!["checkpoints.interval", "a number and a unit"]),
         ("checkpoints.interval", "10 parsecs", vec!["checkpoints.interval", "a number and a unit"]),
         ("channel.bytes", "1 parsec", vec!["channel.bytes", "KiB"]),
-        ("state.backend", "floppy", vec!["state.backend", "memory, filesystem, rocksdb or sled"]),
+        ("state.backend", "floppy", vec!["state.backend", "memory, filesystem, rocksdb"]),
         ("checkpoints.mode", "sometimes", vec!["checkpoints.mode", "exactly-once or at-least-once"]),
         ("restart", "maybe", vec!["restart", "no restart strategy", "fixed-delay"]),
         ("parallelism", "0", vec!["parallelism", "1 or more"]),

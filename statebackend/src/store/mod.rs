@@ -52,6 +52,10 @@ pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;
 /// A sorted map of byte strings, ordered as slices are. Keys are those of the run format: state, key group, key, and
 /// the place below the key.
 ///
+/// First comes [`expires`](Self::expires), at most once for a prefix, then [`bulk_load`](Self::bulk_load) as often as need be, then
+/// the other calls, in any order. All but loads are made on the thread of the task, which waits for them: a read from disk may block,
+/// whatever takes longer is for a thread of the store's own.
+///
 /// # Errors
 /// All calls: `Unavailable` with path and remedy, also where the store finds its own files damaged. `Corrupt` is what a
 /// checkpoint is, and a store can be filled again.

@@ -27,9 +27,15 @@ pub(crate) const STORES: &[&str] = &[
     "sled",
 ];
 
+/// With these options a store that gathers what it is told writes small amounts to disk, too: tests write no large ones.
+const SMALL_BUFFERS: &[(&str, &[(&str, &str)])] =
+    &[("rocksdb", &[("write_buffer_size", "65536"), ("arena_block_size", "8192")])];
+
 /// Opens an empty store with little memory, in this directory if it needs one.
 pub(crate) fn open(name: &str, dir: &Path) -> Box<dyn KeyValueStore> {
-    let settings = StoreSettings { memory: 8 << 20, stores: 1, options: &BTreeMap::new() };
+    let small = SMALL_BUFFERS.iter().filter(|(store, _)| *store == name).flat_map(|(_, options)| *options);
+    let options: BTreeMap<_, _> = small.map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    let settings = StoreSettings { memory: 8 << 20, stores: 1, options: &options };
     Stores::new(name, &settings).unwrap().open(env::real_files(), dir).unwrap()
 }
 
