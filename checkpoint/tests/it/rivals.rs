@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -114,6 +115,29 @@ fn rivals_make_one_savepoint() {
         });
     }
     assert!(several > 40 && killed > 20, "{several} seeds with several copies, {killed} kills");
+}
+
+/// Where there are locks, who comes second is told who is there, and takes nothing for a dead one's.
+#[test]
+fn in_a_local_directory_one_copies_at_a_time() {
+    Simulation::new(1).run(async |env| {
+        let (manifest, dir) = (checkpoint(&env).await, Path::new("/savepoint"));
+        let write = async || {
+            let job = env.open_store(JOB).unwrap();
+            savepoint::write(&env, &*job, &manifest, "/savepoint", &Joiner).await
+        };
+        env.files().create_dir_all(dir).unwrap();
+        let lock = env.files().lock(&dir.join("copy.lock"), "pid 7").unwrap().ok().unwrap();
+        let refused = write().await.err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::Retryable, "{refused}");
+        assert!(refused.message().contains("/savepoint is being written by pid 7"), "{refused}");
+        assert_eq!(env.files().read_dir(dir).unwrap().len(), 1, "nothing was written");
+        drop(lock);
+        // The file of a dead one stays, and means nothing.
+        assert!(!write().await.unwrap().was_there);
+        let names = env.files().read_dir(dir).unwrap();
+        assert!(names.iter().all(|name| !name.ends_with("copy.lock")), "{names:?}");
+    });
 }
 
 /// Writes a run and takes its time.
