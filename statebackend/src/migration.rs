@@ -147,18 +147,20 @@ fn only_alike(older: &[Shape], found: &Shape) -> Option<usize> {
     one.filter(|_| alike.next().is_none())
 }
 
-/// Whether all versions of a state can be told apart, and stored.
+/// Whether all versions of a state can be told apart, and stored. The names of their types do not count: a type that is renamed
+/// would change its version, and be migrated twice, or never.
 ///
 /// # Errors
 /// `InvalidJob` with the shape of two that cannot.
 pub fn check_versions(declared: &Shape, older: &[Shape]) -> Result<()> {
     for (nth, shape) in older.iter().enumerate() {
         shape.storable()?;
-        let mut newer = older[nth + 1..].iter().chain([declared]);
-        if newer.any(|newer| Shape::diff(newer, shape).is_none()) {
+        let mut newer = older[nth + 1..].iter().chain([declared]).map(Shape::without_type_names);
+        let nameless = shape.without_type_names();
+        if newer.any(|newer| Shape::diff(&newer, &nameless).is_none()) {
             return Err(Error::invalid_job(format!(
-                "two types of its migration look alike in a snapshot, as {shape}: nobody could tell whether a value was migrated; \
-                 give one of them another name, or a field of it"
+                "two types of its migration look alike, as {shape}, whatever they are called: nobody could tell whether a stored \
+                 value was migrated; give a field of one of them another name"
             )));
         }
     }
@@ -237,7 +239,15 @@ mod tests {
     fn versions_that_look_alike_are_refused() {
         let [v1, v2] = [Shape::trace::<V1>(), Shape::trace::<V2>()];
         check_versions(&v2, std::slice::from_ref(&v1)).unwrap();
-        for (declared, older) in [(&v2, vec![v2.clone()]), (&v2, vec![v1.clone(), v1.clone()])] {
+        // Another unit under the old name, and what a type was called once.
+        let (stored, renamed) = (Shape::trace::<Stored>(), vec![v1.clone(), Shape::trace::<Stored>()]);
+        let alike = [
+            (&v2, vec![v2.clone()]),
+            (&v2, vec![v1.clone(), v1.clone()]),
+            (&stored, vec![v1.clone()]),
+            (&v2, renamed),
+        ];
+        for (declared, older) in alike {
             let error = check_versions(declared, &older).unwrap_err();
             assert!(error.message().contains("look alike"), "{error}");
         }

@@ -64,7 +64,7 @@ impl Directory {
         if files.lock_holder(&lock_path)?.as_deref() != Some(holder) {
             return Ok(Err("another process, which has just ended".to_owned()));
         }
-        bound_others(&*files, root, &path, holder, limit)?;
+        bound_others(&*files, root, &path, holder, limit);
         files.create_dir_all(&path)?;
         let mut found = Vec::new();
         for copy in files.read_dir(&path)? {
@@ -140,29 +140,34 @@ impl Drop for Staged {
 }
 
 /// Removes copies of other jobs that no process holds, whole directories, until they take at most `limit` bytes: a job that
-/// never starts again would leave its own for ever.
-fn bound_others(files: &dyn Files, root: &Path, own: &Path, holder: &str, limit: u64) -> io::Result<()> {
+/// never starts again would leave its own for ever. What this user may not look at or remove is left to its owner.
+fn bound_others(files: &dyn Files, root: &Path, own: &Path, holder: &str, limit: u64) {
     let mut left = 0;
-    for path in files.read_dir(root)? {
+    for path in files.read_dir(root).unwrap_or_default() {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let is_dir = || Ok::<_, io::Error>(files.metadata(&path)?.is_some_and(|it| it.kind == FileKind::Dir));
-        if path == own || !name.starts_with(PREFIX) || !is_dir()? {
-            continue;
-        }
-        let lock_path = path.with_extension(LOCK);
-        let Ok(_lock) = files.lock(&lock_path, holder)? else { continue };
-        let mut bytes = 0;
-        for copy in files.read_dir(&path)? {
-            bytes += files.metadata(&copy)?.map_or(0, |meta| meta.len);
-        }
-        if left + bytes > limit {
-            files.remove_dir_all(&path)?;
-            files.remove_file(&lock_path)?;
-        } else {
-            left += bytes;
+        if path != own && name.starts_with(PREFIX) {
+            left += bound(files, &path, holder, limit - left).unwrap_or(0);
         }
     }
-    Ok(())
+}
+
+/// Removes the directory of another job if no process holds it and it takes more than `room`; what it takes, otherwise.
+fn bound(files: &dyn Files, path: &Path, holder: &str, room: u64) -> io::Result<u64> {
+    if files.metadata(path)?.is_none_or(|it| it.kind != FileKind::Dir) {
+        return Ok(0);
+    }
+    let lock_path = path.with_extension(LOCK);
+    let Ok(_lock) = files.lock(&lock_path, holder)? else { return Ok(0) };
+    let mut bytes = 0;
+    for copy in files.read_dir(path)? {
+        bytes += files.metadata(&copy)?.map_or(0, |meta| meta.len);
+    }
+    if bytes <= room {
+        return Ok(bytes);
+    }
+    files.remove_dir_all(path)?;
+    files.remove_file(&lock_path)?;
+    Ok(0)
 }
 
 /// The path whose copy has this name.

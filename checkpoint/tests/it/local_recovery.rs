@@ -490,6 +490,22 @@ fn what_dead_jobs_have_left_is_bounded_and_what_living_ones_have_stays() {
 }
 
 #[test]
+fn what_others_have_and_nobody_may_touch_is_not_in_the_way() {
+    Simulation::new(1).run(async |env| {
+        let files = env.files();
+        // Its lock cannot be taken, as where it belongs to another user.
+        for dir in ["/local/tidegate-copies-another", "/local/tidegate-copies-another.lock"] {
+            files.create_dir_all(Path::new(dir)).unwrap();
+        }
+        let local = LocalRecovery::new(&env, "job", PathBuf::from("/local"), PIECE as u64);
+        local.begin(JobId(1), AttemptId(0), CheckpointId(0), [].into_iter()).await;
+        let through = LocalStore::new(env.open_store("sim:far").unwrap(), Some(local), &[]);
+        through.put(&run_path(0, 1), vec![content(PIECE).into()]).await.unwrap();
+        assert_eq!(directories(&*files).values().copied().collect::<Vec<_>>(), [1, 0]);
+    });
+}
+
+#[test]
 fn a_disk_that_hangs_holds_no_checkpoint_up() {
     for seed in 0..5 {
         let sim = Simulation::new(seed);
