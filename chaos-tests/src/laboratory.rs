@@ -123,6 +123,7 @@ impl Laboratory {
         let groups = manifest.max_parallelism.all();
         let mut state = KeyedState::new(states.finish()?, groups, first);
         statebackend::restore(&self.env, &*self.store, &runs, &mut state).await?;
+        state.make_waiting(usize::MAX)?;
         let table = state.value_table(value);
         let mut counts = BTreeMap::new();
         for word in &self.words {

@@ -42,7 +42,7 @@ pub use run::{
     copy_verified, decompress_run, merge, plan_merge, run_of, scan, summarize, verify_copy, verify_file,
     verify_run, write_run,
 };
-pub use table::{Delta, KeyedState, ListTable, MapTable, Refill, ValueTable};
+pub use table::{Delta, KeyedState, ListTable, MadeCells, MapTable, Refill, ValueTable};
 use types::serde::{Serialize, de::DeserializeOwned};
 
 /// What can be kept in state: serializable, owned, and able to move between threads.

@@ -1,15 +1,19 @@
 //! Reading runs back into tables. A fresh start is a restore of no runs.
 //!
-//! Runs are read oldest first and entries put over one another, so the newest wins; only the blocks that may hold key
-//! groups of the new owner are read, in windows, and each is checked before its first entry is used. With a store behind
-//! the tables, the runs are merged instead, and what lives is loaded into the store, in order (`restore::load`). States that
-//! are stored as older types are written anew before (`restore::migrate`).
+//! Runs are read oldest first, and the newest wins; only the blocks that may hold key groups of the new owner are read, in
+//! windows, and each is checked before its first entry is used (`restore::gather`). Values then stay in their blocks until they
+//! are asked for, or their turn comes (`table::waiting`). With a store behind the tables, the runs are merged instead, and what lives is loaded into the store, in order
+//! (`restore::load`). States that are stored as older types are written anew before (`restore::migrate`).
 
+mod gather;
 mod load;
 mod migrate;
 
+use std::sync::Arc;
+
 use env::{Env, FaultPoint, Store};
-use types::{Error, KeyGroupRange, Result, Run, key_hash};
+use gather::{Gathered, Source};
+use types::{Error, KeyGroupRange, Result, Run};
 
 pub use migrate::{CallUser, MigrationPlan, Rewriting, plan_migration};
 
@@ -17,10 +21,7 @@ use crate::{
     compatible::{Action, Expected, check_compatible, check_key},
     declare::StateSpec,
     migration::Migrations,
-    run::{
-        entry::EntryKind,
-        reader::{RunReader, Window},
-    },
+    run::reader::RunReader,
     table::{KeyedState, TablePlace},
 };
 
@@ -35,8 +36,8 @@ pub struct RestoreStats {
     pub entries: u64,
 }
 
-/// Puts the entries of `runs` (oldest first) that belong to the key groups of `into` into its tables, which must be empty.
-/// Computes in slices away from the tasks. After an error `into` must be thrown away.
+/// Puts the entries of `runs` (oldest first) that belong to the key groups of `into` into its tables, which must be empty, or
+/// has them [wait](KeyedState#after-a-restore) beside them. Computes in slices away from the tasks. After an error `into` must be thrown away.
 ///
 /// # Errors
 /// `Corrupt` for a damaged, missing or swapped file, `IncompatibleState` if a state is of another kind, codec or shape
@@ -51,24 +52,36 @@ pub async fn restore(
     if into.has_store() {
         return load::load(env, store, runs, into).await;
     }
-    let mut stats = RestoreStats::default();
+    let mut gathered = Gathered::new(into.take(), RestoreStats::default());
     for run in runs {
-        let Some(wanted) = run.groups.intersect(into.groups()) else { continue };
+        let Some(wanted) = run.groups.intersect(gathered.state.groups()) else { continue };
         let reader = RunReader::open(store, run).await?;
-        let places = places(run, &reader, into)?;
-        stats.runs += 1;
-        for window in reader.windows(wanted) {
-            let window = reader.read(store, window).await?;
-            stats.bytes_read += window.bytes().len() as u64;
-            let mut applied = Applied { state: into.take(), stats };
-            let (run, places) = (run.clone(), places.clone());
-            let applied = env
-                .blocking("restore", move || applied.apply(window, &run, &places, wanted).map(|()| applied));
-            let applied = applied.await??;
-            (*into, stats) = (applied.state, applied.stats);
+        let places = places(run, &reader, &gathered.state)?;
+        let source = Arc::new(Source { run: run.clone(), places, wanted });
+        gathered.stats.runs += 1;
+        let mut windows = reader.windows(wanted).into_iter();
+        let mut window = reader.read_next(store, &mut windows).await?;
+        // One window is taken in while the next one is read.
+        while let Some(this) = window {
+            gathered.stats.bytes_read += this.bytes().len() as u64;
+            let source = Arc::clone(&source);
+            let taken = env.blocking("restore", move || gathered.take(this, &source).map(|()| gathered));
+            let (taken, next) = futures::join!(taken, reader.read_next(store, &mut windows));
+            (gathered, window) = (taken??, next?);
             env.fault(FaultPoint::RestoreAmid)?;
         }
+        gathered.finish_run();
     }
+    let (mut merging, mut more) = (gathered.into_merging(), true);
+    while more {
+        let turn = env.blocking("restore", move || {
+            let more = merging.go_on();
+            (merging, more)
+        });
+        (merging, more) = turn.await?;
+    }
+    let stats;
+    (*into, stats) = merging.finish();
     Ok(stats)
 }
 
@@ -100,40 +113,6 @@ fn places(run: &Run, reader: &RunReader, into: &KeyedState) -> Result<Vec<Option
         |name: &str| actions.iter().any(|action| matches!(action, Action::Restore(kept) if kept == name));
     let place = |name: &str| restores(name).then(|| into.place_of(name)).flatten();
     Ok(reader.schema.states.iter().map(|state| place(&state.spec.name)).collect())
-}
-
-struct Applied {
-    state: KeyedState,
-    stats: RestoreStats,
-}
-
-impl Applied {
-    fn apply(
-        &mut self,
-        window: Window,
-        run: &Run,
-        places: &[Option<TablePlace>],
-        wanted: KeyGroupRange,
-    ) -> Result<()> {
-        for block in window.into_blocks() {
-            let mut checked = None;
-            block?.for_each(|(home, entry, _)| {
-                if !wanted.contains(home.group) {
-                    return Ok(());
-                }
-                // Its state does not count any more.
-                let Some(place) = places[usize::from(home.state)] else { return Ok(()) };
-                // The first value of each state in each block stands for the others.
-                if entry.kind == EntryKind::Put && checked != Some(home.state) {
-                    checked = Some(home.state);
-                    check_value(&mut self.state, place, run, entry.value)?;
-                }
-                self.stats.entries += 1;
-                self.state.restore_entry(place, key_hash(entry.key), home.group, &entry)
-            })?;
-        }
-        Ok(())
-    }
 }
 
 /// Decodes and encodes a value: other bytes mean that the type has changed in a way that its shape does not show.

@@ -43,6 +43,7 @@ use crate::{
         sink::{SinkTail, spawn_committer},
         source::SourceHead,
         upload::Uploads,
+        waiting::WaitingCells,
         working::Working,
     },
 };
@@ -210,6 +211,7 @@ impl Workshop {
             options: self.options.task.clone(),
             cancellation: self.cancellation.clone(),
             load: Load::new(&self.metrics, &self.plan.job_name, id, self.env.now()),
+            waiting: WaitingCells::new(&self.metrics, &self.plan.job_name, id),
         };
         Ok(BuiltTask { task, commands, beside, done })
     }

@@ -114,6 +114,7 @@ impl Running {
 
     /// Drains one slice of cells, if any wait.
     pub(super) fn slice(&mut self) -> Result<()> {
+        self.count_waiting();
         if self.undrained == 0 {
             self.refill();
             return Ok(());

@@ -5,7 +5,8 @@
 //!   batch ahead of the channels out.
 //! - [`source`] and [`sink`]: the two ends that touch the outside.
 //! - [`cut`]: the cut at a barrier, and the slices of work after it. [`snapshot`]: which pieces the acknowledgement still
-//!   waits for. [`aligning`]: how long the barriers took. [`upload`]: run files, in the background. [`restore`]: the way back.
+//!   waits for. [`aligning`]: how long the barriers took. [`upload`]: run files, in the background. [`restore`]: the way back;
+//!   [`waiting`]: what is left of it when the task begins.
 //! - [`message`]: what a task is told and what it reports. [`guard`]: user code that panics.
 //!   [`load`]: how much of its time a task is busy. [`working`]: stores on disk. [`store_faults`]: where those can fail.
 
@@ -23,4 +24,5 @@ mod snapshot;
 pub(crate) mod source;
 mod store_faults;
 pub(crate) mod upload;
+pub(crate) mod waiting;
 pub(crate) mod working;

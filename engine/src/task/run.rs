@@ -1,6 +1,6 @@
 //! *The* loop of a task. One event at a time, in this order of preference: commands, finished background work, room
-//! downstream, the sink, records, a slice of snapshot work. What is due by the clock comes before records, but timers take
-//! turns with them. A command is never kept waiting by records, and records are never kept waiting by snapshot work or
+//! downstream, the sink, records, a slice of snapshot work, cells that wait since a restore. What is due by the clock comes
+//! before records, but timers take turns with them. A command is never kept waiting by records, and records are never kept waiting by snapshot work or
 //! processing-time timers longer than one slice.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -26,6 +26,7 @@ use super::{
     snapshot::Snapshots,
     source::SourceHead,
     upload::{UploadEvent, Uploads},
+    waiting::WaitingCells,
     working::Working,
 };
 use crate::{
@@ -93,6 +94,7 @@ pub(crate) struct Task {
     pub(crate) options: TaskOptions,
     pub(crate) cancellation: Cancellation,
     pub(crate) load: Load,
+    pub(crate) waiting: WaitingCells,
 }
 
 /// Where a task's reports go: tagged with the task and the attempt.
@@ -123,6 +125,8 @@ enum Event {
     Element(usize, Element),
     Read(Result<ReaderEvent>),
     Slice,
+    /// Nothing else is to be done: cells that wait are made.
+    Make,
     Due,
     /// Nothing, but it is time to show what the task does.
     Shown,
@@ -169,7 +173,7 @@ pub(crate) async fn run(mut task: Task, restore: Vec<OperatorRestore>) -> Result
     let restored = restore::open_and_restore(&mut task, restore, &mut snapshots).await?;
     task.reports.send(TaskReport::Running(restored)).await?;
     let now = task.env.now();
-    let running = Running {
+    let mut running = Running {
         snapshots,
         uploaded: channel(&task.env, Limits::items(64)),
         asked: VecDeque::new(),
@@ -183,6 +187,7 @@ pub(crate) async fn run(mut task: Task, restore: Vec<OperatorRestore>) -> Result
         finishing: false,
         task,
     };
+    running.count_waiting();
     running.run().await
 }
 
@@ -279,7 +284,8 @@ impl Running {
         let due = self.due(now);
         let busy = self.is_busy();
         let overdue = !busy && due.is_some_and(|due| due <= now);
-        let Task { env, head, chain, sink, commands, committer_done, options, load, .. } = &mut self.task;
+        let Task { env, head, chain, sink, commands, committer_done, options, load, waiting, .. } =
+            &mut self.task;
         load.show(now);
         let until_shown = load.until_shown(now);
         let wait = due.filter(|_| !busy).map_or(until_shown, |due| due.since(now).min(until_shown));
@@ -297,6 +303,7 @@ impl Running {
         };
         let uploaded = &mut self.uploaded.1;
         let undrained = self.undrained;
+        let makes_cells = waiting.are_due();
         let records_first = self.timers_fired;
         let event = async {
             Ok(tokio::select! {
@@ -322,6 +329,7 @@ impl Running {
                 } => Event::Read(event),
                 () = future::ready(()), if undrained > 0 => Event::Slice,
                 () = future::ready(()), if overdue => Event::Due,
+                () = future::ready(()), if makes_cells => Event::Make,
                 () = env.sleep(wait) => if busy { Event::Shown } else { Event::Due },
             })
         };
@@ -352,6 +360,9 @@ impl Running {
         if matches!(event, Event::Element(..) | Event::Read(_) | Event::Slice) {
             self.timers_fired = false;
         }
+        if matches!(event, Event::Element(..) | Event::Read(_)) {
+            self.task.waiting.begin();
+        }
         match event {
             Event::Command(command) => self.on_command(command).await,
             Event::Uploaded(event) => self.on_uploaded(event).await,
@@ -375,6 +386,7 @@ impl Running {
                 self.task.env.fault(FaultPoint::DrainBefore)?;
                 self.slice()
             }
+            Event::Make => self.make_waiting(),
             Event::Due => self.on_due(),
         }
     }
@@ -530,6 +542,7 @@ impl Running {
         }
         if self.next_marks <= now {
             self.next_marks = now + self.task.options.watermark_interval;
+            self.task.waiting.count_interval();
             let emits = match &self.task.head {
                 Head::Source(source) => source.may_emit(),
                 Head::Input(_) => true,

@@ -56,6 +56,7 @@ mod stops;
 mod take_over;
 mod time_to_live;
 mod ttl_changes;
+mod waiting;
 mod windows;
 mod working_state;
 mod world;

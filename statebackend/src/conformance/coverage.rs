@@ -1,5 +1,7 @@
 //! What has happened in random jobs: a suite that passes because nothing happens would prove nothing.
 
+use super::{expiring, model::Change};
+
 /// How often things happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
@@ -36,6 +38,20 @@ pub struct Coverage {
     pub dropped_by_store: u64,
     /// Crashes after which something had expired.
     pub restores_of_expired: u64,
+    /// Cells that waited after a restore, and were made when their keys were asked for.
+    pub made_asked: u64,
+    /// Those that were made before anybody asked.
+    pub made_unasked: u64,
+    /// Those that had expired when their turn came.
+    pub expired_waiting: u64,
+    /// Deletions of values that waited.
+    pub deleted_waiting: u64,
+    /// Other changes of such values.
+    pub changed_waiting: u64,
+    /// Checkpoints that completed while any waited.
+    pub completed_waiting: u64,
+    /// Crashes, at another parallelism, after which a checkpoint was restored at whose barrier some had waited.
+    pub rescales_of_waiting: u64,
 }
 
 impl Coverage {
@@ -59,6 +75,36 @@ impl Coverage {
         self.dropped_cells += other.dropped_cells;
         self.dropped_by_store += other.dropped_by_store;
         self.restores_of_expired += other.restores_of_expired;
+        self.made_asked += other.made_asked;
+        self.made_unasked += other.made_unasked;
+        self.expired_waiting += other.expired_waiting;
+        self.deleted_waiting += other.deleted_waiting;
+        self.changed_waiting += other.changed_waiting;
+        self.completed_waiting += other.completed_waiting;
+        self.rescales_of_waiting += other.rescales_of_waiting;
+    }
+
+    /// Takes note of a change for which so many values were made that had waited.
+    pub(super) fn note_change(&mut self, change: &Change, asked: u64) {
+        use expiring::Change as Expiring;
+        match change {
+            Change::Remove
+            | Change::TakeLongest
+            | Change::ClearMean
+            | Change::Expiring(
+                _,
+                Expiring::Take | Expiring::TakeLongest | Expiring::ClearMean | Expiring::TakeClocked,
+            ) => self.deleted_waiting += asked,
+            Change::Set(_)
+            | Change::Increment
+            | Change::Reduce(_)
+            | Change::Aggregate(_)
+            | Change::Merge(_)
+            | Change::Expiring(_, Expiring::Set(_) | Expiring::Add(_) | Expiring::SetClocked(_)) => {
+                self.changed_waiting += asked;
+            }
+            _ => {}
+        }
     }
 
     /// Whether enough has happened.
@@ -66,6 +112,8 @@ impl Coverage {
         if !is_full {
             return Ok(());
         }
+        // With a store behind nothing waits.
+        let waits = |least| if evicts { 0 } else { least };
         let least = [
             ("changes", self.changes, 5_000),
             ("evicted cells", self.evicted, if evicts { 1_000 } else { 0 }),
@@ -78,9 +126,16 @@ impl Coverage {
             ("lost changes", self.lost_changes, 500),
             ("entries that merges left out", self.left_out, 100),
             ("tombstones for what had expired", self.hidden, 10),
-            ("expired entries that merges kept for a checkpoint under way", self.kept, 20),
-            ("expired cells dropped by tables", self.dropped_cells, if evicts { 0 } else { 100 }),
+            ("expired entries that merges kept for a checkpoint under way", self.kept, 5),
+            ("expired cells dropped by tables", self.dropped_cells, waits(100)),
             ("crashes after which something had expired", self.restores_of_expired, 50),
+            ("waiting cells made when asked for", self.made_asked, waits(200)),
+            ("waiting cells made unasked", self.made_unasked, waits(100)),
+            ("waiting cells that expired", self.expired_waiting, waits(20)),
+            ("deletions of waiting values", self.deleted_waiting, waits(5)),
+            ("other changes of waiting values", self.changed_waiting, waits(15)),
+            ("checkpoints completed while some waited", self.completed_waiting, waits(15)),
+            ("rescales from a checkpoint while some waited", self.rescales_of_waiting, waits(5)),
         ];
         let missing = least.into_iter().find(|(_, found, least)| found < least);
         missing.map_or(Ok(()), |(what, found, least)| {

@@ -27,6 +27,8 @@ struct Job<'a, 'b> {
     subtasks: Vec<Subtask>,
     /// Until when state had expired at the barriers whose checkpoints are still being written.
     flipped: Vec<ExpiryClocks>,
+    /// Whether cells waited at the newest barrier, and at that of the last completed checkpoint.
+    waited: (bool, bool),
     /// The last completed checkpoint.
     completed: Snapshot,
     next: CheckpointId,
@@ -73,6 +75,7 @@ impl<'a, 'b> Job<'a, 'b> {
             reference,
             subtasks: vec![Subtask::new(state, 0, 1)],
             flipped: Vec::new(),
+            waited: (false, false),
             completed: Snapshot::default(),
             next,
             merged: 0,
@@ -94,7 +97,9 @@ impl<'a, 'b> Job<'a, 'b> {
             Transition::Change(index, ref change) => {
                 let owner = self.subtasks.iter_mut().find(|subtask| subtask.owns(index));
                 let owner = owner.expect("each key group has an owner");
+                let asked = owner.state.made_cells().asked;
                 let found = owner.change(self.handles, index, change, &before)?;
+                self.coverage.note_change(change, owner.state.made_cells().asked - asked);
                 assert_eq!(found, expected, "what {change:?} of key {index} gives back");
                 self.coverage.changes += 1;
                 (self.unsaved, self.unflipped) = (self.unsaved + 1, self.unflipped + 1);
@@ -104,6 +109,7 @@ impl<'a, 'b> Job<'a, 'b> {
                     subtask.state.flip(self.next);
                 }
                 self.flipped.push(joined(&self.subtasks)?);
+                self.waited.0 = self.waiting() > 0;
                 self.next = self.next.next();
                 self.unflipped = 0;
             }
@@ -117,7 +123,9 @@ impl<'a, 'b> Job<'a, 'b> {
                     self.completed = Snapshot::of(&self.subtasks, clocks);
                     let model = self.reference.completed.as_deref().expect("there was a barrier");
                     self.completed.compare(&self.env, &*self.store, self.handles, model).await?;
+                    self.waited.1 = self.waited.0;
                     self.coverage.completed += 1;
+                    self.coverage.completed_waiting += u64::from(self.waiting() > 0);
                     self.unsaved = self.unflipped;
                 }
             }
@@ -149,6 +157,11 @@ impl<'a, 'b> Job<'a, 'b> {
                     if matches!(self.behind, Behind::Nothing) {
                         self.coverage.dropped_cells += (before - subtask.state.cell_count()) as u64;
                     }
+                }
+            }
+            Transition::Make(cells) => {
+                for subtask in &mut self.subtasks {
+                    subtask.state.make_waiting(cells)?;
                 }
             }
             Transition::Advance(..) => self.tell(),
@@ -219,8 +232,10 @@ impl<'a, 'b> Job<'a, 'b> {
 
     async fn restore(&mut self, parallelism: u32) -> Result<()> {
         let next_run = self.subtasks.iter().map(|subtask| subtask.next_run).max().unwrap_or(1);
-        self.note_evicted();
-        self.coverage.rescales += u64::from(self.subtasks.len() != parallelism as usize);
+        self.note_gone();
+        let is_rescale = self.subtasks.len() != parallelism as usize;
+        self.coverage.rescales += u64::from(is_rescale);
+        self.coverage.rescales_of_waiting += u64::from(is_rescale && self.waited.1);
         self.coverage.lost_changes += self.unsaved;
         let has_expired = self.reference.now.living() != self.reference.now.expiring;
         self.coverage.restores_of_expired += u64::from(has_expired);
@@ -228,34 +243,65 @@ impl<'a, 'b> Job<'a, 'b> {
         // Those that are gone free what they have before others come.
         self.subtasks.clear();
         self.flipped.clear();
-        for index in 0..parallelism {
-            let groups = MAX.range(SubtaskIndex(index), parallelism);
-            let mut state = self.behind.state(groups, self.reference.cells, self.next);
-            state.restore_expiry_clocks(&self.completed.clocks);
-            restore(&self.env, &*self.store, &self.completed.runs, &mut state).await?;
-            let mut restored = Subtask::new(state, index, next_run);
-            let clip = |run: &Run| Some(Run { groups: run.groups.intersect(groups)?, ..run.clone() });
-            restored.runs = self.completed.runs.iter().filter_map(clip).collect();
-            restored.unmerged = self.completed.unmerged.iter().filter_map(clip).collect();
-            self.coverage.restores += 1;
-            self.coverage.restores_of_many_runs += u64::from(restored.runs.len() >= Coverage::MANY_RUNS);
-            self.subtasks.push(restored);
-        }
         if matches!(self.behind, Behind::Nothing) {
+            // Reading all makes all cells, so those that are gone on with are others.
+            self.subtasks = self.restored(parallelism, next_run).await?;
+            for subtask in &mut self.subtasks {
+                while subtask.state.make_waiting(3)? > 0 {}
+            }
             let resident: usize = self.subtasks.iter().map(|subtask| subtask.state.resident_cells()).sum();
             let expected = self.reference.now.residents();
             assert!(
                 expected.contains(&resident),
                 "{resident} cells of {expected:?}: what is gone takes memory"
             );
+            self.tell();
+            self.compare()?;
+        }
+        self.subtasks = self.restored(parallelism, next_run).await?;
+        for subtask in &self.subtasks {
+            self.coverage.restores += 1;
+            self.coverage.restores_of_many_runs += u64::from(subtask.runs.len() >= Coverage::MANY_RUNS);
         }
         // Of a checkpoint that is gone on from, nobody has said yet how late it is: what had expired there still has.
         self.tell();
-        self.compare()
+        if matches!(self.behind, Behind::Nothing) { Ok(()) } else { self.compare() }
     }
 
-    fn note_evicted(&mut self) {
-        self.coverage.evicted += self.subtasks.iter().map(|it| it.state.evicted_cells()).sum::<u64>();
+    /// So many subtasks with the state of the last completed checkpoint.
+    async fn restored(&self, parallelism: u32, next_run: u64) -> Result<Vec<Subtask>> {
+        let mut subtasks = Vec::new();
+        for index in 0..parallelism {
+            let groups = MAX.range(SubtaskIndex(index), parallelism);
+            let mut state = self.behind.state(groups, self.reference.cells, self.next);
+            if let Some(cells) = self.reference.made_per_batch {
+                state.set_made_per_batch(cells);
+            }
+            state.restore_expiry_clocks(&self.completed.clocks);
+            restore(&self.env, &*self.store, &self.completed.runs, &mut state).await?;
+            let mut restored = Subtask::new(state, index, next_run);
+            let clip = |run: &Run| Some(Run { groups: run.groups.intersect(groups)?, ..run.clone() });
+            restored.runs = self.completed.runs.iter().filter_map(clip).collect();
+            restored.unmerged = self.completed.unmerged.iter().filter_map(clip).collect();
+            subtasks.push(restored);
+        }
+        Ok(subtasks)
+    }
+
+    /// Cells that wait since a restore.
+    fn waiting(&self) -> usize {
+        self.subtasks.iter().map(|subtask| subtask.state.waiting_cells()).sum()
+    }
+
+    /// Takes note of what subtasks have done that are about to go.
+    fn note_gone(&mut self) {
+        for subtask in &self.subtasks {
+            let made = subtask.state.made_cells();
+            self.coverage.evicted += subtask.state.evicted_cells();
+            self.coverage.made_asked += made.asked;
+            self.coverage.made_unasked += made.unasked;
+            self.coverage.expired_waiting += made.expired;
+        }
     }
 
     /// Compares everything that can be read.
@@ -299,7 +345,7 @@ impl<'a, 'b> Job<'a, 'b> {
         }
         let Model { event_timers, processing_timers, .. } = &self.reference.now;
         assert!(event_timers.is_empty() && processing_timers.is_empty(), "a timer did not fire");
-        self.note_evicted();
+        self.note_gone();
         Ok(())
     }
 

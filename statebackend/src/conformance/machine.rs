@@ -32,6 +32,8 @@ pub(super) enum Transition {
     Crash(u32),
     /// The values of some keys are made resident, as those of a batch are; each bit is a key.
     Prepare(u8),
+    /// All subtasks make so many cells that wait since a restore, as in an idle moment.
+    Make(usize),
     /// Subtasks, whose bits are set, are told how late it is: so much later in event time and in processing time; or
     /// earlier, which must change nothing.
     Advance(u8, i64, i64),
@@ -44,6 +46,8 @@ pub(super) struct Reference {
     pub(super) seed: u64,
     /// The cells that the table of each subtask holds, if there is a store.
     pub(super) cells: usize,
+    /// How many cells that wait since a restore are made with each batch, if not as many as the job would.
+    pub(super) made_per_batch: Option<usize>,
     pub(super) parallelism: u32,
     pub(super) now: Model,
     /// At the newest barrier of those whose checkpoints are still being written.
@@ -53,8 +57,16 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    fn new(seed: u64, cells: usize) -> Self {
-        Self { seed, cells, parallelism: 1, now: Model::default(), flipped: None, completed: None }
+    fn new(seed: u64, cells: usize, made_per_batch: Option<usize>) -> Self {
+        Self {
+            seed,
+            cells,
+            made_per_batch,
+            parallelism: 1,
+            now: Model::default(),
+            flipped: None,
+            completed: None,
+        }
     }
 
     /// Makes a transition, and tells what a change gives back.
@@ -78,7 +90,8 @@ impl Reference {
             Transition::Drain(_)
             | Transition::Merge(..)
             | Transition::MergeByPolicy
-            | Transition::Prepare(_) => {}
+            | Transition::Prepare(_)
+            | Transition::Make(_) => {}
         }
         Outcome::Nothing
     }
@@ -95,7 +108,10 @@ impl ReferenceStateMachine for Jobs {
     type Transition = Transition;
 
     fn init_state() -> BoxedStrategy<Reference> {
-        (any::<u64>(), 1..MOST_CELLS).prop_map(|(seed, cells)| Reference::new(seed, cells)).boxed()
+        let made_per_batch = proptest::option::weighted(0.9, 0_usize..4);
+        (any::<u64>(), 1..MOST_CELLS, made_per_batch)
+            .prop_map(|(seed, cells, made_per_batch)| Reference::new(seed, cells, made_per_batch))
+            .boxed()
     }
 
     fn transitions(_: &Reference) -> BoxedStrategy<Transition> {
@@ -114,6 +130,7 @@ impl ReferenceStateMachine for Jobs {
             3 => Just(Transition::MergeByPolicy),
             2 => (1_u32..5).prop_map(Transition::Crash),
             8 => any::<u8>().prop_map(Transition::Prepare),
+            4 => (1_usize..4).prop_map(Transition::Make),
         ]
         .boxed()
     }

@@ -56,6 +56,7 @@ pub(super) fn compare(
             Transition::Merge(..)
             | Transition::MergeByPolicy
             | Transition::Crash(_)
+            | Transition::Make(_)
             | Transition::Advance(..) => {}
         }
     }

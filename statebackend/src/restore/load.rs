@@ -39,8 +39,12 @@ pub(super) async fn load(
     let clocks = into.expiry_clocks().unwrap_or_default();
     let mut loading = Loading::new(into.take(), stats, newest);
     let mut scan = Scan::open(store, RunSet::new(&wanted, &clocks)).await?;
-    while let Some(batch) = scan.next(env, store).await? {
-        loading = env.blocking("restore", move || loading.take(&batch).map(|()| loading)).await??;
+    // One batch is loaded while the next one is merged: writing files waits for the disk.
+    let mut batch = scan.next(env, store).await?;
+    while let Some(this) = batch {
+        let loaded = env.blocking("restore", move || loading.take(&this).map(|()| loading));
+        let (loaded, next) = futures::join!(loaded, scan.next(env, store));
+        (loading, batch) = (loaded??, next?);
         env.fault(FaultPoint::RestoreAmid)?;
     }
     loading = env.blocking("restore", move || loading.flush().map(|()| loading)).await??;
@@ -101,15 +105,13 @@ impl Loading {
     }
 
     fn flush(&mut self) -> Result<()> {
-        if let Some((last, _)) = self.entries.iter().last() {
-            let keys = std::iter::once(self.last.as_slice()).chain(self.entries.iter().map(|(key, _)| key));
-            if !keys.is_sorted_by(|a, b| a < b) {
-                return Err(self.out_of_order());
-            }
-            self.last = last.to_vec();
-            self.state.bulk_load(&self.entries)?;
-            self.entries.clear();
+        let Some(last) = self.entries.last_key() else { return Ok(()) };
+        if !self.entries.ascend_after(&self.last) {
+            return Err(self.out_of_order());
         }
+        self.last = last.to_vec();
+        self.state.bulk_load(&self.entries)?;
+        self.entries.clear();
         Ok(())
     }
 

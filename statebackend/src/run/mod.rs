@@ -1,6 +1,6 @@
 //! Run files: the one snapshot format, and everything that reads, writes and merges them.
 
-mod block;
+pub(crate) mod block;
 mod bytes;
 mod canonical;
 mod columns;

@@ -144,6 +144,18 @@ impl RunReader {
         let bounds = Bounds::new(&self.footer, self.schema.states.len());
         Ok(Window { path: self.path.clone(), bounds, blocks, bytes })
     }
+
+    /// Reads the next of some windows, if there is one.
+    pub(crate) async fn read_next(
+        &self,
+        store: &dyn Store,
+        windows: &mut (impl Iterator<Item = Range<usize>> + Send),
+    ) -> Result<Option<Window>> {
+        match windows.next() {
+            Some(window) => self.read(store, window).await.map(Some),
+            None => Ok(None),
+        }
+    }
 }
 
 impl Window {
@@ -196,20 +208,9 @@ impl PlainBlock {
         self.walk.next(&self.plain, self.bounds)
     }
 
-    /// Calls `visit` with each entry. Its errors, too, come back with file and place in front.
-    pub(crate) fn for_each(mut self, mut visit: impl FnMut(block::Located<'_>) -> Result<()>) -> Result<()> {
-        let visited = loop {
-            match self.walk.next(&self.plain, self.bounds) {
-                Ok(Some(located)) => {
-                    if let Err(error) = visit(located) {
-                        break Err(error);
-                    }
-                }
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
-        visited.map_err(|error| self.blame(error))
+    /// Its file, its place in that, and its bytes.
+    pub(crate) fn into_plain(self) -> (String, u64, Vec<u8>) {
+        (self.path, self.offset, self.plain)
     }
 
     /// Puts file and place in front of an error about this block.

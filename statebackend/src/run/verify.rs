@@ -67,12 +67,12 @@ pub async fn verify_file(
     let mut check = Check::new(&reader.schema, deep);
     check.digest.update(&reader.bytes(store, 0..HEADER_LEN).await?);
     let mut windows = reader.windows(reader.footer.groups).into_iter();
-    let mut window = read_next(&reader, store, &mut windows).await?;
+    let mut window = reader.read_next(store, &mut windows).await?;
     // One window is checked while the next one is read.
     while let Some(this) = window {
         let len = this.bytes().len() as u64;
         let checked = env.blocking("verify", move || check.window(this));
-        let (checked, next) = futures::join!(checked, read_next(&reader, store, &mut windows));
+        let (checked, next) = futures::join!(checked, reader.read_next(store, &mut windows));
         (check, window) = (checked??, next?);
         progress(len);
     }
@@ -98,24 +98,17 @@ pub async fn verify_file(
 pub async fn decompress_run(env: &Env, store: &dyn Store, run: &Run) -> Result<VerifyReport> {
     let reader = RunReader::open(store, run).await?;
     let mut report = VerifyReport::default();
-    for window in reader.windows(run.groups) {
-        let window = reader.read(store, window).await?;
-        report.bytes += window.bytes().len() as u64;
-        let blocks = move || window.into_blocks().map(|block| block.map(|_| 1)).sum::<Result<u64>>();
-        report.blocks += env.blocking("decompress", blocks).await??;
+    let mut windows = reader.windows(run.groups).into_iter();
+    let mut window = reader.read_next(store, &mut windows).await?;
+    while let Some(this) = window {
+        report.bytes += this.bytes().len() as u64;
+        let blocks = move || this.into_blocks().map(|block| block.map(|_| 1)).sum::<Result<u64>>();
+        let (blocks, next) =
+            futures::join!(env.blocking("decompress", blocks), reader.read_next(store, &mut windows));
+        report.blocks += blocks??;
+        window = next?;
     }
     Ok(report)
-}
-
-async fn read_next(
-    reader: &RunReader,
-    store: &dyn Store,
-    windows: &mut (impl Iterator<Item = Range<usize>> + Send),
-) -> Result<Option<Window>> {
-    match windows.next() {
-        Some(window) => reader.read(store, window).await.map(Some),
-        None => Ok(None),
-    }
 }
 
 struct Check {

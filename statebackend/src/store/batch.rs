@@ -140,6 +140,18 @@ impl WriteBatch {
         })
     }
 
+    /// The key of a change.
+    fn key(&self, number: usize) -> Option<&[u8]> {
+        let begin = number.checked_sub(1).map_or(0, |before| self.changes[before].2);
+        Some(&self.bytes[begin..self.changes.get(number)?.1])
+    }
+
+    /// The keys of the last two changes.
+    fn last_keys(&self) -> Option<(&[u8], &[u8])> {
+        let last = self.changes.len().checked_sub(1)?;
+        Some((self.key(last.checked_sub(1)?)?, self.key(last)?))
+    }
+
     /// How many changes there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -167,21 +179,44 @@ impl WriteBatch {
 
 /// Entries whose keys ascend.
 #[derive(Debug, Default)]
-pub struct SortedEntries(WriteBatch);
+pub struct SortedEntries {
+    entries: WriteBatch,
+    /// Whether a key came that is not greater than the one before.
+    is_out_of_order: bool,
+}
 
 impl SortedEntries {
     /// Adds an entry, whose key is greater than all before.
     pub fn push(&mut self, key: &[u8], value: &[u8]) {
-        self.0.push(Change::Put(key, value));
+        self.entries.push(Change::Put(key, value));
+        self.compare();
     }
 
     pub(crate) fn push_place(&mut self, place: StoreKey<'_>, value: &[u8]) {
-        self.0.put_place(place, value);
+        self.entries.put_place(place, value);
+        self.compare();
+    }
+
+    /// Compares the last two keys, which were just written and need not be fetched again.
+    fn compare(&mut self) {
+        if let Some((before, last)) = self.entries.last_keys() {
+            self.is_out_of_order |= before >= last;
+        }
+    }
+
+    /// Whether all keys ascend, and come after `before`.
+    pub(crate) fn ascend_after(&self, before: &[u8]) -> bool {
+        !self.is_out_of_order && self.iter().next().is_none_or(|(first, _)| before < first)
+    }
+
+    /// The greatest key.
+    pub(crate) fn last_key(&self) -> Option<&[u8]> {
+        self.entries.key(self.entries.len().checked_sub(1)?)
     }
 
     /// Keys and values, keys ascending.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.iter().filter_map(|change| match change {
+        self.entries.iter().filter_map(|change| match change {
             Change::Put(key, value) => Some((key, value)),
             Change::Delete(_) | Change::DeletePrefix(_) => None,
         })
@@ -190,17 +225,18 @@ impl SortedEntries {
     /// Bytes of keys and values.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.0.bytes()
+        self.entries.bytes()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.entries.is_empty()
     }
 
     /// Takes all entries out.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.entries.clear();
+        self.is_out_of_order = false;
     }
 }

@@ -47,6 +47,14 @@ pub(crate) trait StateTable: Any + Send {
     fn take_oldest(&mut self) -> Drained;
     /// Puts an entry of a run into the table, over what older runs had put there.
     fn restore(&mut self, key: KeyRef<'_>, entry: &Entry<'_>) -> Result<()>;
+    /// Whether the entries that it is restored from may wait until their keys are asked for: each is a cell.
+    fn may_wait(&self) -> bool {
+        false
+    }
+    /// Makes room for so many more cells of a key group.
+    fn make_room(&mut self, _group: KeyGroup, _cells: usize) {}
+    /// So many entries with a value have begun to wait for their cells, and so many wait no longer: all of them live.
+    fn count_waiting(&mut self, _came: usize, _went: usize) {}
     /// Whether `value` comes out of decoding and encoding as it went in.
     fn check_value(&self, value: &[u8]) -> Result<bool>;
     /// Cells, tombstones not yet drained included.
@@ -64,6 +72,36 @@ pub(crate) trait StateTable: Any + Send {
     fn touched(&self) -> u64;
     /// Memory to be made ready in the background, before draining needs it.
     fn refill(&self) -> Option<Refill>;
+}
+
+/// In which order the cells of a key group lie in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CellOrder {
+    /// How many places there are: a power of two, or 0.
+    places: usize,
+}
+
+impl CellOrder {
+    /// In a table that has room for so many cells and had none.
+    pub(crate) fn of(cells: usize) -> Self {
+        // Seven eighths of a table are filled at the most.
+        let places = if cells == 0 { 0 } else { (cells * 8 / 7 + 1).next_power_of_two() };
+        Self { places }
+    }
+
+    /// In which of so many parts of the memory the cell of a key with this hash lies, or soon behind it. `parts` is a power
+    /// of two.
+    #[inline]
+    pub(crate) fn part(self, hash: u64, parts: usize) -> usize {
+        let width = (self.places / parts).max(1);
+        self.place(hash) >> width.trailing_zeros()
+    }
+
+    /// The place of the cell of a key with this hash, if no other has taken it.
+    #[inline]
+    pub(crate) fn place(self, hash: u64) -> usize {
+        index_hash(hash) as usize & self.places.saturating_sub(1)
+    }
 }
 
 /// What a cell of one kind of state holds besides its key.
@@ -467,6 +505,15 @@ impl<S: Slot> Cells<S> {
         Ok(())
     }
 
+    /// Makes room for so many more cells of a key group.
+    pub(crate) fn make_room(&mut self, group: KeyGroup, count: usize) {
+        let index = self.index(group);
+        let Group { cells, moved, .. } = &mut self.groups[index];
+        let buckets = cells.num_buckets();
+        cells.reserve(count, |cell| index_hash(cell.hash()));
+        *moved |= cells.num_buckets() != buckets;
+    }
+
     /// Lets the hand go on through the `group`-th key group while there is `budget`, and drops what has expired. Returns whether it
     /// has come to the end of the group.
     pub(crate) fn expire(
@@ -502,6 +549,16 @@ impl<S: Slot> Cells<S> {
             hand.bucket += 1;
         }
         false
+    }
+
+    /// The hashes of all cells, in the order in which they lie.
+    #[cfg(test)]
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = u64> {
+        let places = |cells: &'_ HashTable<Cell<S>>| 0..cells.num_buckets();
+        let of = move |cells: &'_ HashTable<Cell<S>>| {
+            places(cells).filter_map(|place| cells.get_bucket(place).map(Cell::hash)).collect::<Vec<_>>()
+        };
+        self.groups.iter().flat_map(move |group| of(&group.cells))
     }
 
     pub(crate) fn cells(&self) -> usize {

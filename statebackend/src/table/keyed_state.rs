@@ -5,8 +5,12 @@ use std::{any::Any, collections::VecDeque, sync::Arc};
 use types::{CheckpointId, KeyGroup, KeyGroupRange, Result, Shape, Timestamp};
 
 use super::{
-    CachedTable, Drained, ListTable, MapTable, Need, StateTable, ValueTable, backing::Backing,
-    chunks::Refill, intervals::Interval, timers::TimerTable,
+    CachedTable, Drained, ListTable, MapTable, Need, StateTable, ValueTable,
+    backing::Backing,
+    chunks::Refill,
+    intervals::Interval,
+    timers::TimerTable,
+    waiting::{MadeCells, Waiting},
 };
 use crate::{
     Data,
@@ -37,6 +41,11 @@ struct Flipped {
 /// cells leave for the store, and drain what they owe before. [`prepare`](Self::prepare)
 /// makes the values of a batch's keys resident in one read; handles read singly what is still missing. Who works on a
 /// table directly finds resident cells only. Timers stay in memory.
+///
+/// # After a restore
+/// Without a store behind, the cells of values are made when their keys are first asked for, by [`prepare`](Self::prepare)
+/// and by handles; some more with each batch, and by [`make_waiting`](Self::make_waiting). Who works on a table directly
+/// prepares the keys before.
 pub struct KeyedState {
     pub(super) declared: Declared,
     groups: KeyGroupRange,
@@ -52,6 +61,11 @@ pub struct KeyedState {
     full_from: u64,
     /// The store behind the tables, if there is one.
     pub(super) backing: Option<Box<Backing>>,
+    /// The restored entries whose cells are not made, if there are any.
+    pub(super) waiting: Option<Box<Waiting>>,
+    /// How many of their cells are made with each batch, if somebody said so.
+    pub(super) made_per_batch: Option<usize>,
+    pub(super) made: MadeCells,
     /// The bytes of a map key while it is looked up.
     pub(crate) scratch: Vec<u8>,
     /// There if a state has a time to live.
@@ -76,6 +90,9 @@ impl KeyedState {
             flipped: VecDeque::new(),
             full_from: u64::MAX,
             backing: None,
+            waiting: None,
+            made_per_batch: None,
+            made: MadeCells::default(),
             scratch: Vec::new(),
         }
     }
@@ -131,21 +148,35 @@ impl KeyedState {
         table.downcast_mut().expect("a handle is used with the state that was declared with it")
     }
 
-    /// Makes the values of `keys` resident, in one read of the store. Nothing to do where all state is in memory.
+    /// Makes the values of `keys` resident, in one read of the store, and the cells of what waits after a restore. Nothing to do
+    /// where all state is in memory.
     ///
     /// # Errors
-    /// Those of the store; also `User` if a value cannot be encoded that must leave to make room.
+    /// Those of the store; also `User` if a value cannot be encoded that must leave to make room. `Corrupt` naming file and place
+    /// if a restored value cannot be decoded.
     pub fn prepare<'a>(&mut self, keys: impl Iterator<Item = KeyRef<'a>>) -> Result<()> {
         if self.clocks.is_some() {
             self.drop_expired();
         }
-        if self.backing.is_some() { self.fetch_values(keys) } else { Ok(()) }
+        if self.backing.is_some() {
+            self.fetch_values(keys)
+        } else if self.waiting.is_some() {
+            self.make_asked(keys)
+        } else {
+            Ok(())
+        }
     }
 
     /// Makes what an operation on a state needs resident, before it works on the table.
     #[inline]
     pub(crate) fn reach(&mut self, index: u16, key: KeyRef<'_>, need: Need<'_>) -> Result<()> {
-        if self.backing.is_some() { self.fetch(index, key, need) } else { Ok(()) }
+        if self.backing.is_some() {
+            self.fetch(index, key, need)
+        } else if self.waiting.is_some() {
+            self.make_one(index, key)
+        } else {
+            Ok(())
+        }
     }
 
     /// The barrier of `checkpoint`: everything changed up to now belongs to it. Touches no cell.
@@ -170,8 +201,11 @@ impl KeyedState {
     }
 
     /// Whether the delta of an interval that ends now is to hold all that lives. To write a cell that did not change costs
-    /// less than to merge it into older runs, and at half of them both are done as often.
+    /// less than to merge it into older runs, and at half of them both are done as often. What waits would be left out.
     fn takes_all(&self) -> bool {
+        if self.waiting.is_some() {
+            return false;
+        }
         let Some(living) = self.all_tables().map(StateTable::living).sum::<Option<usize>>() else {
             return false;
         };
@@ -319,10 +353,10 @@ impl KeyedState {
         self.processing_timers.pop(until)
     }
 
-    /// Cells, timers included: for metrics.
+    /// Cells, timers and those that are not made yet included: for metrics.
     #[must_use]
     pub fn cell_count(&self) -> usize {
-        self.all_tables().map(StateTable::cells).sum()
+        self.all_tables().map(StateTable::cells).sum::<usize>() + self.waiting_cells()
     }
 
     /// Cells that are still to be drained, those changed since the last barrier included: for metrics.
@@ -337,10 +371,10 @@ impl KeyedState {
         self.all_tables().map(|table| table.changed() - table.undrained()).sum()
     }
 
-    /// Bytes of memory, without what values hold on the heap: for metrics.
+    /// Bytes of memory, without what values hold on the heap, and with what waits after a restore: for metrics.
     #[must_use]
     pub fn approx_bytes(&self) -> usize {
-        self.all_tables().map(StateTable::approx_bytes).sum()
+        self.all_tables().map(StateTable::approx_bytes).sum::<usize>() + self.waiting_bytes()
     }
 
     /// How often any cell was looked up to be changed, or drained, since the beginning. Barriers do not move it.
@@ -364,6 +398,16 @@ impl KeyedState {
             return self.table_at(place.0).restore(key, &gone);
         }
         self.table_at(place.0).restore(key, entry)
+    }
+
+    /// Whether entries of the state at `place` may wait for their keys to be asked for.
+    pub(crate) fn may_wait(&mut self, place: TablePlace) -> bool {
+        self.table_at(place.0).may_wait()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn table_of(&mut self, place: TablePlace) -> &mut dyn StateTable {
+        self.table_at(place.0)
     }
 
     /// Whether `value` of the state at `place` comes out of decoding and encoding as it went in.
@@ -401,7 +445,7 @@ impl KeyedState {
         self.tables.len() + 2
     }
 
-    fn table_at(&mut self, index: usize) -> &mut dyn StateTable {
+    pub(super) fn table_at(&mut self, index: usize) -> &mut dyn StateTable {
         let declared = self.tables.len();
         match self.tables.get_mut(index) {
             Some(table) => table.as_mut() as &mut dyn StateTable,
@@ -417,7 +461,7 @@ impl KeyedState {
 }
 
 /// Where the table of a state stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TablePlace(pub(super) usize);
 
 /// The drained cells of one checkpoint: what changed since the one before, encoded and not yet sorted.

@@ -17,6 +17,7 @@ mod resident;
 mod sweep;
 mod timers;
 mod value;
+mod waiting;
 
 pub(crate) use backing::Seen;
 pub(crate) use cells::StateTable;
@@ -28,3 +29,5 @@ pub use list::ListTable;
 pub use map::MapTable;
 pub(crate) use resident::{CachedTable, Need};
 pub use value::ValueTable;
+pub use waiting::MadeCells;
+pub(crate) use waiting::{Blocks, Index, Spot, Waiting};

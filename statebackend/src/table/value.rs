@@ -128,6 +128,11 @@ impl<T: Data> Slot for ValueSlot<T> {
     }
 
     fn restore(&mut self, entry: &Entry<'_>, into: &mut Intervals) -> Result<()> {
+        if self.dirty != 0 {
+            return Err(Error::internal(
+                "a value was changed while it waited: its key was not prepared before",
+            ));
+        }
         let had = self.value.is_some();
         self.value = match entry.kind {
             EntryKind::Put => Some(Bincode::decode(entry.value)?),
@@ -181,6 +186,12 @@ impl<T: Data> ValueTable<T> {
     #[inline]
     pub fn warm(&mut self, places: impl Iterator<Item = (u64, KeyGroup)>) {
         self.cells.warm(places);
+    }
+
+    /// The hashes of all keys, in the order in which their cells lie.
+    #[cfg(test)]
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.cells.hashes()
     }
 
     /// Lets `change` put, replace or remove the value of `key`. Counts as a change whatever it does.

@@ -24,4 +24,5 @@ mod stored_maps;
 mod stores;
 mod sweeps;
 mod verified;
+mod waiting;
 mod whole;

@@ -86,15 +86,14 @@ async fn read(store: &dyn Store, run: &Run) -> Entries {
     let names: Vec<_> = reader.schema.states.iter().map(|state| state.spec.name.clone()).collect();
     for window in reader.windows(GROUPS) {
         for block in reader.read(store, window).await.unwrap().into_blocks() {
-            let visited = block.unwrap().for_each(|(home, entry, _)| {
+            let mut block = block.unwrap();
+            while let Some((home, entry, _)) = block.next().unwrap() {
                 let state = u16::from(names[usize::from(home.state)] == "b");
                 let is_no_clear = entry.kind != EntryKind::Clear;
                 let at = (state, home.group.0, entry.key.to_vec(), is_no_clear, entry.sub.to_vec());
                 assert!(found.last_key_value().is_none_or(|(last, _)| *last < at), "out of order: {at:?}");
                 found.insert(at, (entry.kind == EntryKind::Put).then(|| entry.value.to_vec()));
-                Ok(())
-            });
-            visited.unwrap();
+            }
         }
     }
     found

@@ -177,6 +177,18 @@ impl<T: CellTable> StateTable for T {
         self.inner_mut().restore(key, entry)
     }
 
+    fn may_wait(&self) -> bool {
+        T::Slot::IS_ONE_ENTRY
+    }
+
+    fn make_room(&mut self, group: KeyGroup, cells: usize) {
+        self.inner_mut().make_room(group, cells);
+    }
+
+    fn count_waiting(&mut self, came: usize, went: usize) {
+        self.inner_mut().intervals.count_living(came, went);
+    }
+
     fn check_value(&self, value: &[u8]) -> Result<bool> {
         T::Slot::survives_decoding(value)
     }
