@@ -130,7 +130,7 @@ fn packages() -> Vec<Package> {
 
 fn output(program: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit());
+    command.args(arguments).stderr(Stdio::inherit());
     let output = command.output().unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(output.status.success(), "{program} {arguments:?}: {}", output.status);
     String::from_utf8(output.stdout).unwrap()

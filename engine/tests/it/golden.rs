@@ -33,7 +33,8 @@ use types::RecordNumber;
 use self::job::{NUMBERS, OF_SAVEPOINT, Output, Row, STAGES, expected, job};
 use crate::world::{simulate, start};
 
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+/// From the crate's directory, in which cargo runs tests.
+const GOLDEN: &str = "tests/golden";
 
 /// The files of a directory by their paths below it.
 fn files(directory: &Path, prefix: &str, found: &mut BTreeMap<String, Vec<u8>>) {

@@ -46,7 +46,8 @@ pub(crate) fn try_large(target: &Target, what: &str, bytes: Vec<u8>, command: &s
 }
 
 fn folder(target: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus")).join(target)
+    // From the crate's directory, in which cargo runs tests: a path of the build may be that of another clone.
+    PathBuf::from("../fuzz/corpus").join(target)
 }
 
 /// The files of a target, sorted by name.
