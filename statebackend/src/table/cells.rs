@@ -1,10 +1,8 @@
-//! What all kinds of state share: one hash map of cells per key group, lists of the changed ones, and draining them.
+//! What all kinds of state share: one hash map of cells per key group, and draining those that changed.
 //!
 //! Every change goes through [`Cells::change`], which finds or makes the cell and hands out a [`Recorder`]; the cell's
 //! slot uses it to enter the cell into the dirty list of the open interval, once. Where more cells changed than a list is
 //! worth, all of them are swept instead.
-
-use std::{any::Any, collections::VecDeque};
 
 use hashbrown::{
     HashTable,
@@ -14,9 +12,9 @@ use types::{KeyBytes, KeyGroup, KeyGroupRange, Result, Timestamp, key_hash};
 
 use super::{
     Drained,
-    chunks::Refill,
+    dirty::{DirtyLists, Recorder},
     intervals::{Census, Interval, Intervals},
-    pieces::{Pieces, Spare},
+    slot::{Expired, Place, Progress, Slot},
     sweep,
 };
 use crate::{
@@ -24,55 +22,6 @@ use crate::{
     key::{KeyRef, ShortKey, index_hash},
     run::entry::Entry,
 };
-
-/// How much draining has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// Cells looked at.
-    pub(crate) spent: usize,
-    /// Whether nothing of the interval is left.
-    pub(crate) finished: bool,
-}
-
-/// The table of one declared state, whatever its kind and types are.
-pub(crate) trait StateTable: Any + Send {
-    /// Closes the open interval and opens `next`. Touches no cell. `is_full` if all that lives is to be drained, and not
-    /// only what changed.
-    fn flip(&mut self, next: Interval, is_full: bool);
-    /// Drains about `budget` cells of `interval`, all of whose elders are drained.
-    fn drain(&mut self, interval: Interval, budget: usize) -> Result<Progress>;
-    /// Whether nothing at all is to be drained of `interval`.
-    fn is_untouched(&self, interval: Interval) -> bool;
-    /// Gives away what was drained of the oldest interval.
-    fn take_oldest(&mut self) -> Drained;
-    /// Puts an entry of a run into the table, over what older runs had put there.
-    fn restore(&mut self, key: KeyRef<'_>, entry: &Entry<'_>) -> Result<()>;
-    /// Whether the entries that it is restored from may wait until their keys are asked for: each is a cell.
-    fn may_wait(&self) -> bool {
-        false
-    }
-    /// Makes room for so many more cells of a key group.
-    fn make_room(&mut self, _group: KeyGroup, _cells: usize) {}
-    /// So many entries with a value have begun to wait for their cells, and so many wait no longer: all of them live.
-    fn count_waiting(&mut self, _came: usize, _went: usize) {}
-    /// Whether `value` comes out of decoding and encoding as it went in.
-    fn check_value(&self, value: &[u8]) -> Result<bool>;
-    /// Cells, tombstones not yet drained included.
-    fn cells(&self) -> usize;
-    /// How many entries with a value are all that lives, where what is drained can be all of it. `None` of timers if there
-    /// are any, of lists and maps also if there were in this interval.
-    fn living(&self) -> Option<usize>;
-    /// Cells of flipped intervals that are still to be drained.
-    fn undrained(&self) -> usize;
-    /// Cells that are still to be drained, those changed in the open interval included.
-    fn changed(&self) -> usize;
-    /// Bytes of memory, roughly.
-    fn approx_bytes(&self) -> usize;
-    /// How often a cell was looked up or walked over.
-    fn touched(&self) -> u64;
-    /// Memory to be made ready in the background, before draining needs it.
-    fn refill(&self) -> Option<Refill>;
-}
 
 /// In which order the cells of a key group lie in memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,116 +50,6 @@ impl CellOrder {
     #[inline]
     pub(crate) fn place(self, hash: u64) -> usize {
         index_hash(hash) as usize & self.places.saturating_sub(1)
-    }
-}
-
-/// What a cell of one kind of state holds besides its key.
-pub(crate) trait Slot: Default + Send + 'static {
-    /// The type of its values.
-    type Value;
-    /// Whether draining a cell writes all of it, as one entry. Only such cells are swept.
-    const IS_ONE_ENTRY: bool;
-    /// What an entry takes, roughly.
-    const ENTRY_BYTES: usize;
-
-    /// Whether the slot says nothing more than a missing one would.
-    fn is_vacant(&self) -> bool;
-    /// Whether it has changes of `interval` that are not yet drained. Where all that lived is swept (`is_full`): whether it
-    /// lived at the end of the interval, and is not yet drained.
-    fn owes(&self, interval: Interval, is_full: bool) -> bool;
-    /// Drains about `budget` of what it owes to `interval`.
-    fn drain(
-        &mut self,
-        at: Place<'_>,
-        interval: Interval,
-        budget: usize,
-        into: &mut Intervals,
-    ) -> Result<Progress>;
-    /// Puts an entry of a run into the slot.
-    fn restore(&mut self, entry: &Entry<'_>, into: &mut Intervals) -> Result<()>;
-    /// Drops what has expired and is drained: runs and whoever reads them know that it has expired. Looks at `budget` items at the
-    /// most, and at least at one; `after` says behind which map key to begin, and where it stopped.
-    fn expire(
-        &mut self,
-        expired: Expired<Self::Value>,
-        budget: usize,
-        after: &mut Option<KeyBytes>,
-        into: &mut Intervals,
-    ) -> usize;
-}
-
-/// Tells which values have expired.
-pub(crate) struct Expired<V> {
-    pub(super) deadline: fn(&V) -> Timestamp,
-    pub(super) until: Timestamp,
-}
-
-impl<V> Expired<V> {
-    pub(super) fn has(&self, value: &V) -> bool {
-        (self.deadline)(value) <= self.until
-    }
-}
-
-/// The key group and key of a cell, as entries are written under it.
-#[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) group: KeyGroup,
-    pub(crate) key: &'a [u8],
-}
-
-/// The hashes of changed cells of one key group, by interval, oldest first. An interval without any has no list.
-#[derive(Default)]
-pub(crate) struct DirtyLists(VecDeque<(Interval, Pieces<u64>)>);
-
-impl DirtyLists {
-    #[inline]
-    fn push(&mut self, interval: Interval, hash: u64, spare: &mut Spare<u64>) {
-        match self.0.back_mut() {
-            Some((last, hashes)) if *last == interval => hashes.push_with(hash, spare),
-            _ => {
-                let mut hashes = Pieces::default();
-                hashes.push_with(hash, spare);
-                self.0.push_back((interval, hashes));
-            }
-        }
-    }
-
-    #[inline]
-    fn pop(&mut self, interval: Interval, spare: &mut Spare<u64>) -> Option<u64> {
-        let (first, hashes) = self.0.front_mut()?;
-        if *first != interval {
-            return None;
-        }
-        let hash = hashes.pop_with(spare);
-        if hash.is_none() {
-            self.0.pop_front();
-        }
-        hash
-    }
-
-    /// Some of the hashes that `pop` gives next, `count` at most, in no particular order.
-    fn upcoming(&self, interval: Interval, count: usize) -> &[u64] {
-        match self.0.front() {
-            Some((first, hashes)) if *first == interval => hashes.top(count),
-            _ => &[],
-        }
-    }
-
-    /// Forgets what is left of an interval, which is the oldest that has any.
-    pub(super) fn forget(&mut self, interval: Interval, spare: &mut Spare<u64>) {
-        if self.0.front().is_some_and(|(first, _)| *first == interval)
-            && let Some((_, hashes)) = self.0.pop_front()
-        {
-            hashes.give_back(spare);
-        }
-    }
-
-    /// Gives back a hash that was popped just now.
-    fn push_back(&mut self, interval: Interval, hash: u64) {
-        match self.0.front_mut() {
-            Some((first, hashes)) if *first == interval => hashes.push(hash),
-            _ => self.0.push_front((interval, Pieces::from_one(hash))),
-        }
     }
 }
 
@@ -279,28 +118,6 @@ impl Warm {
 #[inline(always)]
 fn peek<S>(cells: &HashTable<Cell<S>>, hash: u64) -> u32 {
     cells.find(index_hash(hash), |_| true).map_or(0, |cell| cell.key.len() as u32)
-}
-
-/// Lets a slot enter its cell into the dirty list, and drain what must be drained before it changes.
-pub(crate) struct Recorder<'a> {
-    pub(crate) at: Place<'a>,
-    hash: u64,
-    dirty: &'a mut DirtyLists,
-    pub(crate) intervals: &'a mut Intervals,
-}
-
-impl Recorder<'_> {
-    /// Enters the cell into the open interval's dirty list, where one is kept. At most once per cell and interval; a cell
-    /// that is swept, after the change was counted.
-    #[inline(always)]
-    pub(crate) fn list(&mut self) {
-        let open = self.intervals.open();
-        let work = self.intervals.work(open);
-        work.listed = true;
-        if work.takes_lists() {
-            self.dirty.push(open, self.hash, &mut self.intervals.spare);
-        }
-    }
 }
 
 type Found<'a, S> = Result<OccupiedEntry<'a, Cell<S>>, AbsentEntry<'a, Cell<S>>>;

@@ -8,10 +8,10 @@ use types::Error;
 
 use super::{
     Drained,
-    cells::Place,
     chunks::{Chunks, Refill},
     pieces::Spare,
     resident::Outgoing,
+    slot::Place,
     sweep::Sweep,
 };
 

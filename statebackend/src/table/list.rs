@@ -7,9 +7,11 @@ use types::{Bincode, Codec, Error, KeyBytes, KeyGroupRange, Result, Timestamp};
 
 use super::{
     Drained,
-    cells::{Cells, Expired, Place, Progress, Recorder, Slot},
+    cells::Cells,
+    dirty::Recorder,
     intervals::{Grave, Interval, Intervals},
     resident::CellTable,
+    slot::{Expired, Place, Progress, Slot},
 };
 use crate::{
     Data,

@@ -13,10 +13,12 @@ use types::{Bincode, Codec, KeyBytes, KeyGroupRange, Result, Timestamp};
 
 use super::{
     Drained,
-    cells::{Cells, Expired, Place, Progress, Recorder, Slot},
+    cells::Cells,
+    dirty::Recorder,
     intervals::{Grave, Interval, Intervals},
     pieces::Pieces,
     resident::{CellTable, Stored},
+    slot::{Expired, Place, Progress, Slot},
 };
 use crate::{
     Data,

@@ -10,8 +10,9 @@
 use types::{KeyGroup, Result};
 
 use super::{
-    cells::{Cells, Group, Place, Progress, Slot},
+    cells::{Cells, Group},
     intervals::{Interval, Intervals},
+    slot::{Place, Progress, Slot},
 };
 
 /// How an interval is swept, and how far that has come within a key group.

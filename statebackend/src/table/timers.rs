@@ -9,9 +9,9 @@ use types::{Error, KeyBytes, KeyGroup, Result, Timestamp, key_hash};
 
 use super::{
     Drained, StateTable,
-    cells::Progress,
     chunks::{Chunks, Refill},
     intervals::Interval,
+    slot::Progress,
 };
 use crate::{
     key::{KeyRef, OwnedKey},

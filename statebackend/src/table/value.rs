@@ -6,9 +6,11 @@ use types::{Bincode, Codec, Error, KeyBytes, KeyGroup, KeyGroupRange, Result, Ti
 
 use super::{
     Drained,
-    cells::{Cells, Expired, Place, Progress, Recorder, Slot},
+    cells::Cells,
+    dirty::Recorder,
     intervals::{Interval, Intervals},
     resident::{CellTable, Stored},
+    slot::{Expired, Place, Progress, Slot},
 };
 use crate::{
     Data,

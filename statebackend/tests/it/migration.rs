@@ -337,7 +337,7 @@ fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// The runs that `subtask` restores.
-async fn migrated(
+pub(crate) async fn migrated(
     env: &Env,
     store: &dyn Store,
     runs: &[Run],

@@ -6,14 +6,17 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use env::{Env, Store};
+use env::Store;
 use statebackend::{
-    Declared, KeyRef, ListState, MapState, Rewriting, RunCompression, RunSet, StateDeclarations, ValueState,
-    merge, plan_migration, summarize,
+    Declared, KeyRef, ListState, MapState, RunCompression, RunSet, StateDeclarations, ValueState, merge,
+    summarize,
 };
-use types::{CheckpointId, ErrorKind, ExpiryClocks, ExpiryTimes, Result, Run, SubtaskIndex};
+use types::{CheckpointId, ErrorKind, ExpiryClocks, Run, SubtaskIndex};
 
-use crate::fixture::{Behind, Context, MAX, Subtask, identity, key, simulated, with_and_without_store};
+use crate::{
+    fixture::{Behind, Context, MAX, Subtask, identity, key, simulated, with_and_without_store},
+    migration::migrated,
+};
 
 const KEYS: u32 = 24;
 const INTERVALS: u32 = 7;
@@ -131,25 +134,6 @@ async fn written(store: &dyn Store) -> (Vec<Run>, Vec<Model>) {
         "too little is deleted: {with:?}"
     );
     (runs, models)
-}
-
-async fn migrated(
-    env: &Env,
-    store: &dyn Store,
-    runs: &[Run],
-    subtask: &Subtask,
-    path: &str,
-) -> Result<Vec<Run>> {
-    let plan = plan_migration(store, runs, subtask.state.declared(), subtask.groups).await?;
-    let how = Rewriting {
-        clocks: &ExpiryClocks::default(),
-        now: ExpiryTimes::BEGINNING,
-        identity: identity(subtask.index, 0),
-        path,
-        compression: RunCompression::Zstd,
-        call: |call| call(),
-    };
-    plan.unwrap().rewrite(env, store, how).await
 }
 
 #[test]

@@ -10,9 +10,9 @@ use crate::{
         list_chunk::{elements, epoch_of},
     },
     table::{
-        cells::{Place, Slot},
         intervals::{Interval, Intervals},
         list::ListSlot,
+        slot::{Place, Slot},
         value::survives_decoding,
     },
 };

@@ -6,9 +6,9 @@ use super::{CachedSlot, Found, Lack, Need, Outgoing, Stored};
 use crate::{
     Data,
     table::{
-        cells::Place,
         intervals::{Interval, Intervals},
         map::{MapCell, MapSlot},
+        slot::Place,
         value::survives_decoding,
     },
 };

@@ -14,9 +14,10 @@ use types::{Error, KeyGroup, Result, Timestamp};
 
 use super::{
     Drained, StateTable,
-    cells::{Cell, Cells, Group, Place, Progress, Slot, find, insert},
+    cells::{Cell, Cells, Group, find, insert},
     chunks::Refill,
     intervals::{Interval, Intervals},
+    slot::{Place, Progress, Slot},
 };
 use crate::{expiry::Hand, key::KeyRef, run::entry::Entry, store::KeyValueStore};
 

@@ -8,7 +8,7 @@ use types::{Bincode, Codec, Result};
 use crate::{
     Data,
     store::{KeyValueStore, StoreKey, WriteBatch},
-    table::cells::Place,
+    table::slot::Place,
 };
 
 /// Buffers of changes that were larger are given back once the store has them.

@@ -6,8 +6,8 @@ use super::{CachedSlot, Found, Lack, Need, Outgoing, Stored};
 use crate::{
     Data,
     table::{
-        cells::Place,
         intervals::{Interval, Intervals},
+        slot::Place,
         value::{ValueSlot, survives_decoding},
     },
 };
