@@ -31,12 +31,17 @@ pub(super) struct Directory {
     _lock: Box<dyn FileLock>,
 }
 
-/// A copy that is not whole yet. Dropped, it is gone.
+/// A copy that is not whole yet. Dropped, it stays below its [`partial`] path.
 pub(super) struct Staged {
     files: Arc<dyn Files>,
     name: PathBuf,
     target: PathBuf,
-    file: Option<Box<dyn WriteFile>>,
+    file: Box<dyn WriteFile>,
+}
+
+/// The path at which a copy stands while it is not whole.
+pub(super) fn partial(path: &str) -> String {
+    format!("{path}{PARTIAL}")
 }
 
 /// A copy that was found: the path of the file that it is one of, and its length.
@@ -96,14 +101,11 @@ impl Directory {
 
     /// Begins a copy.
     pub(super) fn stage(&self, path: &str) -> io::Result<Staged> {
-        let target = self.place(path);
-        let mut name = target.clone().into_os_string();
-        name.push(PARTIAL);
-        let name = PathBuf::from(name);
+        let (target, name) = (self.place(path), self.place(&partial(path)));
         // Nobody else writes here; this process may not have been able to remove one.
         let _none = self.files.remove_file(&name);
         let file = self.files.create_new(&name)?;
-        Ok(Staged { files: Arc::clone(&self.files), name, target, file: Some(file) })
+        Ok(Staged { files: Arc::clone(&self.files), name, target, file })
     }
 
     /// Removes all of it.
@@ -116,26 +118,14 @@ impl Directory {
 impl Staged {
     /// Appends; after an error it is of no use any more.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.as_mut().map_or(Ok(()), |file| file.write_all(bytes))
+        self.file.write_all(bytes)
     }
 
     /// Gives it its name. Not synced: whoever reads it compares it with its digest.
-    pub(super) fn publish(mut self) -> io::Result<()> {
-        drop(self.file.take());
-        let renamed = self.files.rename(&self.name, &self.target);
-        if renamed.is_err() {
-            let _left = self.files.remove_file(&self.name);
-        }
-        renamed
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            // One that stays is removed by the next start.
-            let _left = self.files.remove_file(&self.name);
-        }
+    pub(super) fn publish(self) -> io::Result<()> {
+        let Self { files, name, target, file } = self;
+        drop(file);
+        files.rename(&name, &target)
     }
 }
 

@@ -22,6 +22,19 @@ impl LocalRecovery {
         store: &dyn Store,
         counts: &ReadBytes,
     ) -> Option<Checked> {
+        let fetched = self.fetch_whole(file, store, counts).await;
+        if fetched.is_none() {
+            self.remove_owed().await;
+        }
+        fetched
+    }
+
+    async fn fetch_whole(
+        &self,
+        file: &SnapshotFile,
+        store: &dyn Store,
+        counts: &ReadBytes,
+    ) -> Option<Checked> {
         // Room for all of it: a copy that would not fit is not begun.
         let mut copy = Copying::begin(self, &file.path, Purpose::Fetched, file.len).await?;
         let mut checking = Checking::default();

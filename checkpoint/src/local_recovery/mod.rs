@@ -1,6 +1,7 @@
 //! Local recovery: copies of run files on a disk of this machine, so that a restart here reads them instead of the
-//! checkpoint store. Which there are and which go is decided in [`plan`], pure; `directory` touches the disk; `checked` says
-//! whether a copy is what a manifest names; [`LocalStore`] is the checkpoint store with the copies in front of it.
+//! checkpoint store. Which there are and which go is decided in [`plan`], pure; `directory` touches the disk, through the door
+//! in `disk`, since it may hang; `checked` says whether a copy is what a manifest names; [`LocalStore`] is the checkpoint store
+//! with the copies in front of it.
 //!
 //! A copy is only ever a shorter way to bytes that a manifest names. It is used where its length and digest are those of
 //! the manifest, and every piece of it is compared again with what was digested when it is read; whatever goes wrong with
@@ -12,6 +13,7 @@
 mod checked;
 mod copying;
 mod directory;
+mod disk;
 mod fetch;
 pub mod plan;
 mod store;
@@ -22,25 +24,19 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use env::{Env, Monotonic, Store};
+use env::{Env, Store};
 use types::{AttemptId, CheckpointId, JobId, SnapshotFile};
 
 pub use self::store::{LocalStore, ReadBytes};
 use self::{
     checked::{Checked, Flaw},
     directory::Directory,
+    disk::{Disk, Silent},
     plan::Copies,
 };
-
-/// How long the disk may take for one call, and besides for each megabyte: checkpoints wait for no copy longer than that.
-const PATIENCE: Duration = Duration::from_secs(5);
-const PATIENCE_PER_MB: Duration = Duration::from_millis(100);
-/// How long a disk that took longer is left alone.
-const LEFT_ALONE: Duration = Duration::from_secs(60);
 
 /// The copies of a job on this machine. Cheap to clone.
 #[derive(Clone)]
@@ -51,6 +47,7 @@ struct Shared {
     job_name: String,
     root: PathBuf,
     limit: u64,
+    disk: Disk,
     state: Mutex<State>,
 }
 
@@ -62,8 +59,8 @@ struct State {
     /// What is known of each copy that was asked for. Whoever finds out holds the lock, so that it is found out once.
     known: BTreeMap<String, Arc<futures::lock::Mutex<Known>>>,
     job: Option<JobId>,
-    /// Until then no copy is begun: the disk took too long.
-    left_alone: Option<Monotonic>,
+    /// Files that are to be removed and count no more: they go with the next removal, or when the disk hangs no longer.
+    owed: Vec<String>,
     /// What was told in this attempt: one line of each kind says it all.
     told_failure: bool,
     told_damage: bool,
@@ -91,7 +88,8 @@ impl LocalRecovery {
     #[must_use]
     pub fn new(env: &Env, job_name: &str, root: PathBuf, limit: u64) -> Self {
         let state = Mutex::new(State { copies: Copies::new(limit), ..State::default() });
-        Self(Arc::new(Shared { env: env.clone(), job_name: job_name.to_owned(), root, limit, state }))
+        let disk = Disk::new(env);
+        Self(Arc::new(Shared { env: env.clone(), job_name: job_name.to_owned(), root, limit, disk, state }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -255,30 +253,25 @@ impl LocalRecovery {
         }
     }
 
-    /// What `work` on the disk gives, which is about so many bytes. `None` where the disk takes too long: the work goes on, but
-    /// nobody waits for it, and for a while no copy is begun.
+    /// What `work` on the disk gives, which is about so many bytes. `None` where the disk takes too long, or has for another one
+    /// and that has not come back.
     async fn on_disk<T: Send + 'static>(
         &self,
         what: &str,
         bytes: u64,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let megabytes = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
-        let patience = PATIENCE + PATIENCE_PER_MB * megabytes;
-        let done = self.0.env.timeout(patience, self.0.env.blocking(what, work)).await;
-        if done.is_none() {
-            self.state().left_alone = Some(self.0.env.now() + LEFT_ALONE);
+        let done = self.0.disk.call(what, bytes, work).await;
+        if let Err(Silent::Late(patience)) = done {
             let why = format!("the disk has not answered for {patience:?} (to {what})");
             self.tell_failure(&self.0.root, &io::Error::new(io::ErrorKind::TimedOut, why));
         }
-        done?.ok()
+        done.ok()
     }
 
     /// Whether a new file is to be copied now.
     fn wants(&self, path: &str) -> bool {
-        let state = self.state();
-        let is_left_alone = state.left_alone.is_some_and(|until| self.0.env.now() < until);
-        !is_left_alone && state.copies.wants(path)
+        !self.0.disk.is_left_alone() && self.state().copies.wants(path)
     }
 
     async fn drop_damaged(&self, file: &SnapshotFile, why: &str) {
@@ -313,11 +306,26 @@ impl LocalRecovery {
         self.remove_files(paths).await;
     }
 
+    /// Removes files, and what is owed of before.
     async fn remove_files(&self, paths: Vec<String>) {
-        let directory = self.state().directory.clone();
-        let Some(directory) = directory.filter(|_| !paths.is_empty()) else { return };
+        self.state().owed.extend(paths);
+        self.remove_owed().await;
+    }
+
+    /// Removes what is owed, as far as the disk answers.
+    async fn remove_owed(&self) {
+        let (directory, owed) = {
+            let mut state = self.state();
+            match state.directory.clone() {
+                Some(directory) if !state.owed.is_empty() => (directory, std::mem::take(&mut state.owed)),
+                _ => return,
+            }
+        };
+        let paths = owed.clone();
         let remove = move || paths.iter().for_each(|path| directory.remove(path));
-        let _left = self.on_disk("remove local copies", 0, remove).await;
+        if self.on_disk("remove local copies", 0, remove).await.is_none() {
+            self.state().owed.extend(owed);
+        }
     }
 
     fn tell_failure(&self, place: &Path, error: &io::Error) {

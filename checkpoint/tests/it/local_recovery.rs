@@ -28,6 +28,8 @@ use types::{
 
 const PIECE: usize = 256 << 10;
 const FETCHED_AT_ONCE: usize = 4 << 20;
+/// How long a disk that hangs takes for a call, at the most.
+const HANGS: Duration = Duration::from_secs(50_000);
 
 fn run_path(attempt: u64, number: u64) -> String {
     paths::run(AttemptId(attempt), &Uid::new("it").unwrap(), SubtaskIndex(0), number)
@@ -506,16 +508,16 @@ fn what_others_have_and_nobody_may_touch_is_not_in_the_way() {
 }
 
 #[test]
-fn a_disk_that_hangs_holds_no_checkpoint_up() {
-    for seed in 0..5 {
+fn a_disk_that_hangs_holds_nobody_up_and_is_not_asked_again() {
+    for seed in 0..6 {
         let sim = Simulation::new(seed);
         let control = sim.control();
         sim.run(async |env| {
             let store = env.open_store("sim:far").unwrap();
-            let through = LocalStore::new(Arc::clone(&store), Some(begun(&env, 0, &[]).await), &[]);
-            let usual = control.options();
-            control.set_options(Options { blocking_delay: Duration::from_secs(100_000), ..usual });
+            let local = begun(&env, 0, &[]).await;
             let content = content(4 * PIECE);
+            let run = run(&run_path(0, 1), &content);
+            let through = LocalStore::new(Arc::clone(&store), Some(local.clone()), &[run.clone()]);
             let write = async |number: u64| {
                 let (path, since) = (run_path(0, number), env.now());
                 let mut writer = through.writer(&path).await.unwrap();
@@ -525,18 +527,54 @@ fn a_disk_that_hangs_holds_no_checkpoint_up() {
                 assert_eq!(store.get(&path).await.unwrap().unwrap(), content);
                 env.now().since(since)
             };
-            let first: Duration = join_all([1, 3].map(write)).await.into_iter().max().unwrap();
+            // A checkpoint lists what it is of and is completed; before, a restore of it reads what there are copies of.
+            let complete = async |checkpoint: u64, number: u64| {
+                let since = env.now();
+                let read = through.get_range(&run.file.path, 0..content.len() as u64).await.unwrap().unwrap();
+                assert!(read == content, "seed {seed}");
+                let listed = [number, number + 1].map(|number| run_path(0, number));
+                local.listed(CheckpointId(checkpoint), listed.iter().map(String::as_str));
+                local.completed(CheckpointId(checkpoint)).await;
+                env.now().since(since)
+            };
+            write(1).await;
+            let copies = || directories(&*env.files()).values().sum::<usize>();
+            assert_eq!(copies(), 2, "seed {seed}");
+
+            let usual = control.options();
+            control.set_options(Options { blocking_delay: HANGS, ..usual });
+            let many = || join_all((10..50).step_by(2).map(write));
+            let first = match seed % 3 {
+                0 => many().await.into_iter().max().unwrap(),
+                1 => write(10).await,
+                // Of tasks that end meanwhile.
+                _ => {
+                    assert!(env.timeout(Duration::from_secs(1), many()).await.is_none(), "seed {seed}");
+                    write(50).await
+                }
+            };
             assert!(first < Duration::from_secs(30), "seed {seed}: a checkpoint waited for {first:?}");
-            let next = write(5).await;
-            assert!(next < Duration::from_secs(1), "seed {seed}: the disk is asked again at once: {next:?}");
+            for checkpoint in 2..20 {
+                // Copies are given up while they cannot be removed.
+                let number = if checkpoint < 10 { 1 } else { 7 };
+                let next = complete(checkpoint, number).await + write(60 + 2 * checkpoint).await;
+                assert!(
+                    next < Duration::from_secs(1),
+                    "seed {seed}: the disk is asked again at once: {next:?}"
+                );
+                env.sleep(Duration::from_secs(20)).await;
+            }
+            let calls = control.blocking_calls();
+            assert!((1..=16).contains(&calls), "seed {seed}: {calls} calls wait for the disk");
             let told =
                 control.printed().into_iter().filter(|(_, line)| line.contains("not answered")).count();
             assert_eq!(told, 1, "seed {seed}: {:?}", control.printed());
+
             control.set_options(usual);
-            env.sleep(Duration::from_secs(100)).await;
+            env.sleep(HANGS).await;
             write(7).await;
-            let copies: usize = directories(&*env.files()).values().sum();
-            assert_eq!(copies, 2, "seed {seed}: it is used again");
+            complete(20, 7).await;
+            assert_eq!(copies(), 2, "seed {seed}: it is used again, and what was owed is gone");
         });
     }
 }

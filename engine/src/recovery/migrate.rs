@@ -44,8 +44,8 @@ pub(super) fn has_event_time(
     match event_time(operator)? {
         Timestamp::MIN => Err(Error::incompatible(format!(
             "operator {}, state {:?}: it gets an event-time ttl, and the snapshot knows no event time from which its values could \
-             live on (no watermark had come, or all input had ended): give it a processing-time ttl, or start from another \
-             snapshot",
+             live on (no watermark had come, or all input had ended), while its operator has stored something, in this state or \
+             in others: give it a processing-time ttl, or start from another snapshot",
             operator.uid, found.name
         ))),
         _ => Ok(()),

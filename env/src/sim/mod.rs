@@ -157,6 +157,12 @@ impl Control {
         *lock(&self.shared.store_rule) = Some(Arc::new(rule));
     }
 
+    /// How many blocking calls have not come back, in processes that live.
+    #[must_use]
+    pub fn blocking_calls(&self) -> u64 {
+        self.shared.blocking_calls.load(Ordering::Relaxed)
+    }
+
     /// Makes the wall clock jump; the monotonic clock does not notice.
     pub fn jump_wall(&self, milliseconds: i64) {
         self.shared.wall_shift.fetch_add(milliseconds, Ordering::Relaxed);

@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) machines: Mutex<BTreeMap<String, Arc<Machine>>>,
     pub(super) next_process: AtomicU32,
     pub(super) next_task: AtomicU64,
+    /// Blocking calls that have not come back.
+    pub(super) blocking_calls: AtomicU64,
     pub(super) vars: Mutex<BTreeMap<String, String>>,
     pub(super) printed: Mutex<Vec<(String, String)>>,
     pub(super) output_full: AtomicBool,
@@ -79,6 +81,7 @@ impl Shared {
             machines: Mutex::default(),
             next_process: AtomicU32::new(1),
             next_task: AtomicU64::new(1),
+            blocking_calls: AtomicU64::new(0),
             vars: Mutex::default(),
             printed: Mutex::default(),
             output_full: AtomicBool::new(false),

@@ -180,8 +180,10 @@ impl SimWorld {
         let delay = self.shared.blocking_delay();
         let (shared, name, process) = (Arc::clone(&self.shared), name.to_owned(), Arc::clone(&self.process));
         let (sender, receiver) = tokio::sync::oneshot::channel();
+        let call = BlockingCall::new(&self.shared);
         let task = self.spawn(&name.clone(), {
             Box::pin(async move {
+                let _call = call;
                 shared.pause(delay).await;
                 if process.is_alive() {
                     let done = catch_unwind(AssertUnwindSafe(work));
@@ -200,6 +202,22 @@ impl SimWorld {
                 Err(_) => task.join().await,
             }
         })
+    }
+}
+
+/// Counts a blocking call until it has come back, or its process is dead.
+struct BlockingCall(Arc<Shared>);
+
+impl BlockingCall {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.blocking_calls.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for BlockingCall {
+    fn drop(&mut self) {
+        self.0.blocking_calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

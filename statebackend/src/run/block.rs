@@ -14,8 +14,9 @@ use super::{
     index::{BlockMeta, Compression, MAX_COLUMNS_LEN, MAX_FIRST_KEY, least_stored_len},
 };
 
-/// A block is closed when it is at least this long before compression.
-const TARGET_LEN: usize = 64 << 10;
+/// A block is closed when it is at least this long before compression. With the entry that filled it, it mostly fits into
+/// 64 KiB, a size that allocators have: a restore keeps blocks in memory, and in the next larger size they took a fifth more.
+const TARGET_LEN: usize = 63 << 10;
 
 /// How the blocks of a run are stored. Readers take either, whatever a job writes now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
