@@ -12,13 +12,14 @@ use crate::store::{Change, successor};
 /// compacted away, so it is for what is large.
 const SINGLY: usize = 256;
 
-/// Microseconds between two looks at a database that has stopped writes.
+/// Microseconds between two looks at a database that has stopped writes, and at the most at one that slows them down.
 const LOOK_AGAIN: u64 = 1_000;
+const LOOK_AGAIN_WHEN_SLOW: u64 = 100_000;
 
 /// How batches are written.
 pub(super) struct Manner {
-    /// Refused where RocksDB has stopped all writes, since it waits for its background work then, and goes on waiting while
-    /// that fails: on a full disk until somebody makes room, without a word and past all cancelling.
+    /// Refused where RocksDB would let them wait. Where it has stopped all writes it waits for its background work, and goes on
+    /// waiting while that fails: on a full disk until somebody makes room, without a word and past all cancelling.
     refused: WriteOptions,
     /// Slowed down as far as RocksDB thinks right.
     slowed: WriteOptions,
@@ -37,23 +38,50 @@ impl Manner {
     }
 }
 
+/// Waits as long as RocksDB would, but here, where its errors are seen.
 pub(super) fn write(store: &mut RocksDbStore, changes: &WriteBatch) -> Result<()> {
-    let failed = |it| error(store.directory.path(), "write", &it);
+    let mut refusals = 0;
     loop {
-        // What is refused for being too fast is charged for all the same: whoever asks so again and again is never let in.
-        let is_slow =
-            store.db.property_int_value(properties::ACTUAL_DELAYED_WRITE_RATE).map_err(failed)? != Some(0);
-        let options = if is_slow { &store.manner.slowed } else { &store.manner.refused };
-        match store.db.write_opt(batch(store, changes)?, options) {
-            Err(stopped) if stopped.kind() == ErrorKind::Incomplete => (),
-            written => return written.map_err(failed),
+        let batch = batch(store, changes)?;
+        let Manner { refused, slowed } = &store.manner;
+        let options = if wait_turn(store, batch.size_in_bytes(), refusals)? { refused } else { slowed };
+        match store.db.write_opt(batch, options) {
+            Err(stopped) if stopped.kind() == ErrorKind::Incomplete => refusals += 1,
+            written => return written.map_err(|it| error(store.directory.path(), "write", &it)),
         }
-        let mut patience = WaitForCompactOptions::default();
-        patience.set_timeout(LOOK_AGAIN);
-        match store.db.wait_for_compact(&patience) {
-            Err(goes_on) if goes_on.kind() == ErrorKind::TimedOut => (),
-            ended => ended.map_err(failed)?,
+        is_busy(store, LOOK_AGAIN)?;
+    }
+}
+
+/// Waits as long as so many bytes take at the rate to which RocksDB slows writes down, if it does. Returns false if it has
+/// nothing more to do, so that nothing can fail or stop writes meanwhile, and writing may wait.
+fn wait_turn(store: &RocksDbStore, bytes: usize, refusals: u32) -> Result<bool> {
+    let mut waited = 0;
+    loop {
+        // Bytes a second; none where writes are stopped, too.
+        let rate = store.db.property_int_value(properties::ACTUAL_DELAYED_WRITE_RATE);
+        let rate = rate.map_err(|it| error(store.directory.path(), "write", &it))?.unwrap_or(0);
+        // What is refused is charged for as well, so the next time takes that on top.
+        let needed = (bytes as u64 * 1_000_000).checked_div(rate).unwrap_or(0) << refusals.min(8);
+        if waited >= needed {
+            return Ok(true);
         }
+        let piece = LOOK_AGAIN_WHEN_SLOW.min(needed - waited);
+        if !is_busy(store, piece)? {
+            return Ok(false);
+        }
+        waited += piece;
+    }
+}
+
+/// Waits so many microseconds, unless the background work of the database ends before; whether some is left.
+fn is_busy(store: &RocksDbStore, micros: u64) -> Result<bool> {
+    let mut patience = WaitForCompactOptions::default();
+    patience.set_timeout(micros);
+    match store.db.wait_for_compact(&patience) {
+        Ok(()) => Ok(false),
+        Err(goes_on) if goes_on.kind() == ErrorKind::TimedOut => Ok(true),
+        Err(failed) => Err(error(store.directory.path(), "write", &failed)),
     }
 }
 
@@ -99,4 +127,50 @@ fn delete_stored(store: &RocksDbStore, prefix: &[u8], batch: &mut rocksdb::Write
         _ => keys.iter().for_each(|key| batch.delete(key)),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::store::{KeyValueStore, rocksdb::RocksDbKind};
+
+    #[test]
+    fn what_is_slowed_down_is_written_all_the_same() {
+        let options = [
+            ("level0_file_num_compaction_trigger", "2"),
+            ("level0_slowdown_writes_trigger", "2"),
+            ("level0_stop_writes_trigger", "4"),
+            ("delayed_write_rate", "33554432"),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let dir = TempDir::new().unwrap();
+        let kind = RocksDbKind::new(8 << 20, 1, &BTreeMap::from(options)).unwrap();
+        let mut store = RocksDbStore::open(&kind, env::real_files(), dir.path()).unwrap();
+        let mut slowed = 0;
+        for batch in 0..60_u8 {
+            let mut changes = WriteBatch::default();
+            for key in 0..16_u8 {
+                changes.push(Change::Put(&[1, batch, key], &[key; 4 << 10]));
+            }
+            let rate = store.db.property_int_value(properties::ACTUAL_DELAYED_WRITE_RATE);
+            slowed += u32::from(rate.unwrap().unwrap() > 0);
+            store.write(&changes).unwrap();
+            store.db.flush().unwrap();
+        }
+        assert!(slowed > 5, "writes were slowed down {slowed} times: that was not tried");
+        let mut found = 0_u16;
+        let visit = &mut |key: &[u8], value: &[u8]| {
+            assert_eq!((u16::from(key[1]), u16::from(key[2])), (found / 16, found % 16));
+            assert_eq!(value, [key[2]; 4 << 10]);
+            found += 1;
+            Ok(ControlFlow::Continue(()))
+        };
+        store.scan(&[1], Order::Ascending, visit).unwrap();
+        assert_eq!(found, 60 * 16);
+    }
 }
