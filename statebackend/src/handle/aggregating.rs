@@ -41,7 +41,7 @@ impl<A: Aggregate> AggregatingState<A> {
     /// Adds a value.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn add(&self, ctx: &mut impl KeyedContext, value: A::In) -> Result<()> {
         self.accumulator.update(ctx, |place| {
             self.aggregate.add(place.get_or_insert_with(|| self.aggregate.create()), value);
@@ -51,7 +51,7 @@ impl<A: Aggregate> AggregatingState<A> {
     /// Adds all that was added to another accumulator, later than what is here.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn merge(&self, ctx: &mut impl KeyedContext, other: A::Accumulator) -> Result<()> {
         self.accumulator.update(ctx, |place| match place {
             Some(accumulator) => self.aggregate.merge(accumulator, other),
@@ -62,7 +62,7 @@ impl<A: Aggregate> AggregatingState<A> {
     /// What has been added comes to; `None` if nothing was.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn get(&self, ctx: &mut impl KeyedContext) -> Result<Option<A::Out>> {
         self.accumulator.with(ctx, |accumulator| accumulator.map(|it| self.aggregate.result(it)))
     }
@@ -70,7 +70,7 @@ impl<A: Aggregate> AggregatingState<A> {
     /// Forgets all that was added, and gives the accumulator back.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn take(&self, ctx: &mut impl KeyedContext) -> Result<Option<A::Accumulator>> {
         self.accumulator.take(ctx)
     }
@@ -78,7 +78,7 @@ impl<A: Aggregate> AggregatingState<A> {
     /// Forgets all that was added.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn clear(&self, ctx: &mut impl KeyedContext) -> Result<()> {
         self.accumulator.clear(ctx)
     }

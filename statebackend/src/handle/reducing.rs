@@ -22,7 +22,7 @@ impl<T: Data> ReducingState<T> {
     /// Adds an element: what there was comes first, the element second. The first one of a key is taken as it is.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn add(&self, ctx: &mut impl KeyedContext, element: T) -> Result<()> {
         self.value.update(ctx, |place| {
             *place = Some(match place.take() {
@@ -35,7 +35,7 @@ impl<T: Data> ReducingState<T> {
     /// A copy of what was added, reduced; `None` if nothing was.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn get(&self, ctx: &mut impl KeyedContext) -> Result<Option<T>> {
         self.value.get(ctx)
     }
@@ -43,7 +43,7 @@ impl<T: Data> ReducingState<T> {
     /// What `read` makes of it, without copying it.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn with<R>(&self, ctx: &mut impl KeyedContext, read: impl FnOnce(Option<&T>) -> R) -> Result<R> {
         self.value.with(ctx, read)
     }
@@ -51,7 +51,7 @@ impl<T: Data> ReducingState<T> {
     /// Forgets all that was added, and gives back what it came to.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn take(&self, ctx: &mut impl KeyedContext) -> Result<Option<T>> {
         self.value.take(ctx)
     }
@@ -59,7 +59,7 @@ impl<T: Data> ReducingState<T> {
     /// Forgets all that was added.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn clear(&self, ctx: &mut impl KeyedContext) -> Result<()> {
         self.value.clear(ctx)
     }

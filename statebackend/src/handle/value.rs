@@ -14,7 +14,7 @@ impl<T: Data> ValueState<T> {
     /// A copy of the value.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn get(&self, ctx: &mut impl KeyedContext) -> Result<Option<T>> {
         self.with(ctx, |value| value.cloned())
     }
@@ -22,7 +22,7 @@ impl<T: Data> ValueState<T> {
     /// What `read` makes of the value, without copying it.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn with<R>(&self, ctx: &mut impl KeyedContext, read: impl FnOnce(Option<&T>) -> R) -> Result<R> {
         let (key, state) = ctx.keyed();
         state.reach(self.index, key, Need::Value)?;
@@ -32,7 +32,7 @@ impl<T: Data> ValueState<T> {
     /// Puts a value.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn set(&self, ctx: &mut impl KeyedContext, value: T) -> Result<()> {
         self.update(ctx, |place| *place = Some(value))
     }
@@ -40,7 +40,7 @@ impl<T: Data> ValueState<T> {
     /// Puts a value and gives back the one before.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn replace(&self, ctx: &mut impl KeyedContext, value: T) -> Result<Option<T>> {
         self.update(ctx, |place| place.replace(value))
     }
@@ -48,7 +48,7 @@ impl<T: Data> ValueState<T> {
     /// Removes the value and gives it back.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn take(&self, ctx: &mut impl KeyedContext) -> Result<Option<T>> {
         let (key, state) = ctx.keyed();
         state.reach(self.index, key, Need::Value)?;
@@ -58,7 +58,7 @@ impl<T: Data> ValueState<T> {
     /// Removes the value.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     pub fn clear(&self, ctx: &mut impl KeyedContext) -> Result<()> {
         self.take(ctx).map(drop)
     }
@@ -66,7 +66,7 @@ impl<T: Data> ValueState<T> {
     /// Lets `change` put, replace or remove the value in place. Counts as a change whatever it does.
     ///
     /// # Errors
-    /// Those of the store behind the table; none while all state is in memory.
+    /// Those of the store behind the table. Of state in memory, `Corrupt` if a value cannot be decoded after a restore.
     #[inline]
     pub fn update<R>(
         &self,

@@ -326,9 +326,9 @@ impl<S: Slot> Cells<S> {
     pub(crate) fn make_room(&mut self, group: KeyGroup, count: usize) {
         let index = self.index(group);
         let Group { cells, moved, .. } = &mut self.groups[index];
-        let buckets = cells.num_buckets();
+        // Where there is room but for places that had cells, they are put in order without growing.
+        *moved |= cells.capacity() - cells.len() < count;
         cells.reserve(count, |cell| index_hash(cell.hash()));
-        *moved |= cells.num_buckets() != buckets;
     }
 
     /// Lets the hand go on through the `group`-th key group while there is `budget`, and drops what has expired. Returns whether it

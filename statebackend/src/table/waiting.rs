@@ -163,10 +163,21 @@ impl KeyedState {
     }
 
     fn with_waiting(&mut self, make: impl FnOnce(&mut Making<'_>) -> Result<()>) -> Result<()> {
-        let Some(mut waiting) = self.waiting.take() else { return Ok(()) };
-        let made = make(&mut Making { state: self, waiting: &mut waiting });
-        self.waiting = (waiting.left > 0).then_some(waiting);
-        made
+        let mut lent = Lent { waiting: self.waiting.take(), state: self };
+        let Lent { state, waiting: Some(waiting) } = &mut lent else { return Ok(()) };
+        make(&mut Making { state, waiting })
+    }
+}
+
+/// What waits, taken out of its state. It goes back when dropped, so that nothing is lost where decoding panics.
+struct Lent<'a> {
+    state: &'a mut KeyedState,
+    waiting: Option<Box<Waiting>>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.state.waiting = self.waiting.take().filter(|waiting| waiting.left > 0);
     }
 }
 

@@ -1,7 +1,10 @@
 //! After a restore into memory: values wait in their blocks until they are asked for, or their turn comes. Random jobs in which
 //! some wait are in `statebackend::conformance`.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use env::{Env, Store};
 use serde::{Deserialize, Serialize};
@@ -12,8 +15,9 @@ use crate::fixture::{Behind, Subtask, simulated};
 
 const MAX: MaxParallelism = MaxParallelism(16);
 
-/// What may be written and not read.
+/// What may be written and not read, and what its type's own code panics at.
 const UNREADABLE: u64 = u64::MAX;
+const UNBEARABLE: u64 = u64::MAX - 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "u64")]
@@ -23,6 +27,7 @@ impl TryFrom<u64> for Picky {
     type Error = &'static str;
 
     fn try_from(number: u64) -> Result<Self, &'static str> {
+        assert_ne!(number, UNBEARABLE, "a bug of the user's");
         if number == UNREADABLE { Err("not this one") } else { Ok(Self(number)) }
     }
 }
@@ -277,5 +282,29 @@ fn a_value_that_cannot_be_decoded_is_blamed_on_its_block() {
             offsets[0] == offsets[1] && offsets[1] < offsets[2] && offsets[2] == offsets[3],
             "{offsets:?}"
         );
+    });
+}
+
+/// A function that outlives the panic must not take what waits for absent.
+#[test]
+fn a_value_whose_decoding_panics_takes_nothing_along() {
+    const KEYS: u64 = 1000;
+    const BAD: u64 = 500;
+    simulated(0, async |env: Env, store: Arc<dyn Store>| {
+        let all = (0..KEYS).map(|key| (key, Some(if key == BAD { UNBEARABLE } else { key })));
+        let runs = runs(&*store, [Box::new(all) as _]).await;
+        let (mut into, handle) = subtask();
+        let state = &mut into.state;
+        restore(&env, &*store, &runs, state).await.unwrap();
+        state.set_made_per_batch(0);
+        for _ in 0..2 {
+            let asked = catch_unwind(AssertUnwindSafe(|| prepare(state, [BAD - 1, BAD, BAD + 1])));
+            assert!(asked.is_err(), "it is asked for again");
+        }
+        for key in (0..KEYS).filter(|key| *key != BAD) {
+            prepare(state, [key]).unwrap();
+            assert_eq!(get(state, handle, key), Some(Picky(key)));
+        }
+        assert_eq!(state.waiting_cells(), 1);
     });
 }
