@@ -43,32 +43,45 @@ pub(super) fn write(store: &mut RocksDbStore, changes: &WriteBatch) -> Result<()
     let mut refusals = 0;
     loop {
         let batch = batch(store, changes)?;
+        let turn = wait_turn(store, batch.size_in_bytes(), refusals)?;
         let Manner { refused, slowed } = &store.manner;
-        let options = if wait_turn(store, batch.size_in_bytes(), refusals)? { refused } else { slowed };
+        let options = if turn == Turn::Idle { slowed } else { refused };
         match store.db.write_opt(batch, options) {
-            Err(stopped) if stopped.kind() == ErrorKind::Incomplete => refusals += 1,
+            Err(stopped) if stopped.kind() == ErrorKind::Incomplete => (),
             written => return written.map_err(|it| error(store.directory.path(), "write", &it)),
         }
+        refusals = if turn == Turn::Paced { refusals + 1 } else { 0 };
         is_busy(store, LOOK_AGAIN)?;
     }
 }
 
-/// Waits as long as so many bytes take at the rate to which RocksDB slows writes down, if it does. Returns false if it has
-/// nothing more to do, so that nothing can fail or stop writes meanwhile, and writing may wait.
-fn wait_turn(store: &RocksDbStore, bytes: usize, refusals: u32) -> Result<bool> {
+/// How the database is when it is written to.
+#[derive(PartialEq, Eq)]
+enum Turn {
+    /// It takes all, or nothing.
+    Unpaced,
+    /// It slows writes down, and this one has waited for its turn.
+    Paced,
+    /// It slows writes down and has nothing more to do: nothing can fail or stop them meanwhile, so writing may wait.
+    Idle,
+}
+
+/// Waits as long as so many bytes take at the rate to which RocksDB slows writes down, if it does. What it has refused for being
+/// too soon is charged for as well, and takes as long on top.
+fn wait_turn(store: &RocksDbStore, bytes: usize, refusals: u64) -> Result<Turn> {
     let mut waited = 0;
     loop {
         // Bytes a second; none where writes are stopped, too.
         let rate = store.db.property_int_value(properties::ACTUAL_DELAYED_WRITE_RATE);
         let rate = rate.map_err(|it| error(store.directory.path(), "write", &it))?.unwrap_or(0);
-        // What is refused is charged for as well, so the next time takes that on top.
-        let needed = (bytes as u64 * 1_000_000).checked_div(rate).unwrap_or(0) << refusals.min(8);
+        let Some(alone) = (bytes as u64 * 1_000_000).checked_div(rate) else { return Ok(Turn::Unpaced) };
+        let needed = alone.saturating_mul(refusals + 1);
         if waited >= needed {
-            return Ok(true);
+            return Ok(Turn::Paced);
         }
         let piece = LOOK_AGAIN_WHEN_SLOW.min(needed - waited);
         if !is_busy(store, piece)? {
-            return Ok(false);
+            return Ok(Turn::Idle);
         }
         waited += piece;
     }
