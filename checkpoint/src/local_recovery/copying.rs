@@ -51,7 +51,7 @@ impl Copying {
             (state.directory.clone()?, state.copies.reserve(path, ahead, purpose)?)
         };
         let reserved = Reserved { local: local.clone(), path: path.to_owned(), is_whole: false };
-        // With it goes what is owed: an older copy of this file would take the new one along.
+        // With it goes what is owed: the removal of an older copy of this file would take the new one along.
         local.remove(gone).await;
         let name = path.to_owned();
         let staged = local.on_disk("begin a local copy", 0, move || directory.stage(&name)).await;

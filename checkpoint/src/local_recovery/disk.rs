@@ -1,7 +1,9 @@
-//! The door to the disk of local recovery: a call that takes too long goes on, but nobody waits for it, and nobody else asks
-//! until it has come back. A disk that hangs so takes [`AT_ONCE`] threads from the process, and never more.
+//! The door to the disk of local recovery, which may hang: a call that takes too long goes on, but nobody waits for it, and
+//! nobody else asks until it has come back. So a disk that hangs takes [`AT_ONCE`] threads from the process at the most.
 
 use std::{
+    fmt,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -14,58 +16,76 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PATIENCE_PER_MB: Duration = Duration::from_millis(100);
 /// How long a disk that took longer is left alone.
 const LEFT_ALONE: Duration = Duration::from_secs(60);
-/// How many calls are under way at once; others wait for them.
-const AT_ONCE: usize = 16;
+/// How many calls are under way at once; others wait for them. Half of the threads that there are at least for the blocking
+/// work of checkpoints, which goes on with the others.
+const AT_ONCE: usize = 2;
 
 /// A disk that may hang.
 pub(super) struct Disk {
     env: Env,
-    calls: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The calls for which nobody waits any more. They let go of it when they come back.
-    late: Vec<Weak<Call>>,
-    /// Somebody waited in vain for one of those under way to come back.
-    is_full: bool,
+    /// Those that are under way, and some that were.
+    calls: Vec<Weak<Call>>,
     /// Until then no copy is begun.
     left_alone: Option<Monotonic>,
 }
 
-/// A call that is under way; dropped by the thread that does it.
+/// A call that is under way; dropped by the thread that does it, whoever still waits for it.
 struct Call {
+    deadline: Monotonic,
     _permit: OwnedSemaphorePermit,
 }
 
 /// Why a call gave nothing.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Silent {
     /// It has been left to itself after so long.
     Late(Duration),
-    /// It was not done: another one has not come back yet, of which the caller was told.
+    /// It was not begun: another one is late.
     Hangs,
+    /// It was not begun: others took all its time, and none of them is late.
+    Busy(Duration),
+}
+
+impl fmt::Display for Silent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late(patience) => write!(f, "the disk has not answered for {patience:?}"),
+            Self::Hangs => f.write_str("the disk has not come back from an earlier call"),
+            Self::Busy(patience) => write!(f, "the disk was busy with other calls for {patience:?}"),
+        }
+    }
 }
 
 impl Disk {
     pub(super) fn new(env: &Env) -> Self {
-        Self { env: env.clone(), calls: Arc::new(Semaphore::new(AT_ONCE)), state: Mutex::default() }
+        Self { env: env.clone(), permits: Arc::new(Semaphore::new(AT_ONCE)), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether copies are not to be begun now: a call has not come back, or one took too long a short while ago.
+    /// Whether copies are not to be begun now: a call is late, or one was a short while ago.
     pub(super) fn is_left_alone(&self) -> bool {
         self.hangs() || self.state().left_alone.is_some_and(|until| self.env.now() < until)
     }
 
     fn hangs(&self) -> bool {
+        let now = self.env.now();
         let mut state = self.state();
-        state.late.retain(|call| call.strong_count() > 0);
-        state.is_full &= self.calls.available_permits() == 0;
-        state.is_full || !state.late.is_empty()
+        state.calls.retain(|call| call.strong_count() > 0);
+        state.calls.iter().filter_map(Weak::upgrade).any(|call| call.deadline <= now)
+    }
+
+    /// When the first of those under way will be late.
+    fn first_deadline(&self) -> Option<Monotonic> {
+        self.state().calls.iter().filter_map(Weak::upgrade).map(|call| call.deadline).min()
     }
 
     /// What `work` on the disk gives, which is about so many bytes.
@@ -75,36 +95,44 @@ impl Disk {
         bytes: u64,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Silent> {
-        if self.hangs() {
-            return Err(Silent::Hangs);
-        }
         let megabytes = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
         let patience = PATIENCE + PATIENCE_PER_MB * megabytes;
-        let mut under_way = None;
-        let done = self.env.timeout(patience, async {
-            let permit = Arc::clone(&self.calls).acquire_owned().await.ok()?;
-            // One of those that it waited for may have been late.
-            if self.hangs() {
-                return None;
-            }
-            let call = Arc::new(Call { _permit: permit });
-            under_way = Some(Arc::downgrade(&call));
-            let work = move || {
-                let done = work();
-                drop(call);
-                done
-            };
-            self.env.blocking(what, work).await.ok()
-        });
-        match done.await {
-            Some(Some(done)) => Ok(done),
-            Some(None) => Err(Silent::Hangs),
+        let permit = self.turn(patience).await?;
+        let call = Arc::new(Call { deadline: self.env.now() + patience, _permit: permit });
+        self.state().calls.push(Arc::downgrade(&call));
+        let work = move || {
+            let done = work();
+            drop(call);
+            done
+        };
+        match self.env.timeout(patience, self.env.blocking(what, work)).await {
+            Some(Ok(done)) => Ok(done),
+            // It has panicked.
+            Some(Err(_)) => Err(Silent::Hangs),
             None => {
-                let mut state = self.state();
-                state.is_full |= under_way.is_none();
-                state.late.extend(under_way);
-                state.left_alone = Some(self.env.now() + LEFT_ALONE);
+                self.state().left_alone = Some(self.env.now() + LEFT_ALONE);
                 Err(Silent::Late(patience))
+            }
+        }
+    }
+
+    /// Waits for its turn, but not until one of those before it is late.
+    async fn turn(&self, patience: Duration) -> Result<OwnedSemaphorePermit, Silent> {
+        let until = self.env.now() + patience;
+        let mut acquired = pin!(Arc::clone(&self.permits).acquire_owned());
+        loop {
+            if self.hangs() {
+                return Err(Silent::Hangs);
+            }
+            let now = self.env.now();
+            if now >= until {
+                return Err(Silent::Busy(patience));
+            }
+            let look = self.first_deadline().map_or(until, |deadline| deadline.min(until));
+            match self.env.timeout(look.since(now), acquired.as_mut()).await {
+                Some(Ok(permit)) if !self.hangs() => return Ok(permit),
+                Some(_) => return Err(Silent::Hangs),
+                None => {}
             }
         }
     }

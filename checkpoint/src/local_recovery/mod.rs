@@ -19,7 +19,7 @@ pub mod plan;
 mod store;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     ops::Range,
     path::{Path, PathBuf},
@@ -34,7 +34,7 @@ pub use self::store::{LocalStore, ReadBytes};
 use self::{
     checked::{Checked, Flaw},
     directory::Directory,
-    disk::{Disk, Silent},
+    disk::Disk,
     plan::Copies,
 };
 
@@ -49,6 +49,8 @@ struct Shared {
     limit: u64,
     disk: Disk,
     state: Mutex<State>,
+    /// Held while what is owed is removed.
+    removing: futures::lock::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -60,7 +62,7 @@ struct State {
     known: BTreeMap<String, Arc<futures::lock::Mutex<Known>>>,
     job: Option<JobId>,
     /// Files that are to be removed and count no more: they go with the next removal, or when the disk hangs no longer.
-    owed: Vec<String>,
+    owed: BTreeSet<String>,
     /// What was told in this attempt: one line of each kind says it all.
     told_failure: bool,
     told_damage: bool,
@@ -77,6 +79,15 @@ enum Known {
     None,
 }
 
+/// What the disk says of a copy.
+enum Found {
+    Good(Checked),
+    /// There is none any more, if there was one.
+    None,
+    /// Nothing.
+    Silence,
+}
+
 impl std::fmt::Debug for LocalRecovery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "LocalRecovery({})", self.0.root.display())
@@ -89,7 +100,8 @@ impl LocalRecovery {
     pub fn new(env: &Env, job_name: &str, root: PathBuf, limit: u64) -> Self {
         let state = Mutex::new(State { copies: Copies::new(limit), ..State::default() });
         let disk = Disk::new(env);
-        Self(Arc::new(Shared { env: env.clone(), job_name: job_name.to_owned(), root, limit, disk, state }))
+        let (env, job_name, removing) = (env.clone(), job_name.to_owned(), futures::lock::Mutex::new(()));
+        Self(Arc::new(Shared { env, job_name, root, limit, disk, state, removing }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -105,19 +117,17 @@ impl LocalRecovery {
         restored: CheckpointId,
         named: impl Iterator<Item = &'a str>,
     ) {
-        self.state().job = Some(job);
+        {
+            let mut state = self.state();
+            state.job = Some(job);
+            (state.told_failure, state.told_damage) = (false, false);
+        }
         if let Err(why) = self.open().await {
-            self.0.env.warn(&format!(
-                "job {}: local recovery in {} is left out for now: {why}; nothing else depends on it: choose another place \
-                 with state.directory, or state.local-recovery = off",
-                self.0.job_name,
-                self.0.root.display()
-            ));
+            self.tell_left_out(&why);
         }
         let gone = {
             let mut state = self.state();
             state.known.clear();
-            (state.told_failure, state.told_damage) = (false, false);
             state.copies.begin(attempt, restored, named)
         };
         self.remove(gone).await;
@@ -135,8 +145,8 @@ impl LocalRecovery {
         let (files, root, limit) = (self.0.env.files(), self.0.root.clone(), self.0.limit);
         let holder = format!("pid {}, job {}", self.0.env.process_id(), self.0.job_name);
         let open = move || Directory::open(files, &root, job, &holder, limit);
-        let opened = self.on_disk("open the directory of local recovery", 0, open).await;
-        let opened = opened.ok_or("the disk does not answer")?.map_err(|error| error.to_string())?;
+        let opened = self.0.disk.call("open the directory of local recovery", 0, open).await;
+        let opened = opened.map_err(|why| why.to_string())?.map_err(|error| error.to_string())?;
         let (directory, found) = opened.map_err(|holder| format!("its directory is in use by {holder}"))?;
         let mut state = self.state();
         state.directory = Some(Arc::new(directory));
@@ -220,10 +230,15 @@ impl LocalRecovery {
         };
         let mut known = known.lock().await;
         if let Known::Nothing = *known {
-            let mut found = self.check(file).await;
-            if let (None, Some(store)) = (&found, store) {
-                found = self.fetch(file, store, counts).await;
-            }
+            let found = match self.check(file).await {
+                Found::Good(checked) => Some(checked),
+                // There may be one: it is asked again.
+                Found::Silence => return None,
+                Found::None => match store {
+                    Some(store) => self.fetch(file, store, counts).await,
+                    None => None,
+                },
+            };
             *known = found.map_or(Known::None, |checked| Known::Good(Arc::new(checked)));
         }
         match &*known {
@@ -233,22 +248,24 @@ impl LocalRecovery {
     }
 
     /// Reads the whole copy and compares it with what the manifest says.
-    async fn check(&self, file: &SnapshotFile) -> Option<Checked> {
+    async fn check(&self, file: &SnapshotFile) -> Found {
         let directory = {
             let state = self.state();
-            state.directory.clone().filter(|_| state.copies.has(&file.path))?
+            state.directory.clone().filter(|_| state.copies.has(&file.path))
         };
+        let Some(directory) = directory else { return Found::None };
         let of = file.clone();
         let check = move || Checked::read_whole(&*directory.open_copy(&of.path)?, &of);
-        match self.on_disk("check a local copy", file.len, check).await? {
-            Ok(checked) => Some(checked),
-            Err(Flaw::Missing) => {
+        match self.on_disk("check a local copy", file.len, check).await {
+            None => Found::Silence,
+            Some(Ok(checked)) => Found::Good(checked),
+            Some(Err(Flaw::Missing)) => {
                 self.state().copies.forget(&file.path);
-                None
+                Found::None
             }
-            Err(flaw) => {
+            Some(Err(flaw)) => {
                 self.drop_damaged(file, &flaw.to_string()).await;
-                None
+                Found::None
             }
         }
     }
@@ -262,9 +279,10 @@ impl LocalRecovery {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let done = self.0.disk.call(what, bytes, work).await;
-        if let Err(Silent::Late(patience)) = done {
-            let why = format!("the disk has not answered for {patience:?} (to {what})");
-            self.tell_failure(&self.0.root, &io::Error::new(io::ErrorKind::TimedOut, why));
+        if let Err(why) = done
+            && !std::mem::replace(&mut self.state().told_failure, true)
+        {
+            self.tell_left_out(&format!("{why} (to {what})"));
         }
         done.ok()
     }
@@ -312,20 +330,30 @@ impl LocalRecovery {
         self.remove_owed().await;
     }
 
-    /// Removes what is owed, as far as the disk answers.
+    /// Removes what is owed, as far as the disk answers. What becomes owed meanwhile is not waited for.
     async fn remove_owed(&self) {
+        let _alone = self.0.removing.lock().await;
         let (directory, owed) = {
-            let mut state = self.state();
+            let state = self.state();
             match state.directory.clone() {
-                Some(directory) if !state.owed.is_empty() => (directory, std::mem::take(&mut state.owed)),
+                Some(directory) if !state.owed.is_empty() => (directory, state.owed.clone()),
                 _ => return,
             }
         };
         let paths = owed.clone();
         let remove = move || paths.iter().for_each(|path| directory.remove(path));
-        if self.on_disk("remove local copies", 0, remove).await.is_none() {
-            self.state().owed.extend(owed);
+        if self.on_disk("remove local copies", 0, remove).await.is_some() {
+            self.state().owed.retain(|path| !owed.contains(path));
         }
+    }
+
+    fn tell_left_out(&self, why: &str) {
+        self.0.env.warn(&format!(
+            "job {}: local recovery in {} is left out for now: {why}; nothing else depends on it: choose another place \
+             with state.directory, or state.local-recovery = off",
+            self.0.job_name,
+            self.0.root.display()
+        ));
     }
 
     fn tell_failure(&self, place: &Path, error: &io::Error) {
