@@ -36,20 +36,27 @@ pub(crate) struct Client {
     env: Env,
     agent: Agent,
     address: String,
+    /// The flag that says where.
+    flag: &'static str,
 }
 
 impl Client {
     pub(crate) fn new(env: &Env, Address { address }: Address) -> Result<Self> {
+        Self::of_flag(env, address, "--address")
+    }
+
+    /// The address is the value of this flag.
+    pub(crate) fn of_flag(env: &Env, address: String, flag: &'static str) -> Result<Self> {
         let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains('/'));
         if port.and_then(|(_, port)| port.parse::<u16>().ok()).is_none() {
-            return Err(Error::invalid_job(format!("--address {address} is not HOST:PORT")));
+            return Err(Error::invalid_job(format!("{flag} {address} is not HOST:PORT")));
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT))
             // The job is here or near: what the environment says about the way to the Internet is of no use.
             .proxy(None);
-        Ok(Self { env: env.clone(), agent: config.build().into(), address })
+        Ok(Self { env: env.clone(), agent: config.build().into(), address, flag })
     }
 
     /// The name of the job that is meant: the one given, or the only one there is.
@@ -121,8 +128,8 @@ impl Client {
             return Error::retryable(message).with_source(error);
         }
         let message = format!(
-            "no job answers at {}: start it, or say with --address where its REST listens",
-            self.address
+            "no job answers at {}: start it, or say with {} where its REST listens",
+            self.address, self.flag
         );
         Error::unavailable(message).with_source(error)
     }

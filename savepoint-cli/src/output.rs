@@ -90,6 +90,13 @@ impl Output {
         }
     }
 
+    /// Says something beside the report that people may wonder about.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.json {
+            warn(text);
+        }
+    }
+
     /// The exit code of the command, after one line about what went wrong.
     pub(crate) fn end(self, done: Result<()>) -> ExitCode {
         match (done, self.failed) {

@@ -90,6 +90,7 @@ pub async fn delete(
     let left = Retry::STORE.run(env, "list a savepoint directory", || store.list("")).await?;
     // Empty directories do no harm.
     drop(store.tidy().await);
+    gone.push(format!("{}any", paths::PROBE));
     drop(store.prune(&gone).await);
     let left = left.into_iter().map(|entry| entry.path).collect();
     Ok(Deleted { checkpoint, files: count, bytes, resumed, left })

@@ -6,9 +6,10 @@
 //! DIR/history/N   the last checkpoint completed when record N was written
 //! ```
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path, pin::pin, sync::Arc};
 
-use env::{Env, Store};
+use env::{Env, FileKind, Store};
+use futures::{StreamExt, stream};
 use types::{CheckpointId, Digest, Error, ErrorKind, RecordNumber, Result, SnapshotFile};
 
 use crate::{
@@ -17,6 +18,9 @@ use crate::{
     snapshots,
     storage::{paths, retry::Retry},
 };
+
+/// How many files are asked for at once.
+const FILES_AT_ONCE: usize = 16;
 
 /// A snapshot that was found: its manifest is read and checked, its files are not.
 #[derive(Clone)]
@@ -49,6 +53,24 @@ enum Which {
 }
 
 impl SnapshotLocation {
+    /// Whether its files are there and as long as the manifest says, without reading them.
+    ///
+    /// # Errors
+    /// `Corrupt` naming the first that is not; `Retryable` or `Unavailable` if the store cannot be asked.
+    pub async fn check_files(&self, env: &Env) -> Result<()> {
+        let check = |file: &SnapshotFile| check(env.clone(), Arc::clone(&self.store), file.clone());
+        let checks: Vec<_> = self.manifest.files().into_iter().map(check).collect();
+        let mut checks = pin!(stream::iter(checks).buffered(FILES_AT_ONCE));
+        while let Some(found) = checks.next().await {
+            if let Some(what) = found? {
+                return Err(Error::corrupt(format!(
+                    "{what}: put the file back, or start from another snapshot"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Finds the snapshot that a user names.
     ///
     /// # Errors
@@ -239,14 +261,22 @@ fn gone(standing: &Standing, found: &CompletedCheckpoint) -> Option<String> {
     })
 }
 
+/// What is wrong with a file that need not be read, if anything.
+async fn check(env: Env, store: Arc<dyn Store>, file: SnapshotFile) -> Result<Option<String>> {
+    let found = snapshots::check_len(&env, &*store, &file).await?;
+    Ok(found.map(|what| format!("{} in {} {what}", file.path, store.url())))
+}
+
 /// Opens a store to read from: a local directory that does not exist is an error, and is not made.
 async fn open_existing(env: &Env, url: &str) -> Result<Arc<dyn Store>> {
     let local = url.strip_prefix("file://").unwrap_or(url);
     if !local.contains(':') || local.starts_with('/') {
         let (files, path) = (env.files(), Path::new(local).to_owned());
         let found = env.blocking("look for a directory", move || files.metadata(&path)).await?;
-        if found.map_err(|error| Error::io(url, error))?.is_none() {
-            return Err(Error::invalid_job(format!("{url}: {}", no_directory(url))));
+        match found.map_err(|error| Error::io(url, error))? {
+            Some(meta) if meta.kind == FileKind::Dir => {}
+            Some(_) => return Err(Error::invalid_job(format!("{url} is not a directory"))),
+            None => return Err(Error::invalid_job(format!("{url}: {}", no_directory(url)))),
         }
     }
     env.open_store(url)

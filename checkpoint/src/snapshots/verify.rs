@@ -327,6 +327,18 @@ fn files_of(manifest: &Manifest) -> BTreeMap<String, SnapshotFile> {
     manifest.files().into_iter().map(|file| (file.path.clone(), file.clone())).collect()
 }
 
+/// What is wrong with a file that need not be read, if anything.
+///
+/// # Errors
+/// `Retryable` or `Unavailable` if the store cannot be asked.
+pub(crate) async fn check_len(env: &Env, store: &dyn Store, file: &SnapshotFile) -> Result<Option<String>> {
+    Ok(match Retry::STORE.run(env, "read a file", || store.len(&file.path)).await? {
+        None => Some("is missing".into()),
+        Some(len) if len != file.len => Some(format!("has {len} bytes, expected {}", file.len)),
+        Some(_) => None,
+    })
+}
+
 /// What is wrong with a file as a whole, if anything; `on_piece` hears how many of its bytes are compared.
 ///
 /// # Errors
@@ -337,12 +349,8 @@ pub async fn check_file(
     file: &SnapshotFile,
     on_piece: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Option<String>> {
-    match Retry::STORE.run(env, "read a file", || store.len(&file.path)).await? {
-        None => return Ok(Some("is missing".into())),
-        Some(len) if len != file.len => {
-            return Ok(Some(format!("has {len} bytes, expected {}", file.len)));
-        }
-        Some(_) => {}
+    if let Some(what) = check_len(env, store, file).await? {
+        return Ok(Some(what));
     }
     let mut digest = DigestBuilder::default();
     let mut at = 0;

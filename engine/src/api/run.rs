@@ -199,8 +199,8 @@ impl Job {
         Box::pin(local::start(env, plan, settings)).await
     }
 
-    /// What a start from a checkpoint or savepoint would do with each state, without doing it. Reads its manifest, and
-    /// the newest record of the job's own history, if there is one: a job that would restore this snapshot anyhow goes
+    /// What a start from a checkpoint or savepoint would do with each state, without doing it. Reads its manifest, looks
+    /// whether its files are there and as long as they should be, and reads the newest record of the job's own history, if there is one: a job that would restore this snapshot anyhow goes
     /// on from it.
     ///
     /// # Errors
@@ -223,7 +223,12 @@ impl Job {
         let standing = newest.as_ref().map(|record| &record.standing);
         // Another job's directory says nothing about this one.
         let standing = standing.filter(|it| it.job_name == plan.job_name);
-        Ok(dry_run::report(&plan, &location, &settings, standing, snapshot))
+        let mut report = dry_run::report(&plan, &location, &settings, standing, snapshot);
+        match location.check_files(env).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => report.refuse("(files)", &error),
+            checked => checked?,
+        }
+        Ok(report)
     }
 
     fn plan_for(&self, settings: &config::Settings) -> Result<crate::graph::physical::Plan> {

@@ -127,6 +127,7 @@ impl JobManager {
                 if let Some(manifest) = &manifest {
                     let dropped = self.dropped(manifest, Some(history.standing()));
                     compatible::check(&self.plan, manifest, &dropped, "the snapshot to restore")?;
+                    self.tell_read_anew(manifest);
                 }
                 let moved = match manifest.clone() {
                     Some(manifest) => Some(self.moved(manifest).await?),
@@ -253,6 +254,9 @@ impl JobManager {
                 let Snapshot { manifest, name, .. } = &snapshot;
                 let goes_on = standing.filter(|_| self.start.from.continues(standing));
                 compatible::check(&self.plan, manifest, &self.dropped(manifest, goes_on), name)?;
+                if let Some(location) = self.start.from.snapshot().filter(|_| goes_on.is_none()) {
+                    location.check_files(&self.env).await?;
+                }
                 self.check_places(&snapshot, standing).await?;
             }
             None => {
@@ -286,6 +290,18 @@ impl JobManager {
         })?;
         self.check_beside(standing).await?;
         Ok(Some(line))
+    }
+
+    /// Says which sources begin again beside state that is restored: what they had read already would count twice.
+    fn tell_read_anew(&self, manifest: &Manifest) {
+        for vertex in self.plan.graph.vertices.iter().filter(|it| compatible::reads_anew(it, manifest)) {
+            let uid = vertex.uid.as_ref().map_or("", Uid::as_str);
+            self.env.warn(&format!(
+                "job {}: source {uid} is not in the snapshot: it reads its input from the beginning, and what is restored \
+                 stays; if it has another uid there, name that with formerly()",
+                self.plan.job_name
+            ));
+        }
     }
 
     /// The operators whose state may be dropped from `manifest`, on top of `standing` if that line of history goes on: those

@@ -73,6 +73,11 @@ pub(super) fn stored<'a>(vertex: &Vertex, manifest: &'a Manifest) -> Option<&'a 
     names.find_map(|name| manifest.operators.iter().find(|it| it.uid == *name))
 }
 
+/// Whether a vertex is a source of which the snapshot holds nothing.
+pub(crate) fn reads_anew(vertex: &Vertex, manifest: &Manifest) -> bool {
+    matches!(vertex.kind, VertexKind::Source(_)) && stored(vertex, manifest).is_none()
+}
+
 /// Whether a stored operator that no vertex claims may be left out.
 pub(super) fn unclaimed_fits(
     operator: &OperatorSnapshot,

@@ -31,6 +31,8 @@ pub enum Outcome {
     Migrated(String),
     /// The snapshot does not have it: it begins empty.
     Begins,
+    /// The snapshot does not have this source: it reads its input from the beginning.
+    ReadsAnew,
     /// The job does not have it any more, and it was said that it may be dropped.
     Dropped,
     /// The job is not started, for this reason.
@@ -60,6 +62,13 @@ pub struct RestoreReport {
 }
 
 impl RestoreReport {
+    /// The job would not start, for something that is true of all.
+    pub(crate) fn refuse(&mut self, what: &str, error: &Error) {
+        let (operator, kind) = (String::new(), String::new());
+        let outcome = Outcome::Refused(error.message().to_owned());
+        self.rows.insert(0, RestoreRow { operator, state: what.to_owned(), kind, outcome });
+    }
+
     /// Whether the job would start.
     ///
     /// # Errors
@@ -85,6 +94,7 @@ impl fmt::Display for RestoreReport {
                 Outcome::Restored => "restored".to_owned(),
                 Outcome::Migrated(change) => format!("migrated: {change}"),
                 Outcome::Begins => "begins empty".to_owned(),
+                Outcome::ReadsAnew => "reads its input from the beginning".to_owned(),
                 Outcome::Dropped => "dropped".to_owned(),
                 Outcome::Refused(reason) => format!("refused: {reason}"),
             };
@@ -175,6 +185,9 @@ impl Rows<'_> {
         let stored = compatible::stored(vertex, manifest);
         if let Some(operator) = stored {
             self.operator(uid, vertex, operator);
+        }
+        if compatible::reads_anew(vertex, manifest) {
+            self.push(uid.as_str(), "(position)", "source", Outcome::ReadsAnew);
         }
         // A keyed state and a list of one name are two states.
         let states = || stored.iter().flat_map(|operator| &operator.states);

@@ -149,6 +149,7 @@ fn told(report: &RestoreReport) -> Vec<(&str, &str, &str)> {
         Outcome::Restored => "restored",
         Outcome::Migrated(_) => "migrated",
         Outcome::Begins => "begins",
+        Outcome::ReadsAnew => "anew",
         Outcome::Dropped => "dropped",
         Outcome::Refused(_) => "refused",
     };
@@ -325,6 +326,57 @@ fn what_the_line_of_history_has_dropped_before_is_dropped_again() {
         let report = only_one(&elsewhere).check_restore(&env, "/checkpoints").await.unwrap();
         assert!(told(&report).contains(&("two", "sum", "refused")), "{report}");
         run(sim, only_one(&[])).await.unwrap();
+    });
+}
+
+/// Without a word it would count its input twice.
+#[test]
+fn a_source_that_reads_its_input_anew_is_told() {
+    simulate(async |sim, env: Env| {
+        leave_checkpoint(sim, &env).await;
+        let renamed = |settings: &[(&str, &str)]| {
+            let job = job(settings);
+            let one = job.source("others", numbers()).key_by(|number| *number % 7).process("one", Before);
+            let two = one.key_by(|number| *number % 7).process("two", Before);
+            two.sink("out", Ledger::<u64>::default());
+            job
+        };
+        let report = renamed(&[]).check_restore(&env, "/checkpoints").await.unwrap();
+        assert!(told(&report).contains(&("others", "(position)", "anew")), "{report}");
+        let dropping = [("allow-dropped-state", "numbers")];
+        renamed(&dropping).check_restore(&env, "/checkpoints").await.unwrap().verdict().unwrap();
+        run(sim, renamed(&dropping)).await.unwrap();
+        let lines: Vec<_> = sim.printed().into_iter().map(|(_, line)| line).collect();
+        let told = lines.iter().filter(|line| line.contains("source others is not in the snapshot")).count();
+        assert_eq!(told, 1, "{lines:?}");
+    });
+}
+
+#[test]
+fn a_file_that_is_missing_or_too_short_is_a_reason() {
+    simulate(async |sim, env: Env| {
+        leave_checkpoint(sim, &env).await;
+        let store = env.open_store("/checkpoints").unwrap();
+        let runs = store.list("").await.unwrap().into_iter().map(|entry| entry.path);
+        let path = runs.filter(|path| path.ends_with(".run")).max().unwrap();
+        let whole = store.get(&path).await.unwrap().unwrap();
+        let elsewhere =
+            [("checkpoints.url", "/elsewhere"), ("from", "/checkpoints"), ("abandon-pending", "true")];
+        for what in ["is missing", "has 10 bytes"] {
+            store.delete(&path).await.unwrap();
+            if what != "is missing" {
+                store.put(&path, vec![whole.slice(..10)]).await.unwrap();
+            }
+            let report = after(&elsewhere[..1], false).check_restore(&env, "/checkpoints").await.unwrap();
+            assert!(told(&report).contains(&("", "(files)", "refused")), "{report}");
+            assert!(report.to_string().contains(what), "{report}");
+            let refused = run(sim, after(&elsewhere, false)).await.unwrap_err();
+            assert_says(&refused, ErrorKind::Corrupt, &[&path, what]);
+            let records = env.open_store("/elsewhere").unwrap().list("history/").await.unwrap();
+            assert!(records.is_empty(), "{records:?}");
+        }
+        store.put(&path, vec![whole]).await.unwrap();
+        run(sim, after(&elsewhere, false)).await.unwrap();
     });
 }
 

@@ -12,7 +12,7 @@ use types::{
 };
 
 use crate::{
-    client::{Address, Client, path},
+    client::{Client, path},
     format::{bytes, table},
     offline,
     output::{Output, Report},
@@ -62,7 +62,7 @@ pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Resul
 
 /// Has the job delete, until there is nothing more.
 async fn ask(address: String, env: &Env, output: &mut Output) -> Result<()> {
-    let client = Client::new(env, Address { address })?;
+    let client = Client::of_flag(env, address, "--job")?;
     let job = client.job(None).await?;
     let mut files = 0;
     loop {

@@ -9,7 +9,7 @@ use checkpoint::{
 };
 use env::{Env, Store};
 use serde::Serialize;
-use statebackend::{StateSummary, summarize};
+use statebackend::{StateKind, StateSpec, StateSummary, summarize};
 use types::{Digest, Result, Shape, count};
 
 use crate::{
@@ -337,7 +337,7 @@ impl Inspected {
         let states = self.operators.iter().flat_map(|it| it.states.iter().map(move |state| (it, state)));
         let rows = states.map(|(operator, state)| {
             let shape = match &state.map_key {
-                Some(key) if state.kind == "map" => format!("{key} -> {}", state.shape),
+                Some(key) if is_map(&state.kind) => format!("{key} -> {}", state.shape),
                 Some(key) => key.clone(),
                 None => state.shape.clone(),
             };
@@ -380,4 +380,9 @@ impl Inspected {
         });
         table(&head, rows)
     }
+}
+
+/// Whether a kind, with or without a time to live, is that of maps.
+fn is_map(kind: &str) -> bool {
+    StateSpec::kind_of_text(kind).is_some_and(|(kind, _)| kind == StateKind::Map)
 }

@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "key")]
     prefix: bool,
     /// Print no more than so many entries.
-    #[arg(long, conflicts_with = "count")]
+    #[arg(long, conflicts_with = "count", allow_negative_numbers = true)]
     limit: Option<u64>,
     /// Print only how many keys and entries there are.
     #[arg(long)]
@@ -149,8 +149,14 @@ impl Query<'_> {
                 Err(error) => printed = Err(error),
             }
         }
+        let is_empty = printer.counter.keys == 0 && limit > 0;
         printer.rows.end(printed.is_ok())?;
-        printed.map_err(of_operator)
+        printed.map_err(of_operator)?;
+        if let Some(key) = self.args.key.as_ref().filter(|_| is_empty && self.format == Format::Table) {
+            let which = if self.args.prefix { "begins with" } else { "is" };
+            output.note(&format!("state {:?} has nothing for a key that {which} {key}", self.args.state));
+        }
+        Ok(())
     }
 
     /// All of the state, or what `--key` says.

@@ -35,7 +35,7 @@ pub(crate) async fn execute(args: Args, env: &Env, output: &mut Output) -> Resul
     let what = "copying a checkpoint";
     let taken: Result<SavepointTaken> = client.post(&path(&job, "/savepoint"), request, what).await;
     match (taken, only) {
-        (Err(error), Some(word)) if names_no_job(&client, &word).await => {
+        (Err(error), Some(word)) if !word.contains(['/', ':']) && names_no_job(&client, &word).await => {
             Err(Error::new(error.kind(), format!("{error}; a directory is written ./{word}")))
         }
         (taken, _) => output.show(&taken?),

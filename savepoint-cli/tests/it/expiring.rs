@@ -117,6 +117,10 @@ fn an_entry_is_shown_with_the_time_at_which_it_expires() {
     assert_eq!(csv.good(), format!("key,value,expires\nonce,1,{once}\n"));
     let timers = run(&folder, &["query", "ck", "--uid", "count", "--state", "timers-event"]);
     assert_eq!(normal(timers.good()), "KEY TIME\n", "timers do not expire");
+    let inspected = run(&folder, &["inspect", "sp"]);
+    let map = inspected.good().lines().find(|line| line.contains("by-hour")).unwrap();
+    let shown: Vec<_> = map.split_whitespace().take(7).collect();
+    assert_eq!(shown.join(" "), "count by-hour map, processing-time ttl u32 ->", "{map}");
 }
 
 #[test]

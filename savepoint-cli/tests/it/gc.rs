@@ -80,4 +80,6 @@ fn gc_of_a_job_that_has_ended_needs_nobodys_word() {
     for place in ["sp", "nowhere"] {
         run(&directory, &["gc", place]).refused(2, &[place]);
     }
+    run(&directory, &["gc", "--job", "nobody"]).refused(2, &["--job nobody is not HOST:PORT"]);
+    run(&directory, &["gc", "--job", "127.0.0.1:1"]).refused(5, &["say with --job where its REST listens"]);
 }

@@ -163,6 +163,10 @@ fn one_key_or_those_with_a_beginning_are_found() {
     assert_eq!(found("shop", "total", &["--key", "user 3"]), [json!({"key": "user 3", "value": -2})]);
     assert_eq!(found("shop", "total", &["--key", "user 30"]), [] as [Json; 0], "it was deleted");
     assert_eq!(found("shop", "total", &["--key", "user"]), [] as [Json; 0]);
+    let of_nobody = ["query", "three", "--uid", "shop", "--state", "total", "--key", "user"];
+    let table = run(&shop, &of_nobody);
+    assert_eq!((table.code, &*table.err), (0, "state \"total\" has nothing for a key that is user\n"));
+    run(&shop, &[&of_nobody[..], &["--format", "csv"]].concat()).good();
     assert_eq!(found("shop", "lines", &["--key", "user 1"]).len(), 150);
     assert_eq!(found("shop", "timers-event", &["--key", "user 9"]).len(), 2);
     let visit = r#"{"day": 1, "user": "user 5"}"#;
@@ -290,6 +294,7 @@ fn a_wrong_question_gets_one_line() {
         &["operator shop has no state \"totl\"; there are by-hour, lines, longest, offsets, rules, sum, timers-event, "],
     );
     ask("nowhere", "shop", "total", &[]).refused(2, &["nowhere: there is no such directory"]);
+    ask(env!("CARGO_BIN_EXE_tidegate"), "shop", "total", &[]).refused(2, &["is not a directory"]);
     let example = r#"as in --key '{"user":"text","day":42}'"#;
     ask("one", "visit", "visits", &["--key", "user 5"]).refused(
         2,
