@@ -135,7 +135,9 @@ impl Coordinator {
     /// Why a stop, perhaps with a savepoint in this directory, would be refused now: `Cancelled` if it comes too late.
     #[must_use]
     pub fn refuse_stop(&self, savepoint: Option<&str>) -> Option<Error> {
+        let late = self.refuse_all();
         match &self.ending {
+            _ if late.is_some() => late,
             Some(ending) if ending.stop.is_some() => {
                 Some(Error::cancelled("the job is being stopped already"))
             }

@@ -139,11 +139,7 @@ impl Coordinator {
             Phase::Deploying | Phase::Running => self.on_event(now, event, &mut out),
             Phase::Cancelling => self.on_event_cancelling(now, event, &mut out),
             Phase::Over => {
-                refuse_request(
-                    event,
-                    &Error::retryable("this attempt of the job is over: ask again"),
-                    &mut out,
-                );
+                refuse_request(event, &attempt_is_over(), &mut out);
                 Ok(())
             }
         };
@@ -226,6 +222,15 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Why no request but to cancel is taken any more, whatever it asks for.
+    fn refuse_all(&self) -> Option<Error> {
+        match self.phase {
+            Phase::Deploying | Phase::Running => None,
+            Phase::Cancelling => Some(job_is_being_cancelled()),
+            Phase::Over => Some(attempt_is_over()),
+        }
+    }
+
     fn on_event_cancelling(&mut self, now: Monotonic, event: Event, out: &mut Vec<Decision>) -> Result<()> {
         match event {
             Event::Cancel { request } => self.on_cancel(request, out),
@@ -237,7 +242,7 @@ impl Coordinator {
             Event::RecordFailed { error } => return self.on_record_failed(now, error, out),
             Event::JobFailed { .. } => self.on_cancelled(out),
             Event::Fenced { reason } => self.over(&Error::fenced(reason), out),
-            event => refuse_request(event, &Error::cancelled("the job is being cancelled"), out),
+            event => refuse_request(event, &job_is_being_cancelled(), out),
         }
         Ok(())
     }
@@ -329,4 +334,12 @@ impl Coordinator {
             out.push(Decision::Alert { error });
         }
     }
+}
+
+fn job_is_being_cancelled() -> Error {
+    Error::cancelled("the job is being cancelled")
+}
+
+fn attempt_is_over() -> Error {
+    Error::retryable("this attempt of the job is over: ask again")
 }

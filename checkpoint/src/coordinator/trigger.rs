@@ -31,10 +31,17 @@ impl Coordinator {
     }
 
     pub(super) fn on_trigger_savepoint(&mut self, request: RequestId, dir: String, out: &mut Vec<Decision>) {
-        match self.refuse_ending().or_else(|| self.refuse_dir(Some(&dir))) {
+        match self.refuse_savepoint(&dir) {
             Some(why) => out.push(refusal(request, &why)),
             None => self.queue.savepoints.push(SavepointRequest { request: Some(request), dir }),
         }
+    }
+
+    /// Why a savepoint into `dir` would be refused now: `Cancelled` if it comes too late, `Conflict` if one is under
+    /// way, `Retryable` if the next attempt may take it.
+    #[must_use]
+    pub fn refuse_savepoint(&self, dir: &str) -> Option<Error> {
+        self.refuse_all().or_else(|| self.refuse_ending()).or_else(|| self.refuse_dir(Some(dir)))
     }
 
     /// Why no checkpoint can be asked for any more. One may be until that of the end is triggered, which then serves it.

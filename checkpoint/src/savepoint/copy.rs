@@ -189,7 +189,7 @@ pub async fn check_directory(env: &Env, url: &str) -> Result<()> {
         return Err(occupied(&*to, "another savepoint"));
     }
     if holds(paths::SAVEPOINT_PARTIAL) {
-        // Only who copies the same checkpoint may begin it anew, and a stop takes one of its own.
+        // Only who copies the same checkpoint may begin it anew, and each savepoint takes one of its own.
         return Err(occupied(&*to, "an unfinished savepoint"));
     }
     if holds(paths::SAVEPOINT_DELETED) {

@@ -297,6 +297,9 @@ async fn nothing(env: &Env, store: &Arc<dyn Store>) -> Result<String> {
 /// A directory that does not exist, or a number that is none.
 fn no_directory(text: &str) -> String {
     let number = |(directory, number): (&str, &str), form: &str| {
+        if number.parse::<u64>().is_ok() {
+            return format!("there is no such directory; of a snapshot, name one number: {directory}{form}");
+        }
         format!("{number:?} is no number: a snapshot is written {directory}{form}, with a number for N")
     };
     match (text.rsplit_once("/history/"), text.rsplit_once('@')) {
@@ -331,6 +334,7 @@ mod tests {
             ("a/b", "there is no such directory: give a savepoint, or a checkpoint directory"),
             ("a@1/b", "there is no such directory: give a savepoint, or a checkpoint directory"),
             ("a@x", "\"x\" is no number: a snapshot is written a@N, with a number for N"),
+            ("a@1", "there is no such directory; of a snapshot, name one number: a@N"),
             ("a@", "\"\" is no number: a snapshot is written a@N, with a number for N"),
             ("/a/history/x", "\"x\" is no number: a snapshot is written /a/history/N, with a number for N"),
         ] {

@@ -93,12 +93,10 @@ pub(crate) struct Ran {
 enum Background {
     ManifestWritten(CheckpointId, Result<types::SnapshotFile>),
     SavepointCopied(CheckpointId, String, Result<types::SnapshotFile>),
-    /// Whether the savepoint of this stop can be written.
-    StopChecked {
+    /// Whether the savepoint that is asked for can be written; what is asked for follows if so.
+    DirectoryChecked {
         request: RequestId,
-        drain: bool,
-        dir: String,
-        checked: Result<()>,
+        checked: Result<Event>,
     },
 }
 
@@ -133,7 +131,7 @@ struct Running<'a> {
     completing: Option<CheckpointId>,
     /// Savepoints being copied: nobody else may write into their directories once the attempt is over.
     copies: Vec<TaskHandle>,
-    /// Stops whose savepoint directory is being looked at.
+    /// Savepoints, alone or of stops, whose directory is being looked at.
     checking: BTreeMap<RequestId, (String, TaskHandle)>,
     /// Those who wait until what nothing needs is deleted.
     collecting: BTreeSet<RequestId>,
@@ -197,11 +195,15 @@ impl Attempt {
             check.abort();
             let _ended = check.join().await;
             let refused = match &end {
-                AttemptEnd::Ended(..) => Error::cancelled("the job ended before the stop had begun"),
-                AttemptEnd::Failed(_, error) if !is_restartable(error.kind()) => {
-                    Error::new(error.kind(), format!("the job failed before the stop had begun: {error}"))
-                }
-                _ => Error::retryable("the attempt ended before the stop had begun; ask again"),
+                AttemptEnd::Ended(..) => Error::cancelled("the job ended before the savepoint had begun"),
+                AttemptEnd::Failed(_, error) if !is_restartable(error.kind()) => Error::new(
+                    error.kind(),
+                    format!("the job failed before the savepoint had begun: {error}"),
+                ),
+                AttemptEnd::Suspended(error) => Error::new(error.kind(), error.to_string()),
+                AttemptEnd::Failed(_, error) | AttemptEnd::Restart(_, error) => Error::retryable(format!(
+                    "the attempt failed before the savepoint had begun, ask again: {error}"
+                )),
             };
             requests.answer(request, Err(refused));
         }
@@ -309,10 +311,13 @@ impl Running<'_> {
             Happened::Background(Background::SavepointCopied(checkpoint, dir, Err(error))) => {
                 self.step(Event::SavepointFailed { checkpoint, dir, error }).await;
             }
-            Happened::Background(Background::StopChecked { request, drain, dir, checked }) => {
+            Happened::Background(Background::DirectoryChecked { request, checked }) => {
                 self.checking.remove(&request);
+                if let Some(end) = self.ending {
+                    return self.requests.answer(request, Err(too_late(end)));
+                }
                 match checked {
-                    Ok(()) => self.step(Event::Stop { request, drain, savepoint: Some(dir) }).await,
+                    Ok(event) => self.step(event).await,
                     Err(error) => self.requests.answer(request, Err(error)),
                 }
             }
@@ -445,13 +450,12 @@ impl Running<'_> {
     /// The end is in the history and the tasks are closing: nothing is begun any more, and who cannot wait for them ends
     /// them.
     fn on_late_request(&mut self, request: RequestId, ask: &Ask, end: End) {
-        let answer = match (ask, end) {
-            (Ask::Cancel, _) => {
+        let answer = match ask {
+            Ask::Cancel => {
                 self.end = self.ending.take().map(Over::Ended);
                 Ok(Answer::Ended { end, checkpoint: None, savepoint: None })
             }
-            (_, End::Finished) => Err(Error::cancelled("the job has finished")),
-            (_, End::Stopped | End::Cancelled) => Err(Error::cancelled("the job has been stopped")),
+            _ => Err(too_late(end)),
         };
         self.requests.answer(request, answer);
     }
@@ -462,9 +466,17 @@ impl Running<'_> {
         }
         let event = match ask {
             Ask::Checkpoint => Event::TriggerCheckpoint { request },
-            Ask::Savepoint(dir) => Event::TriggerSavepoint { request, dir },
-            // Once the sources have stopped it would be too late to refuse.
-            Ask::Stop { drain, savepoint: Some(dir) } => return self.check_stop(request, drain, dir),
+            // Nothing is triggered for what is refused, and of a stop it would be too late once the sources have stopped.
+            Ask::Savepoint(dir) => {
+                let refused = self.attempt.coordinator.refuse_savepoint(&dir);
+                let event = Event::TriggerSavepoint { request, dir: dir.clone() };
+                return self.check_directory(request, dir, refused, event);
+            }
+            Ask::Stop { drain, savepoint: Some(dir) } => {
+                let refused = self.attempt.coordinator.refuse_stop(Some(&dir));
+                let event = Event::Stop { request, drain, savepoint: Some(dir.clone()) };
+                return self.check_directory(request, dir, refused, event);
+            }
             Ask::Stop { drain, savepoint: None } => Event::Stop { request, drain, savepoint: None },
             Ask::Cancel => Event::Cancel { request },
             Ask::Collect => return self.collect_for(request).await,
@@ -472,22 +484,23 @@ impl Running<'_> {
         self.step(event).await;
     }
 
-    fn check_stop(&mut self, request: RequestId, drain: bool, dir: String) {
-        let checked = self.checking.values().any(|(other, _)| *other == dir);
-        let beginning = || Error::conflict(format!("another stop with a savepoint into {dir} is beginning"));
-        let checked = checked.then(beginning);
-        if let Some(why) = checked.or_else(|| self.attempt.coordinator.refuse_stop(Some(&dir))) {
+    /// Looks whether a savepoint into `dir` can be written, beside everything else; then `event` follows.
+    fn check_directory(&mut self, request: RequestId, dir: String, refused: Option<Error>, event: Event) {
+        let taken = self.checking.values().any(|(other, _)| *other == dir);
+        let beginning = || Error::conflict(format!("another savepoint into {dir} is beginning"));
+        if let Some(why) = taken.then(beginning).or(refused) {
             return self.requests.answer(request, Err(why));
         }
         let of = dir.clone();
         let (env, done) = (self.attempt.env.clone(), self.background.0.clone());
         let check = async move {
-            let checked = savepoint::check_directory(&env, &dir).await;
+            let checked = savepoint::check_directory(&env, &dir).await.map(|()| event);
             let checked =
-                checked.map_err(|error| error.context("the job goes on: its savepoint could not be written"));
-            let _gone = done.send(Message(Background::StopChecked { request, drain, dir, checked })).await;
+                checked.map_err(|error| error.context("the job goes on, and nothing was triggered"));
+            let _gone = done.send(Message(Background::DirectoryChecked { request, checked })).await;
         };
-        let check = self.attempt.env.spawn_task(&format!("stop {}", request.0), check);
+        let check =
+            self.attempt.env.spawn_task(&format!("savepoint directory of request {}", request.0), check);
         self.checking.insert(request, (of, check));
     }
 
@@ -584,4 +597,12 @@ impl Running<'_> {
         }
         (self.completed, self.failed) = (statistics.completed, statistics.failed);
     }
+}
+
+/// Why nothing is begun for a job whose end is recorded.
+fn too_late(end: End) -> Error {
+    Error::cancelled(match end {
+        End::Finished => "the job has finished",
+        End::Stopped | End::Cancelled => "the job has been stopped",
+    })
 }

@@ -36,13 +36,10 @@ pub(super) fn judge(name: &str) -> Variable {
     meant.map_or(Variable::Unknown, |meant| Variable::Mistyped(format!("{PREFIX}{meant}")))
 }
 
-/// What may stand in the place of an unknown setting: the name that is almost the same, or all there are.
+/// What may stand in the place of an unknown setting: the name that is almost the same, or where all are.
 pub(super) fn advice(name: &str) -> String {
-    if let Some(near) = closest(name, str::to_owned) {
-        return format!("did you mean {near:?}?");
-    }
-    let known: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
-    format!("known are {}", known.join(", "))
+    closest(name, str::to_owned)
+        .map_or_else(|| "--help lists those there are".to_owned(), |near| format!("did you mean {near:?}?"))
 }
 
 /// The known name, as it is `written`, that is reached from `name` with the fewest changed letters, if those are few.

@@ -344,6 +344,12 @@ impl Settings {
                  --checkpoints DIR, and an --interval"
             )));
         }
+        if self.backend.store().is_none() && !self.state_options.is_empty() {
+            return Err(Error::invalid_job(
+                "state.options are those of rocksdb or sled, and the state of this job is in neither: leave them out, or \
+                 take them back with --set state.options=",
+            ));
+        }
         self.checkpoints.check()?;
         if let Some(restart) = &self.restart {
             restart.check()?;

@@ -97,6 +97,9 @@ fn base(name: &str) -> Settings {
     if name != "state.backend" {
         settings.set("checkpoints.url", "/checkpoints", "a test").unwrap();
     }
+    if name == "state.options" {
+        settings.set("state.backend", "rocksdb", "a test").unwrap();
+    }
     settings
 }
 
@@ -169,6 +172,18 @@ fn every_backend_is_named_wherever_backends_are() {
             assert!(stores.iter().any(|help| help.contains(name)), "no help of state.* names {name}");
         }
     }
+}
+
+#[test]
+fn options_of_a_store_are_refused_where_there_is_none() {
+    let mut settings = base("state.memory");
+    settings.set("state.options", "one=1", "a test").unwrap();
+    let error = settings.clone().checked().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidJob);
+    assert!(error.to_string().contains("--set state.options="), "{error}");
+    // As it says.
+    settings.set("state.options", "", "a test").unwrap();
+    settings.checked().unwrap();
 }
 
 #[test]
