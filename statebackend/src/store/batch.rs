@@ -25,9 +25,9 @@ impl KeyBatch {
     }
 
     /// The keys by number.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        begins.zip(&self.ends).map(|(begin, &end)| &self.bytes[begin..end])
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        let begin = |number: usize| number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        (0..self.len()).map(move |number| &self.bytes[begin(number)..self.ends[number]])
     }
 
     /// How many keys there are.

@@ -95,6 +95,59 @@ fn all_rocksdb_stores_of_a_process_keep_one_bound() {
     }
 }
 
+/// Each value that is found keeps its block: those of a large batch are more than a small bound allows.
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_large_batch_is_read_within_a_small_bound() {
+    const BOUND: usize = 4 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let stores = stores("rocksdb", 4 * BOUND, &[]).unwrap();
+    let mut store = stores.open(env::real_files(), dir.path()).unwrap();
+    let mut entries = SortedEntries::default();
+    (0..40_000_u32).for_each(|key| entries.push(&key.to_be_bytes(), &[7; 500]));
+    store.bulk_load(&entries).unwrap();
+    let mut batch = KeyBatch::default();
+    // One of each block of 4 KiB.
+    (0..40_000_u32).step_by(8).for_each(|key| batch.push(&key.to_be_bytes()));
+    let (mut found, mut most) = (0, 0);
+    store
+        .read(&batch, &mut |number, value| {
+            assert_eq!((number, value), (found, Some(&[7; 500][..])));
+            found += 1;
+            most = most.max(stores.memory_use().blocks);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(found, batch.len());
+    assert!((BOUND / 2..BOUND + BOUND / 8).contains(&most), "{most} bytes of blocks");
+}
+
+/// With the least that RocksDB takes, two stores or many: also while buffers are flushed, and when all but one fall silent.
+#[cfg(feature = "rocksdb")]
+#[test]
+fn write_buffers_keep_a_small_bound() {
+    const BOUND: usize = 4 << 20;
+    /// Two buffers of the least size, and what belongs to them.
+    const EACH: usize = 520 << 10;
+    for count in [2, 16] {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = StoreSettings { memory: 4 * BOUND, stores: count, options: &BTreeMap::new() };
+        let stores = Stores::new("rocksdb", &settings).unwrap();
+        let open = |number: usize| stores.open(env::real_files(), &dir.path().join(number.to_string()));
+        let mut opened: Vec<_> = (0..count).map(|number| open(number).unwrap()).collect();
+        let mut most = 0;
+        for round in 0..20_000_u32 {
+            let mut batch = WriteBatch::default();
+            batch.push(Change::Put(&round.to_be_bytes(), &[3; 1000]));
+            let last = if round < 10_000 { round as usize % count } else { 0 };
+            opened[last].write(&batch).unwrap();
+            most = most.max(stores.memory_use().write_buffers);
+        }
+        let bound = (BOUND * 7 / 8).max(count * EACH);
+        assert!((BOUND / 4..=bound).contains(&most), "{count} stores: {most} bytes of write buffers");
+    }
+}
+
 /// Where a share becomes a small part of what it was, cells leave in steps; what came and went is no measure of what stays.
 #[test]
 fn a_share_that_shrinks_is_left_step_by_step() {

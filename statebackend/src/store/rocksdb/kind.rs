@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use env::Files;
-use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, Options, WriteBufferManager};
+use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, LruCacheOptions, Options, WriteBufferManager};
 use types::{Error, Result};
 
 use super::RocksDbStore;
@@ -11,11 +11,20 @@ use crate::store::{KeyValueStore, MemoryUse, stores::StoreKind};
 
 /// Of the shared bytes, this part at most is write buffers; the rest is for blocks that were read.
 const BUFFERS_PART: usize = 2;
+/// The cache is divided into as many parts with locks of their own as have this much each. Write buffers are charged in pieces of
+/// 256 KiB, each to any part: of parts of 512 KiB, RocksDB's least, a quarter would hold nothing but two of them.
+const CACHE_PART: usize = 2 << 20;
+const CACHE_PARTS_MAX: usize = 64;
 /// The least that is of any use: a few blocks and one small write buffer.
 const LEAST: usize = 4 << 20;
 /// A write buffer is flushed at this size at the latest; smaller ones make files of a few blocks.
 const BUFFER_MAX: usize = 64 << 20;
 const BUFFER_MIN: usize = 256 << 10;
+/// A few stores have buffers of up to this size, where that is more than half of their share: each flush is merged with all that is
+/// there, and with larger ones each byte is written again less often. While one is flushed there are two: in the least memory they
+/// leave a fifth for blocks. Of many stores, those that are quiet would leave the others too little.
+const BUFFER_SMALL: usize = 768 << 10;
+const FEW_STORES: usize = 4;
 /// Files that all databases may keep open: half of what a process may have, as systems are set up.
 const OPEN_FILES: usize = 512;
 const OPEN_FILES_MIN: usize = 16;
@@ -66,7 +75,7 @@ impl RocksDbKind {
     /// `InvalidJob` for an option that RocksDB does not know or that is not the user's, or a value that it does not take.
     pub fn new(bytes: usize, stores: usize, options: &BTreeMap<String, String>) -> Result<Self> {
         let bytes = bytes.max(LEAST);
-        let cache = Cache::new_lru_cache(bytes);
+        let cache = cache(bytes);
         let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
             bytes / BUFFERS_PART,
             false,
@@ -108,7 +117,9 @@ impl RocksDbKind {
         options.set_block_based_table_factory(&blocks);
         options.set_write_buffer_manager(buffers);
         // A database that is quiet keeps what it has: all together must leave room for those that write.
-        let buffer = (bytes / BUFFERS_PART / 2 / stores).clamp(BUFFER_MIN, BUFFER_MAX);
+        let share = bytes / BUFFERS_PART / stores;
+        let small = if *stores <= FEW_STORES { share.min(BUFFER_SMALL) } else { 0 };
+        let buffer = (share / 2).max(small).clamp(BUFFER_MIN, BUFFER_MAX);
         options.set_write_buffer_size(buffer);
         options.set_arena_block_size(buffer / 8);
         // Most keys that are asked for are not in there, and finding that out costs a search.
@@ -127,6 +138,14 @@ impl RocksDbKind {
         options.set_stats_persist_period_sec(0);
         parse(&mut options, &format!("{given}{OWN}"))
     }
+}
+
+fn cache(bytes: usize) -> Cache {
+    let parts = (bytes / CACHE_PART).clamp(1, CACHE_PARTS_MAX);
+    let mut options = LruCacheOptions::default();
+    options.set_capacity(bytes);
+    options.set_num_shard_bits(parts.ilog2().cast_signed());
+    Cache::new_lru_cache_opts(&options)
 }
 
 impl StoreKind for RocksDbKind {

@@ -6,13 +6,22 @@ use types::{Error, Result};
 use super::{Answer, KeyBatch, Order, RocksDbStore, Visit, error::error};
 use crate::store::successor;
 
+/// So many keys are looked up at once: each value that was found keeps its block in the cache, and those of a whole batch would
+/// drive everything else out of a small one. RocksDB itself takes 32 at a time.
+const AT_ONCE: usize = 64;
+
 pub(super) fn read(store: &RocksDbStore, keys: &KeyBatch, found: &mut Answer<'_>) -> Result<()> {
     let failed = |it: &_| error(store.directory.path(), "read", it);
     let family = store.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME);
     let family = family.ok_or_else(|| Error::internal("RocksDB has no default family"))?;
-    let values = store.db.batched_multi_get_cf(family, keys.iter(), false);
-    for (number, value) in values.into_iter().enumerate() {
-        found(number, value.map_err(|it| failed(&it))?.as_deref())?;
+    let is_sorted = keys.iter().is_sorted();
+    let mut rest = keys.iter();
+    let mut numbers = 0..;
+    while rest.len() > 0 {
+        let values = store.db.batched_multi_get_cf(family, rest.by_ref().take(AT_ONCE), is_sorted);
+        for (value, number) in values.into_iter().zip(&mut numbers) {
+            found(number, value.map_err(|it| failed(&it))?.as_deref())?;
+        }
     }
     Ok(())
 }
