@@ -1,5 +1,5 @@
-//! What `deny.toml` says of licences, sources and banned crates, held without a network: by what cargo knows of the crates
-//! that are built here. Advisories need their database: `cargo deny check advisories`.
+//! What `deny.toml` says of licences, sources and banned crates, and `Cargo.toml` of the oldest Rust, held without a network:
+//! by what cargo knows of the crates that are built here. Advisories need their database: `cargo deny check advisories`.
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +18,8 @@ struct Package {
     version: String,
     license: Option<String>,
     source: Option<String>,
+    /// The oldest version that compiles it, as far as it says so.
+    rust: Option<String>,
     /// The crates that depend on it.
     users: Vec<String>,
 }
@@ -30,6 +32,23 @@ fn dependencies_are_as_deny_toml_says() {
     let packages = packages();
     assert!(packages.len() > 50, "only {} packages found: the question is wrong", packages.len());
     tree::assert_none("crates against deny.toml:", &complaints(&rules, &packages));
+}
+
+#[test]
+fn the_oldest_rust_compiles_all_dependencies() {
+    let workspace: Table = tree::read("Cargo.toml").parse().unwrap();
+    let ours = workspace["workspace"]["package"]["rust-version"].as_str().unwrap();
+    let too_new = needing_newer(ours, &packages());
+    tree::assert_none(
+        &format!("crates that Rust {ours} (rust-version in Cargo.toml) does not compile:"),
+        &too_new,
+    );
+    let found = |rust: Option<&str>| {
+        let package = Package { rust: rust.map(str::to_owned), ..planted("good", None, None, &[]) };
+        needing_newer("1.9", &[package]).len()
+    };
+    assert_eq!(["1.10", "2.0.1", "1.9.0", "1.8.7"].map(|rust| found(Some(rust))), [1, 1, 0, 0]);
+    assert_eq!(found(None), 0);
 }
 
 #[test]
@@ -48,10 +67,7 @@ fn what_is_pinned_is_pinned_and_its_exception_states_the_reason() {
 fn planted_offences_are_found() {
     let rules: Table = tree::read("deny.toml").parse().unwrap();
     let found_of = |name: &str, license: Option<&str>, source: Option<&str>, users: &[&str]| {
-        let (license, source) = (license.map(str::to_owned), source.map(str::to_owned));
-        let (name, version) = (name.to_owned(), "1.0.0".to_owned());
-        let users = users.iter().map(|user| (*user).to_owned()).collect();
-        complaints(&rules, &[Package { name, version, license, source, users }]).len()
+        complaints(&rules, &[planted(name, license, source, users)]).len()
     };
     let found =
         |name: &str, license: Option<&str>, source: Option<&str>| found_of(name, license, source, &["good"]);
@@ -68,6 +84,31 @@ fn planted_offences_are_found() {
     assert_eq!(found_of("chrono", Some("MIT"), registry, &["object_store", "tidegate-env"]), 1);
 }
 
+fn planted(name: &str, license: Option<&str>, source: Option<&str>, users: &[&str]) -> Package {
+    Package {
+        name: name.to_owned(),
+        version: "1.0.0".to_owned(),
+        license: license.map(str::to_owned),
+        source: source.map(str::to_owned),
+        rust: None,
+        users: users.iter().map(|user| (*user).to_owned()).collect(),
+    }
+}
+
+/// Those that no Rust as old as `ours` compiles.
+fn needing_newer(ours: &str, packages: &[Package]) -> Vec<String> {
+    let numbers = |version: &str| -> Vec<u32> {
+        let mut numbers: Vec<_> = version.split('.').map(|number| number.parse().unwrap()).collect();
+        numbers.resize(3, 0);
+        numbers
+    };
+    let needs = |it: &Package| {
+        let rust = it.rust.as_deref().filter(|rust| numbers(rust) > numbers(ours))?;
+        Some(format!("{} {} needs {rust}", it.name, it.version))
+    };
+    packages.iter().filter_map(needs).collect()
+}
+
 fn complaints(rules: &Table, packages: &[Package]) -> Vec<String> {
     let allowed: Vec<_> = texts(&rules["licenses"]["allow"])
         .into_iter()
@@ -81,7 +122,7 @@ fn complaints(rules: &Table, packages: &[Package]) -> Vec<String> {
         ban.is_some() && (users.is_empty() || users.iter().any(|user| !wrappers.contains(&user.as_str())))
     };
     let mut complaints = Vec::new();
-    for Package { name, version, license, source, users } in packages {
+    for Package { name, version, license, source, users, .. } in packages {
         let text = license.as_deref().unwrap_or_default();
         let fits = Expression::parse_mode(text, ParseMode::LAX)
             .is_ok_and(|license| license.evaluate(|needed| allowed.iter().any(|one| one.satisfies(needed))));
@@ -124,6 +165,7 @@ fn packages() -> Vec<Package> {
         version: text(it, "version").unwrap(),
         license: text(it, "license"),
         source: text(it, "source"),
+        rust: text(it, "rust_version"),
     };
     packages.iter().map(package).collect()
 }

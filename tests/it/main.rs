@@ -17,5 +17,6 @@ mod fault_points;
 #[cfg(feature = "test-util")]
 mod one_crate;
 mod shape;
+mod stores;
 mod tree;
 mod wording;

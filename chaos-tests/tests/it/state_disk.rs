@@ -1,4 +1,4 @@
-//! The local disk under rocksdb and sled: full while the job runs, read-only when it starts, or given options that are none.
+//! The local disk under the stores that are on one: full while the job runs, read-only when it starts, or given options that are none.
 //! The job says so in one line with the directory and the remedy; it goes on when there is room again, and where it does not
 //! start nothing has changed.
 //!
@@ -28,6 +28,8 @@ const ROOM: &str = "32m";
 /// Exit codes by the kind of error.
 const INVALID_JOB: i32 = 2;
 const UNAVAILABLE: i32 = 5;
+/// Backends that write again where they have written, so that they may never notice a full disk with so little state.
+const IN_PLACE: &[&str] = &[];
 /// What the job says to do.
 const REMEDY: &str = "state.directory";
 /// How `unshare` makes a place where one may mount: as root, or as somebody who may be root there.
@@ -149,7 +151,7 @@ fn a_full_disk_under_the_state_is_waited_for() {
         return println!("root, who may not mount, cannot fill a disk: nothing tested");
     };
     println!("a full disk is made by {disk:?}");
-    for backend in on_disk() {
+    for backend in on_disk().filter(|backend| !IN_PLACE.contains(backend)) {
         let mut seeded = Seeded::announced("a_full_disk_under_the_state_is_waited_for", 21);
         let mut scene = Scene::new(super::word_count(), 3, TEXT_BYTES, &mut seeded);
         let dir = scene.path("state");
@@ -163,8 +165,12 @@ fn a_full_disk_under_the_state_is_waited_for() {
             let told = |line: &str| line.contains(REMEDY) && line.contains(&*dir.display().to_string());
             Ok::<_, std::io::Error>(errors.lines().any(told).then_some(()))
         });
-        if told.unwrap().is_none() || !life.is_running().unwrap() {
-            scene.fail(&format!("{backend}: nothing is said of {} and what to do", dir.display()));
+        if !life.is_running().unwrap() {
+            scene.fail(&format!("{backend}: the job ended while the disk was full"));
+        }
+        if told.unwrap().is_none() {
+            let dir = dir.display();
+            scene.fail(&format!("{backend}: the job noticed nothing, or did not name {dir} and the remedy"));
         }
         let tried = await_answer(LIMIT, || {
             Ok::<_, std::io::Error>((scene.history().attempt > attempt || !life.is_running()?).then_some(()))

@@ -1,7 +1,8 @@
 //! One attempt of a job, from the deployment of its tasks to its end: feeds the pure coordinator with what happens and
-//! carries out what it decides ([`decisions`]). All durable things go through the [`Journal`]; all tasks are reached by
-//! messages.
+//! carries out what it decides ([`decisions`]). What users ask of it is in [`asked`]. All durable things go through the
+//! [`Journal`]; all tasks are reached by messages.
 
+mod asked;
 mod decisions;
 
 use std::{
@@ -17,8 +18,6 @@ use checkpoint::{
     },
     history::CommitPermit,
     manifest::{Manifest, TaskId},
-    restart::is_restartable,
-    savepoint,
 };
 use env::{Env, Limits, Message, Receiver, Sender, Store, TaskHandle, channel};
 use futures::future;
@@ -46,7 +45,9 @@ use crate::task::message::TaskReport;
 pub enum Ask {
     /// Take a checkpoint now.
     Checkpoint,
-    /// Copy a checkpoint into this directory.
+    /// Copy a checkpoint into this directory, once it was seen that it can take one. What ends the attempt before that overtakes
+    /// it: refused as `Cancelled` where the job ends, `Fenced` where it is taken over, `Retryable` where it restarts, and else
+    /// by the kind of the failure.
     Savepoint(String),
     /// Delete what nothing needs now, what died with older attempts included.
     Collect,
@@ -54,7 +55,7 @@ pub enum Ask {
     Stop {
         /// Fire all event-time timers first.
         drain: bool,
-        /// Copy the last checkpoint into this directory.
+        /// Copy the last checkpoint into this directory, looked at before as that of a savepoint is.
         savepoint: Option<String>,
     },
     /// End now.
@@ -131,8 +132,7 @@ struct Running<'a> {
     completing: Option<CheckpointId>,
     /// Savepoints being copied: nobody else may write into their directories once the attempt is over.
     copies: Vec<TaskHandle>,
-    /// Savepoints, alone or of stops, whose directory is being looked at.
-    checking: BTreeMap<RequestId, (String, TaskHandle)>,
+    checking: asked::Checking,
     /// Those who wait until what nothing needs is deleted.
     collecting: BTreeSet<RequestId>,
     waiting_to_run: BTreeSet<TaskId>,
@@ -191,27 +191,7 @@ impl Attempt {
         let end = running.run().await;
         let Running { attempt, copies, checking, collecting, requests, has_run, .. } = running;
         let remaining = attempt.coordinator.remaining();
-        for (request, (_, check)) in checking {
-            check.abort();
-            let _ended = check.join().await;
-            let refused = match &end {
-                AttemptEnd::Ended(..) => Error::cancelled("the job ended before the savepoint had begun"),
-                AttemptEnd::Failed(_, error) if !is_restartable(error.kind()) => Error::new(
-                    error.kind(),
-                    format!("the job failed before the savepoint had begun: {error}"),
-                ),
-                AttemptEnd::Suspended(error) => Error::new(error.kind(), error.to_string()),
-                AttemptEnd::Failed(_, error) | AttemptEnd::Restart(_, error) => Error::retryable(format!(
-                    "the attempt failed before the savepoint had begun, ask again: {error}"
-                )),
-            };
-            requests.answer(request, Err(refused));
-        }
-        for request in collecting {
-            let ended =
-                "the attempt ended while files were being deleted, and the next one goes on with them";
-            requests.answer(request, Err(Error::retryable(ended)));
-        }
+        asked::refuse_begun(&end, checking, collecting, requests).await;
         for copy in copies {
             copy.abort();
             let _ended = copy.join().await;
@@ -312,14 +292,7 @@ impl Running<'_> {
                 self.step(Event::SavepointFailed { checkpoint, dir, error }).await;
             }
             Happened::Background(Background::DirectoryChecked { request, checked }) => {
-                self.checking.remove(&request);
-                if let Some(end) = self.ending {
-                    return self.requests.answer(request, Err(too_late(end)));
-                }
-                match checked {
-                    Ok(event) => self.step(event).await,
-                    Err(error) => self.requests.answer(request, Err(error)),
-                }
+                self.on_directory_checked(request, checked).await;
             }
             Happened::Time => self.step(Event::TimePassed).await,
         }
@@ -447,63 +420,6 @@ impl Running<'_> {
         true
     }
 
-    /// The end is in the history and the tasks are closing: nothing is begun any more, and who cannot wait for them ends
-    /// them.
-    fn on_late_request(&mut self, request: RequestId, ask: &Ask, end: End) {
-        let answer = match ask {
-            Ask::Cancel => {
-                self.end = self.ending.take().map(Over::Ended);
-                Ok(Answer::Ended { end, checkpoint: None, savepoint: None })
-            }
-            _ => Err(too_late(end)),
-        };
-        self.requests.answer(request, answer);
-    }
-
-    async fn on_request(&mut self, request: RequestId, ask: Ask) {
-        if let Some(end) = self.ending {
-            return self.on_late_request(request, &ask, end);
-        }
-        let event = match ask {
-            Ask::Checkpoint => Event::TriggerCheckpoint { request },
-            // Nothing is triggered for what is refused, and of a stop it would be too late once the sources have stopped.
-            Ask::Savepoint(dir) => {
-                let refused = self.attempt.coordinator.refuse_savepoint(&dir);
-                let event = Event::TriggerSavepoint { request, dir: dir.clone() };
-                return self.check_directory(request, dir, refused, event);
-            }
-            Ask::Stop { drain, savepoint: Some(dir) } => {
-                let refused = self.attempt.coordinator.refuse_stop(Some(&dir));
-                let event = Event::Stop { request, drain, savepoint: Some(dir.clone()) };
-                return self.check_directory(request, dir, refused, event);
-            }
-            Ask::Stop { drain, savepoint: None } => Event::Stop { request, drain, savepoint: None },
-            Ask::Cancel => Event::Cancel { request },
-            Ask::Collect => return self.collect_for(request).await,
-        };
-        self.step(event).await;
-    }
-
-    /// Looks whether a savepoint into `dir` can be written, beside everything else; then `event` follows.
-    fn check_directory(&mut self, request: RequestId, dir: String, refused: Option<Error>, event: Event) {
-        let taken = self.checking.values().any(|(other, _)| *other == dir);
-        let beginning = || Error::conflict(format!("another savepoint into {dir} is beginning"));
-        if let Some(why) = taken.then(beginning).or(refused) {
-            return self.requests.answer(request, Err(why));
-        }
-        let of = dir.clone();
-        let (env, done) = (self.attempt.env.clone(), self.background.0.clone());
-        let check = async move {
-            let checked = savepoint::check_directory(&env, &dir).await.map(|()| event);
-            let checked =
-                checked.map_err(|error| error.context("the job goes on, and nothing was triggered"));
-            let _gone = done.send(Message(Background::DirectoryChecked { request, checked })).await;
-        };
-        let check =
-            self.attempt.env.spawn_task(&format!("savepoint directory of request {}", request.0), check);
-        self.checking.insert(request, (of, check));
-    }
-
     async fn on_journal(&mut self, done: JournalDone) {
         match done {
             JournalDone::Appended(Ok(permit)) => {
@@ -597,12 +513,4 @@ impl Running<'_> {
         }
         (self.completed, self.failed) = (statistics.completed, statistics.failed);
     }
-}
-
-/// Why nothing is begun for a job whose end is recorded.
-fn too_late(end: End) -> Error {
-    Error::cancelled(match end {
-        End::Finished => "the job has finished",
-        End::Stopped | End::Cancelled => "the job has been stopped",
-    })
 }

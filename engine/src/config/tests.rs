@@ -165,13 +165,25 @@ fn every_backend_is_named_wherever_backends_are() {
     let setting = SETTINGS.iter().find(|setting| setting.name == "state.backend").unwrap();
     let stores = ["state.directory", "state.memory", "state.options"]
         .map(|name| SETTINGS.iter().find(|setting| setting.name == name).unwrap().help);
+    let mut settings = base("state.memory");
+    settings.set("state.options", "one=1", "a test").unwrap();
+    let no_options = settings.checked().unwrap_err().to_string();
+    let mut missing = Vec::new();
     for (name, backend) in Backend::NAMES.iter().filter(|(name, _)| *name != "sorted-map") {
-        assert!(flag.contains(name), "the help of --state does not name {name}: {flag}");
-        assert!(setting.help.contains(name), "the help of state.backend does not name {name}");
+        let mut ask = |is_there: bool, place: &str| {
+            if !is_there {
+                missing.push(format!("{name} in {place}"));
+            }
+        };
+        ask(flag.contains(name), "the help of --state (engine/src/config/args.rs)");
+        ask(setting.help.contains(name), "the help of state.backend (engine/src/config/settings.rs)");
         if backend.store().is_some() {
-            assert!(stores.iter().any(|help| help.contains(name)), "no help of state.* names {name}");
+            let is_helped = stores.iter().any(|help| help.contains(name));
+            ask(is_helped, "the help of state.directory, state.memory or state.options (settings.rs)");
+            ask(no_options.contains(name), "the error about state.options of another backend (settings.rs)");
         }
     }
+    assert!(missing.is_empty(), "not named:\n  {}", missing.join("\n  "));
 }
 
 #[test]

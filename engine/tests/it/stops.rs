@@ -2,20 +2,10 @@
 //! job goes on and the stop reports why; if it is, sources never start again, what remains is done by a restart, and the
 //! stop is answered as if nothing had happened.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, sync::atomic::Ordering, time::Duration};
 
 use checkpoint::coordinator::{Answer, End};
-use env::{
-    FaultPoint,
-    sim::{FaultAction, StoreCall},
-};
+use env::{FaultPoint, sim::FaultAction};
 use tidegate_engine::{
     cluster::{attempt::Ask, status::JobStatus},
     prelude::*,
@@ -179,44 +169,5 @@ fn a_savepoint_that_cannot_be_written_is_refused_and_the_job_goes_on() {
         assert_eq!(savepoint.unwrap(), "/new");
         assert_says(&second.unwrap_err(), ErrorKind::Conflict, &["/new"]);
         assert_eq!(handle.join().await.unwrap().how, "stopped");
-    });
-}
-
-/// While its directory is looked at.
-#[test]
-fn a_savepoint_that_has_not_begun_is_answered_however_the_attempt_ends() {
-    simulate(async |sim, env| {
-        let ledger = Ledger::default();
-        let (_process, handle) = start(sim, counting(&endless(), &SETTINGS, &ledger)).await.unwrap();
-        env.sleep(Duration::from_secs(1)).await;
-        let looked = Arc::new(AtomicUsize::new(0));
-        let looks = Arc::clone(&looked);
-        sim.rule_stores(move |_, call| match call.starts_with("create probe/") {
-            true => {
-                looks.fetch_add(1, Ordering::Relaxed);
-                StoreCall::Waits(Duration::from_secs(20))
-            }
-            false => StoreCall::Goes,
-        });
-        let control = handle.control();
-        // The attempt fails, and the next one knows nothing of it.
-        sim.arm(FaultPoint::PrepareBefore, 1, FaultAction::Fail(ErrorKind::Retryable));
-        let savepoint = || control.ask(Ask::Savepoint("/late".to_owned()));
-        let (first, _failed) = tokio::join!(savepoint(), control.ask(Ask::Checkpoint));
-        let texts = ["failed before the savepoint had begun", FaultPoint::PrepareBefore.name()];
-        assert_says(&first.unwrap_err(), ErrorKind::Retryable, &texts);
-        env.sleep(Duration::from_secs(5)).await;
-        assert_eq!(control.view().restarts, 1);
-        // Who asks meanwhile for the same directory, with a stop, is told; and then the job is cancelled.
-        let cancel = async {
-            env.sleep(Duration::from_secs(1)).await;
-            let stop = control.ask(stop_into("/late")).await.unwrap_err();
-            assert_says(&stop, ErrorKind::Conflict, &["/late", "is beginning"]);
-            control.ask(Ask::Cancel).await.unwrap();
-        };
-        let (second, ()) = tokio::join!(savepoint(), cancel);
-        assert_says(&second.unwrap_err(), ErrorKind::Cancelled, &["ended before the savepoint had begun"]);
-        assert_eq!(looked.load(Ordering::Relaxed), 2, "nobody has looked");
-        assert_eq!(handle.join().await.unwrap().how, "cancelled");
     });
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-#[cfg(any(feature = "rocksdb", feature = "sled"))]
-use statebackend::store::{Change, KeyBatch, SortedEntries, WriteBatch};
+#[cfg(feature = "rocksdb")]
+use statebackend::store::{Change, KeyBatch, Order, SortedEntries, WriteBatch};
 use statebackend::{
     KeyedState, StateDeclarations,
     store::{StoreSettings, Stores, TableMemory},
@@ -85,7 +85,7 @@ fn all_rocksdb_stores_of_a_process_keep_one_bound() {
             opened[round as usize % 2].write(&batch).unwrap();
         }
         let buffers = stores.memory_use().write_buffers;
-        assert!((1..BOUND * 3 / 4).contains(&buffers), "{buffers} bytes of write buffers, {options:?}");
+        assert!((1..BOUND).contains(&buffers), "{buffers} bytes of write buffers, {options:?}");
         drop(opened);
         assert_eq!(
             env::real_files().read_dir(dir.path()).unwrap().len(),
@@ -126,12 +126,10 @@ fn a_large_batch_is_read_within_a_small_bound() {
 #[cfg(feature = "rocksdb")]
 #[test]
 fn write_buffers_keep_a_small_bound() {
-    const BOUND: usize = 4 << 20;
-    /// Two buffers of the least size, and what belongs to them.
-    const EACH: usize = 520 << 10;
-    for count in [2, 16] {
+    const LEAST: usize = 4 << 20;
+    for (count, buffer) in [(2, 768 << 10), (16, 256 << 10)] {
         let dir = tempfile::tempdir().unwrap();
-        let settings = StoreSettings { memory: 4 * BOUND, stores: count, options: &BTreeMap::new() };
+        let settings = StoreSettings { memory: 4 * LEAST, stores: count, options: &BTreeMap::new() };
         let stores = Stores::new("rocksdb", &settings).unwrap();
         let open = |number: usize| stores.open(env::real_files(), &dir.path().join(number.to_string()));
         let mut opened: Vec<_> = (0..count).map(|number| open(number).unwrap()).collect();
@@ -143,8 +141,61 @@ fn write_buffers_keep_a_small_bound() {
             opened[last].write(&batch).unwrap();
             most = most.max(stores.memory_use().write_buffers);
         }
-        let bound = (BOUND * 7 / 8).max(count * EACH);
-        assert!((BOUND / 4..=bound).contains(&most), "{count} stores: {most} bytes of write buffers");
+        // Each has one that is written and one that is flushed, a piece (an eighth) too large at the most; and the thread that
+        // flushes lets two of a store go a moment after others have taken their place.
+        let bound = (2 * count + 2) * (buffer + buffer / 8);
+        assert!((buffer..=bound).contains(&most), "{count} stores: {most} bytes of write buffers");
+    }
+}
+
+/// What a failing disk gives back is noticed: no value comes that was not written. More is stored than the cache holds.
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_damaged_file_of_rocksdb_is_noticed() {
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 3] = [
+        ("values are others", |bytes| bytes.iter_mut().filter(|it| **it == 7).for_each(|it| *it = 8)),
+        ("all is another's", |bytes| bytes.fill(0xa5)),
+        ("it ends in the middle", |bytes| bytes.truncate(bytes.len() / 2)),
+    ];
+    let files = env::real_files();
+    for (what, damage) in damages {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("store");
+        let stores = stores("rocksdb", 1 << 20, &[]).unwrap();
+        let mut store = stores.open(files.clone(), &dir).unwrap();
+        let keys: Vec<_> = (0..10_000_u32).map(u32::to_be_bytes).collect();
+        let mut entries = SortedEntries::default();
+        keys.iter().for_each(|key| entries.push(key, &[7; 1000]));
+        store.bulk_load(&entries).unwrap();
+        let mut damaged = 0;
+        for path in files.read_dir(&dir.join("db")).unwrap() {
+            if path.extension().is_some_and(|ending| ending == "sst") {
+                let file = files.open(&path).unwrap();
+                let mut bytes = vec![0; file.len().unwrap().try_into().unwrap()];
+                file.read_full(0, &mut bytes).unwrap();
+                damage(&mut bytes);
+                files.append(&path, 0).unwrap().write_all(&bytes).unwrap();
+                damaged += 1;
+            }
+        }
+        assert!(damaged > 0, "no file was damaged");
+        let mut batch = KeyBatch::default();
+        keys.iter().for_each(|key| batch.push(key));
+        let read = store.read(&batch, &mut |_, value| {
+            assert_eq!(value, Some(&[7; 1000][..]), "{what}");
+            Ok(())
+        });
+        let mut all = |_: &[u8], value: &[u8]| {
+            assert_eq!(value, [7; 1000], "{what}");
+            Ok(std::ops::ControlFlow::Continue(()))
+        };
+        for error in [read.unwrap_err(), store.scan(&[], Order::Ascending, &mut all).unwrap_err()] {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{what}: {error}");
+            let text = error.to_string();
+            let told = [&dir.display().to_string(), "state.directory"].iter().all(|part| text.contains(part));
+            assert!(told && !text.contains('\n'), "{what}: {text}");
+        }
     }
 }
 

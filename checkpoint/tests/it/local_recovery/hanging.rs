@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use env::{
-    Store,
-    sim::{Options, Simulation},
+    Env, Store,
+    sim::{Control, Options, Simulation},
 };
 use futures::future::join_all;
-use tidegate_checkpoint::local_recovery::{LocalStore, ReadBytes};
+use tidegate_checkpoint::local_recovery::{LocalRecovery, LocalStore, ReadBytes};
 use types::{AttemptId, CheckpointId, JobId, Run};
 
 use super::{PIECE, begun, content, directories, run, run_path};
@@ -15,14 +15,21 @@ use super::{PIECE, begun, content, directories, run, run_path};
 /// How long a disk that hangs takes for a call, at the most.
 const HANGS: Duration = Duration::from_secs(50_000);
 
+/// A simulation in which a store is far away, and local recovery keeps copies of what is in it.
+fn with_copies(seed: u64, body: impl AsyncFnOnce(&Control, &Env, Arc<dyn Store>, LocalRecovery)) {
+    let sim = Simulation::new(seed);
+    let control = sim.control();
+    sim.run(async |env| {
+        let store = env.open_store("sim:far").unwrap();
+        let local = begun(&env, 0, &[]).await;
+        body(&control, &env, store, local).await;
+    });
+}
+
 #[test]
 fn a_disk_that_hangs_holds_nobody_up_and_is_not_asked_again() {
     for seed in 0..6 {
-        let sim = Simulation::new(seed);
-        let control = sim.control();
-        sim.run(async |env| {
-            let store = env.open_store("sim:far").unwrap();
-            let local = begun(&env, 0, &[]).await;
+        with_copies(seed, async |control, env, store, local| {
             let content = content(4 * PIECE);
             let run = run(&run_path(0, 1), &content);
             let through =
@@ -92,11 +99,7 @@ fn a_disk_that_hangs_holds_nobody_up_and_is_not_asked_again() {
 #[test]
 fn a_disk_that_hangs_costs_no_copies() {
     for seed in 0..6 {
-        let sim = Simulation::new(seed);
-        let control = sim.control();
-        sim.run(async |env| {
-            let store = env.open_store("sim:far").unwrap();
-            let local = begun(&env, 0, &[]).await;
+        with_copies(seed, async |control, env, store, local| {
             let content = content(4 * PIECE);
             let runs: Vec<Run> = (0..20).map(|number| run(&run_path(0, number), &content)).collect();
             let through = LocalStore::new(Arc::clone(&store), Some(local.clone()), &[]);

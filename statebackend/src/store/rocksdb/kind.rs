@@ -21,8 +21,8 @@ const LEAST: usize = 4 << 20;
 const BUFFER_MAX: usize = 64 << 20;
 const BUFFER_MIN: usize = 256 << 10;
 /// A few stores have buffers of up to this size, where that is more than half of their share: each flush is merged with all that is
-/// there, and with larger ones each byte is written again less often. While one is flushed there are two: in the least memory they
-/// leave a fifth for blocks. Of many stores, those that are quiet would leave the others too little.
+/// there, and with larger ones each byte is written again less often. While one is flushed there are two: in the least memory those
+/// of two stores leave a fifth for blocks. Of many stores, those that are quiet would leave the others too little.
 const BUFFER_SMALL: usize = 768 << 10;
 const FEW_STORES: usize = 4;
 /// Files that all databases may keep open: half of what a process may have, as systems are set up.
@@ -116,10 +116,7 @@ impl RocksDbKind {
         let mut options = Options::default();
         options.set_block_based_table_factory(&blocks);
         options.set_write_buffer_manager(buffers);
-        // A database that is quiet keeps what it has: all together must leave room for those that write.
-        let share = bytes / BUFFERS_PART / stores;
-        let small = if *stores <= FEW_STORES { share.min(BUFFER_SMALL) } else { 0 };
-        let buffer = (share / 2).max(small).clamp(BUFFER_MIN, BUFFER_MAX);
+        let buffer = write_buffer(*bytes, *stores);
         options.set_write_buffer_size(buffer);
         options.set_arena_block_size(buffer / 8);
         // Most keys that are asked for are not in there, and finding that out costs a search.
@@ -138,6 +135,14 @@ impl RocksDbKind {
         options.set_stats_persist_period_sec(0);
         parse(&mut options, &format!("{given}{OWN}"))
     }
+}
+
+/// At which size a write buffer of each of so many stores is flushed. A store that is quiet keeps what it has: all together must
+/// leave room for those that write.
+fn write_buffer(bytes: usize, stores: usize) -> usize {
+    let share = bytes / BUFFERS_PART / stores;
+    let small = if stores <= FEW_STORES { share.min(BUFFER_SMALL) } else { 0 };
+    (share / 2).max(small).clamp(BUFFER_MIN, BUFFER_MAX)
 }
 
 fn cache(bytes: usize) -> Cache {
@@ -167,5 +172,33 @@ fn parse(base: &mut Options, text: &str) -> Result<Options> {
 impl fmt::Debug for RocksDbKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RocksDbKind").field("bytes", &self.0.bytes).field("given", &self.0.given).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn write_buffers_leave_room_for_blocks() {
+        for megabytes in [4, 5, 8, 16, 32, 64, 128, 1024, 1 << 20] {
+            for stores in [1, 2, 3, 4, 5, 8, 16, 64] {
+                let bytes = megabytes << 20;
+                let buffer = write_buffer(bytes, stores);
+                assert!((BUFFER_MIN..=BUFFER_MAX).contains(&buffer));
+                let is_least = buffer == BUFFER_MIN;
+                let taken = stores * buffer;
+                assert!(
+                    taken <= bytes / BUFFERS_PART || is_least,
+                    "{megabytes} MiB, {stores} stores: {taken} bytes"
+                );
+                let grows =
+                    write_buffer(2 * bytes, stores) >= buffer && write_buffer(bytes, 2 * stores) <= buffer;
+                assert!(grows, "{megabytes} MiB, {stores} stores");
+            }
+        }
+        let kibibytes = |megabytes: usize, stores| write_buffer(megabytes << 20, stores) >> 10;
+        assert_eq!([kibibytes(4, 1), kibibytes(4, 2), kibibytes(4, 16)], [1024, 768, 256]);
+        assert_eq!([kibibytes(8, 4), kibibytes(8, 5), kibibytes(128, 2)], [768, 409, 16 << 10]);
     }
 }
