@@ -6,7 +6,7 @@
 use std::{process::ExitCode, time::Instant};
 
 use clap::Parser;
-use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DB, Options, WriteBufferManager, WriteOptions};
+use rocksdb::{BlockBasedOptions, Cache, DB, Options, WriteBufferManager, WriteOptions};
 use tidegate_benches::{
     access::Access,
     figures::{Figures, process_cpu},
@@ -65,7 +65,7 @@ fn run(args: &Args) -> Result<Figures> {
     })
 }
 
-/// What the state backend has, with all of the memory for itself.
+/// What the state backend has up to 16 times this memory, with all of it for itself.
 fn options(memory: usize) -> Options {
     let cache = Cache::new_lru_cache(memory);
     let mut blocks = BlockBasedOptions::default();
@@ -74,9 +74,6 @@ fn options(memory: usize) -> Options {
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     blocks.set_bloom_filter(10.0, false);
-    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-    blocks.set_partition_filters(true);
-    blocks.set_pin_top_level_index_and_filter(true);
     blocks.set_format_version(5);
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
@@ -86,6 +83,8 @@ fn options(memory: usize) -> Options {
         cache,
     ));
     options.set_write_buffer_size((memory / 4).min(64 << 20));
+    options.set_target_file_size_base(8 << 20);
+    options.set_level_zero_file_num_compaction_trigger(6);
     options.set_memtable_prefix_bloom_ratio(0.05);
     options.set_memtable_whole_key_filtering(true);
     options.create_if_missing(true);

@@ -3,23 +3,34 @@
 use rocksdb::{IngestExternalFileOptions, SstFileWriter};
 use types::Result;
 
-use super::{RocksDbStore, SortedEntries, error::error};
+use super::{RocksDbStore, SortedEntries, error::error, layout};
 
 pub(super) fn bulk_load(store: &mut RocksDbStore, entries: &SortedEntries) -> Result<()> {
     if entries.is_empty() {
         return Ok(());
     }
-    let RocksDbStore { db, options, loads: (loads, number), directory, .. } = store;
+    let RocksDbStore { db, options, layout, loads: (loads, number), directory, .. } = store;
     let failed = |it: rocksdb::Error| error(directory.path(), "load restored state", &it);
-    let path = loads.join(format!("{number}.sst"));
-    *number += 1;
-    let mut file = SstFileWriter::create(options);
-    file.open(&path).map_err(failed)?;
-    for (key, value) in entries.iter() {
-        file.put(key, value).map_err(failed)?;
+    let mut entries = entries.iter().peekable();
+    let (mut paths, mut bytes) = (Vec::new(), 0);
+    while entries.peek().is_some() {
+        let path = loads.join(format!("{number}.sst"));
+        *number += 1;
+        let mut file = SstFileWriter::create(options);
+        file.open(&path).map_err(failed)?;
+        let mut len = 0;
+        while len < layout.file_len()
+            && let Some((key, value)) = entries.next()
+        {
+            file.put(key, value).map_err(failed)?;
+            len += (key.len() + value.len()) as u64;
+        }
+        file.finish().map_err(failed)?;
+        paths.push(path);
+        bytes += len;
     }
-    file.finish().map_err(failed)?;
     let mut ingest = IngestExternalFileOptions::default();
     ingest.set_move_files(true);
-    db.ingest_external_file_opts(&ingest, vec![path]).map_err(failed)
+    db.ingest_external_file_opts(&ingest, paths).map_err(failed)?;
+    layout::on_changed(store, usize::try_from(bytes).unwrap_or(usize::MAX))
 }

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use env::Files;
-use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, LruCacheOptions, Options, WriteBufferManager};
+use rocksdb::{BlockBasedOptions, Cache, LruCacheOptions, Options, WriteBufferManager};
 use types::{Error, Result};
 
-use super::RocksDbStore;
+use super::{RocksDbStore, layout::Layout};
 use crate::store::{KeyValueStore, MemoryUse, stores::StoreKind};
 
 /// Of the shared bytes, this part at most is write buffers; the rest is for blocks that were read.
@@ -14,7 +14,7 @@ const BUFFERS_PART: usize = 2;
 /// The cache is divided into as many parts with locks of their own as have this much each. Write buffers are charged in pieces of
 /// 256 KiB, each to any part: of parts of 512 KiB, RocksDB's least, a quarter would hold nothing but two of them.
 const CACHE_PART: usize = 2 << 20;
-const CACHE_PARTS_MAX: usize = 64;
+const CACHE_PARTS_MAX: usize = 32;
 /// The least that is of any use: a few blocks and one small write buffer.
 const LEAST: usize = 4 << 20;
 /// A write buffer is flushed at this size at the latest; smaller ones make files of a few blocks.
@@ -25,9 +25,14 @@ const BUFFER_MIN: usize = 256 << 10;
 /// of two stores leave a fifth for blocks. Of many stores, those that are quiet would leave the others too little.
 const BUFFER_SMALL: usize = 768 << 10;
 const FEW_STORES: usize = 4;
+/// So many flushed files are merged at a time with all that is there: RocksDB's four would write each byte more often, and with many
+/// more a look-up asks too many of them.
+const FLUSHES: i32 = 6;
 /// Files that all databases may keep open: half of what a process may have, as systems are set up.
 const OPEN_FILES: usize = 512;
 const OPEN_FILES_MIN: usize = 16;
+/// Those of a database are in so many parts, as a power of two: in RocksDB's 64 there would be none to four in each.
+const OPEN_FILES_PARTS: i32 = 2;
 /// What users may not set: it would break what a store promises.
 const OURS: &[&str] = &[
     "cf_paths",
@@ -98,6 +103,16 @@ impl RocksDbKind {
         Ok(kind)
     }
 
+    pub(super) fn layout(&self) -> Layout {
+        let Shared { bytes, stores, given, .. } = &*self.0;
+        Layout::new(bytes / stores, open_files(*stores), given)
+    }
+
+    /// Options with others put over them, as a user writes them.
+    pub(super) fn changed(options: &mut Options, text: &str) -> Result<Options> {
+        parse(options, text)
+    }
+
     /// The options of a store.
     pub(super) fn options(&self) -> Result<Options> {
         let Shared { bytes, cache, buffers, stores, given } = &*self.0;
@@ -108,22 +123,22 @@ impl RocksDbKind {
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
         blocks.set_bloom_filter(FILTER_BITS, false);
-        // In parts of a block each: those of a whole file, hundreds of kilobytes, would drive each other out of a small cache.
-        blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-        blocks.set_partition_filters(true);
+        // Where they are in parts.
         blocks.set_pin_top_level_index_and_filter(true);
         blocks.set_format_version(5);
         let mut options = Options::default();
+        self.layout().begin(given, &mut blocks, &mut options)?;
         options.set_block_based_table_factory(&blocks);
         options.set_write_buffer_manager(buffers);
         let buffer = write_buffer(*bytes, *stores);
         options.set_write_buffer_size(buffer);
         options.set_arena_block_size(buffer / 8);
+        options.set_level_zero_file_num_compaction_trigger(FLUSHES);
         // Most keys that are asked for are not in there, and finding that out costs a search.
         options.set_memtable_prefix_bloom_ratio(BUFFER_FILTER);
         options.set_memtable_whole_key_filtering(true);
-        options
-            .set_max_open_files(i32::try_from((OPEN_FILES / stores).max(OPEN_FILES_MIN)).unwrap_or(i32::MAX));
+        options.set_max_open_files(i32::try_from(open_files(*stores)).unwrap_or(i32::MAX));
+        options.set_table_cache_num_shard_bits(OPEN_FILES_PARTS);
         options.create_if_missing(true);
         options.set_error_if_exists(true);
         options.set_compression_type(rocksdb::DBCompressionType::None);
@@ -143,6 +158,11 @@ fn write_buffer(bytes: usize, stores: usize) -> usize {
     let share = bytes / BUFFERS_PART / stores;
     let small = if stores <= FEW_STORES { share.min(BUFFER_SMALL) } else { 0 };
     (share / 2).max(small).clamp(BUFFER_MIN, BUFFER_MAX)
+}
+
+/// How many files each of so many stores may keep open.
+fn open_files(stores: usize) -> usize {
+    (OPEN_FILES / stores).max(OPEN_FILES_MIN)
 }
 
 fn cache(bytes: usize) -> Cache {

@@ -8,6 +8,7 @@ mod bulk_load;
 mod error;
 mod expire;
 mod kind;
+mod layout;
 mod open;
 mod read;
 mod write;
@@ -29,6 +30,7 @@ pub struct RocksDbStore {
     db: DB,
     options: Options,
     manner: write::Manner,
+    layout: layout::Layout,
     /// Where the files of bulk loads are written, and how many there were.
     loads: (PathBuf, u64),
     expiring: expire::Expiring,

@@ -38,6 +38,7 @@ impl RocksDbStore {
             _ => error(dir, "be opened", &it),
         })?;
         let manner = Manner::new();
-        Ok(Self { db, options, manner, loads: (loads, 0), expiring, directory, _kind: kind.clone() })
+        let (layout, loads) = (kind.layout(), (loads, 0));
+        Ok(Self { db, options, manner, layout, loads, expiring, directory, _kind: kind.clone() })
     }
 }

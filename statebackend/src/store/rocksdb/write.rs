@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::ControlFlow};
 use rocksdb::{ErrorKind, WaitForCompactOptions, WriteOptions, properties};
 use types::Result;
 
-use super::{Order, RocksDbStore, WriteBatch, error::error};
+use super::{Order, RocksDbStore, WriteBatch, error::error, layout};
 use crate::store::{Change, successor};
 
 /// Below a prefix, so many keys are deleted one by one. A range that is deleted slows down all reads until it has been
@@ -43,12 +43,16 @@ pub(super) fn write(store: &mut RocksDbStore, changes: &WriteBatch) -> Result<()
     let mut refusals = 0;
     loop {
         let batch = batch(store, changes)?;
-        let turn = wait_turn(store, batch.size_in_bytes(), refusals)?;
+        let bytes = batch.size_in_bytes();
+        let turn = wait_turn(store, bytes, refusals)?;
         let Manner { refused, slowed } = &store.manner;
         let options = if turn == Turn::Idle { slowed } else { refused };
         match store.db.write_opt(batch, options) {
             Err(stopped) if stopped.kind() == ErrorKind::Incomplete => (),
-            written => return written.map_err(|it| error(store.directory.path(), "write", &it)),
+            written => {
+                written.map_err(|it| error(store.directory.path(), "write", &it))?;
+                return layout::on_changed(store, bytes);
+            }
         }
         refusals = if turn == Turn::Paced { refusals + 1 } else { 0 };
         is_busy(store, LOOK_AGAIN)?;
