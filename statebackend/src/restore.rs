@@ -7,6 +7,7 @@
 
 mod gather;
 mod load;
+mod load_batch;
 mod migrate;
 
 use std::sync::Arc;

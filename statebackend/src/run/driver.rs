@@ -1,7 +1,7 @@
 //! Merging runs of a store: reads windows as the [`Merger`] asks for them and runs it away from the tasks.
 //!
 //! [`merge`] writes neighbouring runs as one, [`copy_canonical`] writes all runs in the canonical form, [`summarize`] counts
-//! what lives, [`Scan`](super::Scan) shows it. All are this driver with another sink.
+//! what lives, [`Scan`](super::Scan) shows it, a restore loads it into a store. All are this driver with another sink.
 
 use std::ops::Range;
 

@@ -113,6 +113,29 @@ pub(crate) fn decode(bytes: &[u8]) -> Entry<'_> {
     }
 }
 
+/// Key, place below it and value of an entry, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// The length of the key, and of key and place below it together.
+    pub(crate) key_len: usize,
+    pub(crate) place_len: usize,
+}
+
+impl<'a> Parts<'a> {
+    /// Those of the entry whose encoded bytes are at the front of `bytes`, where they were read as one before.
+    #[inline]
+    pub(crate) fn of(bytes: &'a [u8]) -> Self {
+        match Head::read(bytes) {
+            Ok(head) => {
+                let bytes = &bytes[head.len..head.item_len()];
+                Self { bytes, key_len: head.key, place_len: head.place() }
+            }
+            Err(_) => unreachable!("the bytes were read as an entry before"),
+        }
+    }
+}
+
 /// Appends a whole entry.
 pub(crate) fn push_entry(out: &mut Vec<u8>, entry: &Entry<'_>) {
     push_head(out, entry.kind, entry.key, entry.sub, entry.value.len());

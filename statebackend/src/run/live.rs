@@ -1,4 +1,4 @@
-//! What lives in runs, entry by entry and in order, merged from all of them: what restore loads into a store, and what the
+//! What lives in runs, entry by entry and in order, merged from all of them: what migrations write anew, and what the
 //! command line shows and compares.
 
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl Scan {
     ///
     /// # Errors
     /// As [`merge`](super::merge).
-    pub async fn open(store: &dyn Store, of: RunSet<'_>) -> Result<Self> {
+    async fn open(store: &dyn Store, of: RunSet<'_>) -> Result<Self> {
         Ok(Self::new(Driver::open(store, of, true).await?, KeySelection::All))
     }
 

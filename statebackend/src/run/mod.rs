@@ -29,6 +29,7 @@ pub use canonical::{StateCount, StateSummary};
 pub use driver::{RunSet, copy_canonical, merge, summarize};
 pub use entry::{Entry, EntryKind};
 pub use live::{LiveBatch, LiveEntry, Scan, scan};
+pub(crate) use merge::Sink;
 pub use policy::{MergePolicy, plan_merge};
 pub use select::{KeySelection, Selection};
 pub use verified::{VerifiedCopy, copy_verified, verify_copy};

@@ -3,7 +3,8 @@
 
 use types::{KeyGroup, Result};
 
-use super::{StoreKey, push_store_key};
+use super::{HEAD_LEN, StoreKey, push_store_key};
+use crate::run::entry::Parts;
 
 /// Keys to look up.
 #[derive(Debug, Default)]
@@ -186,15 +187,41 @@ pub struct SortedEntries {
 }
 
 impl SortedEntries {
+    /// Makes room for so many bytes of keys and values in all.
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        self.entries.bytes.reserve(bytes.saturating_sub(self.entries.bytes.len()));
+    }
+
     /// Adds an entry, whose key is greater than all before.
     pub fn push(&mut self, key: &[u8], value: &[u8]) {
         self.entries.push(Change::Put(key, value));
         self.compare();
     }
 
-    pub(crate) fn push_place(&mut self, place: StoreKey<'_>, value: &[u8]) {
-        self.entries.put_place(place, value);
+    /// Adds an entry of a run.
+    pub(crate) fn push_parts(&mut self, state: u16, group: KeyGroup, parts: Parts<'_>) {
+        let WriteBatch { bytes, changes } = &mut self.entries;
+        push_store_key(bytes, StoreKey { state, group, key: &[], sub: &[] });
+        let key_end = bytes.len() + parts.place_len;
+        bytes.extend_from_slice(parts.bytes);
+        changes.push((Kind::Put, key_end, bytes.len()));
         self.compare();
+    }
+
+    /// Key and place below it, without state and key group, and value of an entry by its number.
+    pub(crate) fn place_and_value(&self, number: usize) -> Option<(&[u8], &[u8])> {
+        let &(_, key_end, end) = self.entries.changes.get(number)?;
+        Some((&self.entries.key(number)?[HEAD_LEN..], &self.entries.bytes[key_end..end]))
+    }
+
+    /// Adds all of `more`, whose keys are greater than all before.
+    pub(crate) fn append(&mut self, more: &Self) {
+        let is_after = self.last_key().is_none_or(|last| more.follows(last));
+        self.is_out_of_order |= more.is_out_of_order || !is_after;
+        let begin = self.entries.bytes.len();
+        self.entries.bytes.extend_from_slice(&more.entries.bytes);
+        let moved = more.entries.changes.iter().map(|&(kind, key, end)| (kind, begin + key, begin + end));
+        self.entries.changes.extend(moved);
     }
 
     /// Compares the last two keys, which were just written and need not be fetched again.
@@ -206,7 +233,11 @@ impl SortedEntries {
 
     /// Whether all keys ascend, and come after `before`.
     pub(crate) fn ascend_after(&self, before: &[u8]) -> bool {
-        !self.is_out_of_order && self.iter().next().is_none_or(|(first, _)| before < first)
+        !self.is_out_of_order && self.follows(before)
+    }
+
+    fn follows(&self, before: &[u8]) -> bool {
+        self.entries.key(0).is_none_or(|first| before < first)
     }
 
     /// The greatest key.
@@ -220,6 +251,12 @@ impl SortedEntries {
             Change::Put(key, value) => Some((key, value)),
             Change::Delete(_) | Change::DeletePrefix(_) => None,
         })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Bytes of keys and values.
@@ -238,5 +275,49 @@ impl SortedEntries {
     pub fn clear(&mut self) {
         self.entries.clear();
         self.is_out_of_order = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(keys: &[u8]) -> SortedEntries {
+        let mut entries = SortedEntries::default();
+        for key in keys {
+            let parts = Parts { bytes: &[*key, 9, 10, 20], key_len: 1, place_len: 2 };
+            entries.push_parts(3, KeyGroup(5), parts);
+        }
+        entries
+    }
+
+    #[test]
+    fn what_is_appended_is_as_if_it_had_been_pushed() {
+        let mut all = entries(&[]);
+        for more in [entries(&[1, 2]), entries(&[]), entries(&[4])] {
+            all.append(&more);
+        }
+        let found: Vec<_> = all.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+        let expected = [1, 2, 4].map(|key| (vec![0, 3, 0, 5, key, 9], vec![10, 20]));
+        assert_eq!(found, expected);
+        assert_eq!((all.len(), all.bytes()), (3, 3 * 8));
+        assert_eq!(all.place_and_value(2), Some((&[4, 9][..], &[10, 20][..])));
+        assert_eq!(all.place_and_value(3), None);
+        assert!(all.ascend_after(&[0, 3, 0, 5, 0]) && !all.ascend_after(&[0, 3, 0, 5, 1, 9]));
+    }
+
+    #[test]
+    fn what_does_not_ascend_is_noticed_within_and_between() {
+        let ascend = |parts: &[&[u8]]| {
+            let mut all = SortedEntries::default();
+            parts.iter().for_each(|keys| all.append(&entries(keys)));
+            all.ascend_after(&[])
+        };
+        assert!(ascend(&[&[1, 2], &[3, 7], &[8]]));
+        for wrong in
+            [&[&[1, 1][..]][..], &[&[2, 1]], &[&[1], &[1, 2]], &[&[1, 5], &[4, 6]], &[&[1], &[3, 2], &[4]]]
+        {
+            assert!(!ascend(wrong), "{wrong:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 use types::KeyGroup;
 
 /// The length of state and key group.
-const HEAD_LEN: usize = 4;
+pub(crate) const HEAD_LEN: usize = 4;
 
 /// A place below a key; all of them, where `sub` is empty.
 #[derive(Clone, Copy)]

@@ -30,7 +30,7 @@ pub use batch::{Change, KeyBatch, SortedEntries, WriteBatch};
 pub use conformance::conformance;
 pub use expired::{ExpiredUntil, ExpiryRule};
 pub use key::successor;
-pub(crate) use key::{StoreKey, push_store_key};
+pub(crate) use key::{HEAD_LEN, StoreKey, push_store_key};
 pub use memory::{TableMemory, TableShare};
 pub use stores::{MemoryUse, StoreSettings, Stores};
 

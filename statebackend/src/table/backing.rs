@@ -6,7 +6,7 @@
 
 use std::{any::Any, ops::ControlFlow};
 
-use types::{CheckpointId, Error, ErrorKind, KeyGroup, KeyGroupRange, Result};
+use types::{CheckpointId, Error, ErrorKind, KeyGroupRange, Result};
 
 use super::{
     CachedTable, KeyedState, MapTable, Need,
@@ -166,23 +166,19 @@ impl KeyedState {
         self.backing.is_some()
     }
 
-    /// Whether the entries of the state at `place` lie in the store.
-    pub(crate) fn is_stored(&self, place: TablePlace) -> bool {
-        self.backing.is_some() && place.0 < self.tables.len()
+    /// Where in the store the entries of the state at `place` lie, by the rank of its name; `None` if they lie in memory.
+    pub(crate) fn rank_in_store(&self, place: TablePlace) -> Option<u16> {
+        self.backing.as_ref()?.ranks.get(place.0).copied()
     }
 
-    /// Adds an entry that is to be loaded into the store.
-    pub(crate) fn note_loaded(
-        &mut self,
-        place: TablePlace,
-        group: KeyGroup,
-        entry: &Entry<'_>,
-        into: &mut SortedEntries,
-    ) -> Result<()> {
-        let Self { tables, backing: Some(backing), .. } = self else { return Ok(()) };
-        let Entry { key, sub, value, .. } = *entry;
-        into.push_place(StoreKey { state: backing.ranks[place.0], group, key, sub }, value);
-        tables[place.0].note_restored(entry)
+    /// Whether the table has to [see](Self::note_restored) each entry that is loaded into the store.
+    pub(crate) fn notes_restored(&self, place: TablePlace) -> bool {
+        self.tables.get(place.0).is_some_and(|table| table.notes_restored())
+    }
+
+    /// Takes note of an entry that is loaded into the store.
+    pub(crate) fn note_restored(&mut self, place: TablePlace, entry: &Entry<'_>) -> Result<()> {
+        self.tables[place.0].note_restored(entry)
     }
 
     /// Loads entries into the store, greater ones at each call.

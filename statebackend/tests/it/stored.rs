@@ -342,6 +342,17 @@ fn a_write_that_fails_under_pressure_loses_nothing() {
 /// Six runs with deletions of every kind, written by two subtasks, restored by three, with stores and without.
 #[test]
 fn many_runs_are_loaded_at_another_parallelism() {
+    load_many_runs("");
+}
+
+/// So many bytes that merging and loading take turns, some states end within a batch, and timers come in the last one.
+#[test]
+fn many_batches_are_loaded_at_another_parallelism() {
+    load_many_runs(&"many bytes ".repeat(40_000));
+}
+
+/// With elements of lists that end so.
+fn load_many_runs(ending: &str) {
     each_store(|with_cells| {
         simulated(5, async |env, files| {
             let handles = declare().1;
@@ -367,7 +378,7 @@ fn many_runs_are_loaded_at_another_parallelism() {
                             handles.value.set(&mut ctx, round).unwrap();
                             handles.map.put(&mut ctx, &(round as u32), number).unwrap();
                             handles.map.remove(&mut ctx, &(round as u32 / 2)).unwrap();
-                            handles.list.append(&mut ctx, format!("{round}")).unwrap();
+                            handles.list.append(&mut ctx, format!("{round}{ending}")).unwrap();
                         }
                     }
                     writer.state.flip(CheckpointId(round + 1));

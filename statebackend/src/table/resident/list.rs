@@ -2,13 +2,10 @@
 
 use types::{Bincode, Codec, Error, Result};
 
-use super::{CachedSlot, Found, Lack, Need, Outgoing};
+use super::{CachedSlot, Found, Lack, Need, Note, Outgoing};
 use crate::{
     Data,
-    run::{
-        entry::Entry,
-        list_chunk::{elements, epoch_of},
-    },
+    run::list_chunk::{elements, epoch_of},
     table::{
         intervals::{Interval, Intervals},
         list::ListSlot,
@@ -48,6 +45,11 @@ impl<T: Data> ListSlot<T> {
 impl<T: Data> CachedSlot for ListSlot<T> {
     const COUNTS_ITEMS: bool = false;
     const ITEM_BYTES: usize = size_of::<T>();
+    // Numbers of chunks are not to be used again.
+    const NOTE_RESTORED: Option<Note> = Some(|entry, intervals| {
+        intervals.begin_after(epoch_of(entry.sub)?);
+        Ok(())
+    });
 
     fn survives_decoding(value: &[u8]) -> Result<bool> {
         for element in elements(value) {
@@ -95,10 +97,5 @@ impl<T: Data> CachedSlot for ListSlot<T> {
 
     fn leave(self, intervals: &mut Intervals) {
         intervals.count_items(0, self.items.len());
-    }
-
-    fn note_restored(entry: &Entry<'_>, intervals: &mut Intervals) -> Result<()> {
-        intervals.begin_after(epoch_of(entry.sub)?);
-        Ok(())
     }
 }

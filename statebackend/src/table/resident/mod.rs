@@ -92,6 +92,8 @@ pub(crate) trait CachedSlot: Slot {
     const COUNTS_ITEMS: bool;
     /// Bytes of memory of an item besides the cell.
     const ITEM_BYTES: usize;
+    /// What has to be done with each entry that restoring puts into the store.
+    const NOTE_RESTORED: Option<Note> = None;
 
     /// Whether `value` comes out of decoding and encoding as it went in.
     fn survives_decoding(value: &[u8]) -> Result<bool>;
@@ -111,11 +113,10 @@ pub(crate) trait CachedSlot: Slot {
     fn tell(&mut self, at: Place<'_>, store: &mut Outgoing) -> Result<()>;
     /// Leaves the table.
     fn leave(self, intervals: &mut Intervals);
-    /// Takes note of an entry that restoring puts into the store.
-    fn note_restored(_entry: &Entry<'_>, _intervals: &mut Intervals) -> Result<()> {
-        Ok(())
-    }
 }
+
+/// Takes note of an entry.
+pub(crate) type Note = fn(&Entry<'_>, &mut Intervals) -> Result<()>;
 
 /// A table that can stand in front of a store.
 pub(crate) trait CachedTable: StateTable {
@@ -142,7 +143,9 @@ pub(crate) trait CachedTable: StateTable {
     /// # Errors
     /// Those of encoding a value: its cell stays, and draining fails, too.
     fn evict(&mut self, group: usize, round: &mut Round) -> Result<bool>;
-    /// Takes note of an entry that restoring puts into the store.
+    /// Whether it has to see what restoring puts into the store.
+    fn notes_restored(&self) -> bool;
+    /// Takes note of an entry that restoring puts into the store, where it [has to](Self::notes_restored).
     fn note_restored(&mut self, entry: &Entry<'_>) -> Result<()>;
     /// Whether anything that was flipped is not taken yet.
     fn holds_flipped(&self) -> bool;
@@ -319,8 +322,12 @@ impl<T: CellTable> CachedTable for T {
         Ok(false)
     }
 
+    fn notes_restored(&self) -> bool {
+        T::Slot::NOTE_RESTORED.is_some()
+    }
+
     fn note_restored(&mut self, entry: &Entry<'_>) -> Result<()> {
-        T::Slot::note_restored(entry, &mut self.inner_mut().intervals)
+        T::Slot::NOTE_RESTORED.map_or(Ok(()), |note| note(entry, &mut self.inner_mut().intervals))
     }
 
     fn holds_flipped(&self) -> bool {
