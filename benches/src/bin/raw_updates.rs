@@ -65,7 +65,7 @@ fn run(args: &Args) -> Result<Figures> {
     })
 }
 
-/// What the state backend has up to 16 times this memory, with all of it for itself.
+/// What the state backend has while indexes and filters fit in this memory, with all of it for itself.
 fn options(memory: usize) -> Options {
     let cache = Cache::new_lru_cache(memory);
     let mut blocks = BlockBasedOptions::default();

@@ -51,13 +51,13 @@ const OURS: &[&str] = &[
 /// A compaction that drops the oldest entries.
 const FORGETS: &str = "FIFO";
 /// Bits per key of the filters: about one look-up in a hundred finds a block read in vain.
-const FILTER_BITS: f64 = 10.0;
+pub(super) const FILTER_BITS: u32 = 10;
 /// What can only be said so: what is not on disk at the end is of no use to anybody.
 const OWN: &str = "avoid_flush_during_shutdown=true;";
 /// How much of a write buffer its filter takes.
 const BUFFER_FILTER: f64 = 0.05;
 /// Bytes of a block: a missing key costs one block, so small ones.
-const BLOCK_LEN: usize = 4 << 10;
+pub(super) const BLOCK_LEN: usize = 4 << 10;
 
 /// One budget of memory for RocksDB's blocks and write buffers. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -122,7 +122,7 @@ impl RocksDbKind {
         // Counted, and never evicted for data of lower levels.
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
-        blocks.set_bloom_filter(FILTER_BITS, false);
+        blocks.set_bloom_filter(FILTER_BITS.into(), false);
         // Where they are in parts.
         blocks.set_pin_top_level_index_and_filter(true);
         blocks.set_format_version(5);

@@ -4,11 +4,17 @@
 use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Options, properties};
 use types::{Error, Result};
 
-use super::{RocksDbKind, RocksDbStore, error::error};
+use super::{
+    RocksDbKind, RocksDbStore,
+    error::error,
+    kind::{BLOCK_LEN, FILTER_BITS},
+};
 
-/// So many times the size of the cache. Indexes and filters are 2 to 5 % of what is stored: at the most they take most of it then, and
-/// by measure whole ones are the better ones even so (`benches/README.md`).
-const CACHE_TIMES: u64 = 16;
+/// Whole ones may take all of the cache, by what they are at about: by measure they are the better ones even then
+/// (`benches/README.md`). Of an index, so many bytes are about one block.
+const INDEX_ENTRY: u64 = 32;
+/// And files may be so many times the cache: those of large values have small indexes, and would be too many to be open.
+const CACHE_TIMES: u64 = 32;
 /// Bytes of a file, at least and at the most. Those with whole indexes and filters are small, so that those of one are a small part
 /// of the cache; but no more of them than may be open.
 const FILE_MIN: u64 = 4 << 20;
@@ -29,8 +35,7 @@ const IN_PARTS: &str = "kTwoLevelIndexSearch";
 
 /// Which of them a store has come to.
 pub(super) struct Layout {
-    /// Up to so many bytes of files they are whole.
-    limit: u64,
+    cache: u64,
     file_len: u64,
     /// What has to be changed beyond that.
     changes: Vec<(&'static str, &'static str)>,
@@ -40,12 +45,12 @@ pub(super) struct Layout {
 impl Layout {
     /// For a store with so many bytes of a cache that may have so many files open, and what the user has set.
     pub(super) fn new(cache: usize, open_files: usize, given: &str) -> Self {
-        let limit = cache as u64 * CACHE_TIMES;
-        let file_len = (limit / (open_files as u64 / 2).max(1)).clamp(FILE_MIN, FILE_MAX);
+        let cache = cache as u64;
+        let file_len = (cache * CACHE_TIMES / (open_files as u64 / 2).max(1)).clamp(FILE_MIN, FILE_MAX);
         let changes =
             CHANGES.iter().filter(|(.., theirs)| theirs.iter().all(|it| value(given, it).is_none()));
         let changes = changes.map(|&(name, value, _)| (name, value)).collect();
-        Self { limit, file_len, changes, changed: 0 }
+        Self { cache, file_len, changes, changed: 0 }
     }
 
     /// The options of a store that is empty.
@@ -71,6 +76,13 @@ impl Layout {
         }
         options.set_target_file_size_base(self.file_len);
         Ok(())
+    }
+
+    /// Whether whole indexes and filters of so many bytes of files with so many keys fit.
+    fn fits(&self, bytes: u64, keys: u64) -> bool {
+        let filters = keys * u64::from(FILTER_BITS) / 8;
+        let indexes = bytes / BLOCK_LEN as u64 * INDEX_ENTRY;
+        bytes <= self.cache * CACHE_TIMES && filters + indexes <= self.cache
     }
 
     /// Bytes of a file that is loaded.
@@ -99,8 +111,9 @@ pub(super) fn on_changed(store: &mut RocksDbStore, bytes: usize) -> Result<()> {
     }
     layout.changed = 0;
     let failed = |it| error(store.directory.path(), "be asked for its size", &it);
-    let size = store.db.property_int_value(properties::TOTAL_SST_FILES_SIZE).map_err(failed)?;
-    if size.unwrap_or_default() <= layout.limit {
+    let bytes = store.db.property_int_value(properties::TOTAL_SST_FILES_SIZE).map_err(failed)?;
+    let keys = store.db.property_int_value(properties::ESTIMATE_NUM_KEYS).map_err(failed)?;
+    if layout.fits(bytes.unwrap_or_default(), keys.unwrap_or_default()) {
         return Ok(());
     }
     store
@@ -124,8 +137,8 @@ mod tests {
 
     const VALUE: [u8; 4096] = [7; 4096];
     const CACHE: usize = 4 << 20;
-    /// 80 MB, and 64 MiB are the limit.
-    const KEYS: u32 = 20_000;
+    /// 148 MB, and 128 MiB are the limit.
+    const KEYS: u32 = 36_000;
 
     /// More than a file of the least length takes.
     const LOADED: usize = 5 << 20;
@@ -191,12 +204,12 @@ mod tests {
     #[test]
     fn what_is_loaded_is_in_files_of_either_length() {
         let (kind, mut store, _dir) = opened(&[]);
-        load(&mut store, 0..8_000);
+        load(&mut store, 0..16_000);
         let (is_parted, greatest) = files(&store);
         assert!(!is_parted && greatest < LOADED, "{greatest}");
-        load(&mut store, 8_000..17_000);
+        load(&mut store, 16_000..33_000);
         assert!(!files(&store).0);
-        load(&mut store, 17_000..KEYS);
+        load(&mut store, 33_000..KEYS);
         let (is_parted, greatest) = files(&store);
         assert!(is_parted && greatest > LOADED, "{greatest}");
         assert_all_there(&kind, &store);
@@ -248,13 +261,26 @@ mod tests {
     }
 
     #[test]
+    fn whole_indexes_and_filters_may_take_all_of_the_cache() {
+        let layout = Layout::new(32 << 20, 512, "");
+        let fits = |keys, entry_len| layout.fits(keys * entry_len, keys);
+        // 16 bytes of a cell, with state and key group and what RocksDB adds: filters are most of it.
+        assert!(fits(22_000_000, 28) && !fits(23_000_000, 28));
+        // 100 bytes: about half of the cache, and as many files as may be.
+        assert!(fits(9_000_000, 118) && !fits(10_000_000, 118));
+        // 10 KB: there are too many files first.
+        assert!(fits(100_000, 10_000) && !fits(110_000, 10_000));
+        assert!(fits(0, 0));
+    }
+
+    #[test]
     fn files_are_as_large_as_the_number_of_open_ones_needs() {
         for megabytes in [1, 4, 64, 1 << 10, 64 << 10] {
             for open in [16, 64, 512] {
-                let Layout { limit, file_len, .. } = Layout::new(megabytes << 20, open, "");
+                let Layout { cache, file_len, .. } = Layout::new(megabytes << 20, open, "");
                 assert!((FILE_MIN..=FILE_MAX).contains(&file_len));
                 assert!(
-                    file_len == FILE_MAX || limit / file_len <= open as u64 / 2,
+                    file_len == FILE_MAX || cache * CACHE_TIMES / file_len <= open as u64 / 2,
                     "{megabytes} MiB, {open} files"
                 );
             }
