@@ -20,7 +20,7 @@ use crate::{
     table::KeyedState,
 };
 
-/// About how many bytes are loaded in one call: a file of RocksDB's. Few in tests.
+/// About how many bytes are loaded in one call, which makes one file of RocksDB or several. Few in tests.
 const LOAD_LEN: usize = if cfg!(test) { 4 << 10 } else { 32 << 20 };
 
 pub(super) async fn load(

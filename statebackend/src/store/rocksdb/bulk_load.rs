@@ -11,8 +11,8 @@ pub(super) fn bulk_load(store: &mut RocksDbStore, entries: &SortedEntries) -> Re
     }
     let RocksDbStore { db, options, layout, loads: (loads, number), directory, .. } = store;
     let failed = |it: rocksdb::Error| error(directory.path(), "load restored state", &it);
+    let (bytes, mut paths) = (entries.bytes(), Vec::new());
     let mut entries = entries.iter().peekable();
-    let (mut paths, mut bytes) = (Vec::new(), 0);
     while entries.peek().is_some() {
         let path = loads.join(format!("{number}.sst"));
         *number += 1;
@@ -27,10 +27,9 @@ pub(super) fn bulk_load(store: &mut RocksDbStore, entries: &SortedEntries) -> Re
         }
         file.finish().map_err(failed)?;
         paths.push(path);
-        bytes += len;
     }
     let mut ingest = IngestExternalFileOptions::default();
     ingest.set_move_files(true);
     db.ingest_external_file_opts(&ingest, paths).map_err(failed)?;
-    layout::on_changed(store, usize::try_from(bytes).unwrap_or(usize::MAX))
+    layout::on_changed(store, bytes)
 }
